@@ -31,7 +31,7 @@ from rsft.scenes.cfar import (
 )
 from rsft.scenes.land import BrightLandMask, PolygonLandMask, open_land_polygons
 from rsft.scenes.locations import Location, SceneLocations
-from rsft.scenes.options import Declaration
+from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import PixelWindow, RasterScene, declare_unit
 from rsft.scenes.reader import SceneReader
@@ -118,19 +118,43 @@ def detect_objects(
     """Detect bright objects up to the size of the largest ships, without a model.
 
     Args:
-        scene: the scene, with a georeference. All its polarizations are used.
+        scene: the scene. All its polarizations are used.
         options: options of the detector.
-        declaration: unit and bands of the scene, if the file does not name them.
+        declaration: unit, bands and pixel spacing of the scene, if the file does not
+            state them.
         progress: called with numbers of windows.
 
     Raises:
-        RequestError: the declared unit contradicts the file.
+        RequestError: the declared unit contradicts the file, or the pixel spacing is
+            unknown.
         DataError: the scene cannot be read, or its pixels have no unit.
     """
     if declaration.unit:
         scene = declare_unit(scene, declaration.unit)
     else:  # a calibration would only take time
         scene = scene.in_unit(scene.product.unit)
+    declaration, spec, notes = describe_pixels(scene, declaration)
+    window = ship_window(scene, declaration)
+    land_side = round(_SMALLEST_LAND / _pixel_meters(scene, declaration))
+    result = detect_bright_objects(
+        scene, options, window, declaration, spec, progress, land_side
+    )
+    result.notes = notes + result.notes
+    return result
+
+
+def describe_pixels(
+    scene: RasterScene, declaration: Declaration
+) -> tuple[Declaration, ChipSpec, list[str]]:
+    """Return what the pixels of a scene are, without a model.
+
+    Returns:
+        The declaration with the unit that is assumed; the polarizations of the scene,
+        or all its bands, in this unit; and notes on what was assumed.
+
+    Raises:
+        RequestError: the scene does not name its bands.
+    """
     names = declaration.bands or scene.bands or ("gray",)
     # three equal bands may be one gray band
     if names == ("gray",) and scene.count not in (1, 3):
@@ -152,23 +176,34 @@ def detect_objects(
             " sigma0; else give --unit db"
         )
     spec = ChipSpec(units=(unit,), bands=bands, owner="the detection")
-    window = ship_window(scene)
-    assert scene.spacing is not None
-    land_side = round(_SMALLEST_LAND / float(np.mean(scene.spacing)))
-    result = detect_bright_objects(
-        scene, options, window, declaration, spec, progress, land_side
-    )
-    result.notes = notes + result.notes
-    return result
+    return declaration, spec, notes
 
 
-def ship_window(scene: RasterScene) -> ChipWindow:
+def ship_window(
+    scene: RasterScene, declaration: Declaration = UNDECLARED
+) -> ChipWindow:
     """Return the size of chips that show the largest ships.
 
-    The scene has a georeference.
+    Args:
+        scene: the scene.
+        declaration: pixel spacing of a scene without a georeference.
+
+    Raises:
+        RequestError: the pixel spacing is unknown.
     """
-    assert scene.spacing is not None
-    return ChipWindow(max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))))
+    meters = _pixel_meters(scene, declaration)
+    return ChipWindow(max(16, round(_LARGEST_SHIP / meters)))
+
+
+def _pixel_meters(scene: RasterScene, declaration: Declaration) -> float:
+    spacing = scene.spacing or declaration.spacing_m
+    if spacing is None:
+        raise RequestError(
+            "the pixel spacing of the scene is not known",
+            scene.path,
+            "give --spacing in meters",
+        )
+    return float(np.mean(spacing))
 
 
 def _describe_detection(detector: _Detector, count: int, looks: Floats) -> list[str]:

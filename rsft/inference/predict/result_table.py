@@ -77,7 +77,7 @@ def collect_results(
     for positions in plan.positions:
         rejected += positions.rejected
     rejected += result.rejected
-    table = _select_columns(result.rows, table_columns(bundle.classes))
+    table = select_columns(result.rows, table_columns(bundle.classes))
     table = _add_attributes(table, plan, bundle.classes)
     notes = [*plan.notes, *_describe_counts(table, result.counts, bundle.contract)]
     if bundle.calibrator is None:
@@ -125,7 +125,7 @@ def add_disagreements(
     return rows
 
 
-def _select_columns(table: pd.DataFrame, types: dict[str, Any]) -> pd.DataFrame:
+def select_columns(table: pd.DataFrame, types: dict[str, Any]) -> pd.DataFrame:
     """Return the columns with values, in order; a table without rows has all."""
     if table.empty:
         empty = {name: pd.Series(dtype=dtype) for name, dtype in types.items()}

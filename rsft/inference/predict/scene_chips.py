@@ -295,7 +295,7 @@ class SceneChips(ChipSource):
                 raise NoDataError(error.message) from error
             raise
         pixels, is_gray = collapse_gray_rgb(chip.pixels, self.spec)
-        columns = self._columns(number)
+        columns = self.columns(number)
         if self.chips_dir is not None:
             path = self.chips_dir / f"{location.name}.tif"
             write_bytes(path, self._encode_geotiff(pixels, location))
@@ -304,7 +304,8 @@ class SceneChips(ChipSource):
         counts = {"gray": int(is_gray), "clipped": chip.clipped, "values": chip.values}
         return SourceChip(pixels, self.unit, spacing, columns, counts)
 
-    def _columns(self, number: int) -> dict[str, Any]:
+    def columns(self, number: int) -> dict[str, Any]:
+        """Return the columns of the table that say where a chip lies."""
         location = self.locations[number]
         incidence = _finite_or_none(self._incidence[number])
         columns: dict[str, Any] = {

@@ -6,6 +6,15 @@ const get = (id) => document.getElementById(id);
 const colors = Object.fromEntries(data.classes.map(({ name, color }) => [name, color]));
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
+/* What the script of a page with an addition replaces */
+const hooks = {
+  next: (list, position) => list[position + 1], // index of the chip that opens after a label
+  changed: () => {}, // called after labels changed
+  opened: () => {}, // called with the index of the chip in the panel
+  pressed: () => false, // called with a key of the panel; whether it has a meaning
+  ready: () => {}, // called once
+};
+
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(properties)) element[key] = value;

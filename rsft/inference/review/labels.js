@@ -1,7 +1,7 @@
 /* Labels of the analyst. A label is {verdict, class}; its class is "" unless the verdict is "class". */
 
 const NOT_A_TARGET = "not a target", UNSURE = "unsure";
-const COLUMNS = ["path", "class", "verdict", "predicted", "scene", "at"]; // of corrected.csv
+const COLUMNS = ["path", "class", "verdict", "predicted", "scene", "at"]; // of the saved file
 const CUT_COLUMNS = ["row", "col", "chip", "table"]; // more columns if chips were cut from scenes: how to cut them again
 const labels = new Map(loadLabels()); // index of a chip -> label
 const undoSteps = []; // for every step a list of [index, label before the step]
@@ -42,6 +42,7 @@ function undoLabels() { // return the index of a chip that changed
 function applyChanges(changes) {
   for (const [index, label] of changes) label ? labels.set(index, label) : labels.delete(index);
   storeLabels();
+  hooks.changed();
 }
 
 /* The browser stores the labels until they are saved to a file */
@@ -54,7 +55,7 @@ function storeLabels() {
   try { localStorage.setItem(data.key, JSON.stringify([...labels])); } catch { /* the browser allows no storage */ }
 }
 
-/* corrected.csv */
+/* The saved file */
 
 const isNumber = (text) => text.trim() !== "" && !Number.isNaN(Number(text));
 const escaped = (text) => /^'*[=+\-@\t\r]/.test(text) && !isNumber(text) ? `'${text}` : text; // no formula for spreadsheets
@@ -89,7 +90,7 @@ function readLabel(verdict, name) { // undefined if the row has no label
   return (!verdict || verdict === "class") && name ? { verdict: "class", class: name } : undefined;
 }
 
-function restoreLabels(text) { // set the labels of a saved corrected.csv; return a sentence about them
+function restoreLabels(text) { // set the labels of a saved file; return a sentence about them
   const [header = [], ...rows] = parseCsv(text);
   const columns = header.map((name) => name.trim().toLowerCase());
   const missing = ["path", "class"].filter((name) => !columns.includes(name));

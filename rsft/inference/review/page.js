@@ -30,9 +30,10 @@ function passesFilters(chip, index) {
 }
 
 function listClasses() {
+  for (const id of ["classes", "class-names"]) get(id).replaceChildren();
   for (const { name } of data.classes) {
     const count = data.chips.filter((chip) => chip.class === name).length;
-    const box = make("input", { type: "checkbox", checked: true });
+    const box = make("input", { type: "checkbox", checked: !hiddenClasses.has(name) });
     box.addEventListener("change", () => { box.checked ? hiddenClasses.delete(name) : hiddenClasses.add(name); show(); });
     get("classes").append(make("label", {}, box, dot(name), make("span", {}, `${name} ${count}`)));
     get("class-names").append(make("option", { value: name }));
@@ -129,6 +130,7 @@ function open(index) {
   if (active === get("label") || !(get("detail").contains(active) || get("map").contains(active))) get("name").focus();
   highlight(index);
   followOnMap(index);
+  hooks.opened(index);
 }
 
 function showPanel(visible) {
@@ -142,8 +144,14 @@ function setLabel(label) { // label the open chip, then open the next one of the
   if (!data.can_label || (label.verdict === "class" && !label.class)) return;
   changeLabels([[current, label]]);
   show();
-  const next = list[position + 1];
+  const next = hooks.next(list, position);
   if (position >= 0 && next !== undefined && shown.includes(next)) open(next); else open(current);
+}
+
+function setTypedLabel() { // a class is the name of a folder
+  const field = get("label");
+  field.setCustomValidity(/[/\\]/.test(field.value) ? "A class name has no / and no \\." : "");
+  if (field.reportValidity()) setLabel(makeLabel(field.value.trim()));
 }
 
 function undo() {
@@ -171,6 +179,7 @@ get("detail").addEventListener("close", () => {
 
 function pressKey(key) { // return whether the key has a meaning for the open chip
   const ranked = rankedClasses(data.chips[current]), map = mapOf(current);
+  if (hooks.pressed(key)) return true;
   if (key === "Enter") setLabel(labels.get(current) || makeLabel(classOf(current)));
   else if (key === "Escape") get("detail").close();
   else if (key === "ArrowRight") step(1);
@@ -178,6 +187,7 @@ function pressKey(key) { // return whether the key has a meaning for the open ch
   else if (/^[1-9]$/.test(key) && ranked[key - 1]) setLabel({ verdict: "class", class: ranked[key - 1][0] });
   else if (key === "n") setLabel({ verdict: NOT_A_TARGET, class: "" });
   else if (key === "u") setLabel({ verdict: UNSURE, class: "" });
+  else if (key === "a" && data.can_label) get("label").focus();
   else if (key === "c" && map) showOnMap(current);
   else return map !== undefined && zoomByKey(map, key);
   return true;
@@ -190,7 +200,7 @@ function isField(element) { // keys are text or choices there
 document.addEventListener("keydown", (event) => {
   const { target, key } = event, isUndo = key === "z" && !event.altKey, isOpen = get("detail").open;
   if (get("help").open || ((event.ctrlKey || event.altKey || event.metaKey) && !isUndo)) return;
-  if (isOpen && target === get("label") && key === "Enter") setLabel(makeLabel(target.value.trim()));
+  if (isOpen && target === get("label") && key === "Enter") setTypedLabel();
   else if (isOpen && target === get("label") && key === "Escape") get("detail").close();
   else if (isField(target)) return;
   else if (key === "?") get("help").showModal();
@@ -204,7 +214,7 @@ document.addEventListener("keydown", (event) => {
 const say = (sentence) => { get("message").textContent = sentence; };
 
 function save() {
-  const link = make("a", { download: "corrected.csv" });
+  const link = make("a", { download: data.file });
   link.href = URL.createObjectURL(new Blob([labelsAsCsv()], { type: "text/csv" }));
   link.click();
   URL.revokeObjectURL(link.href);
@@ -218,7 +228,7 @@ async function load(file) {
     show();
     if (get("detail").open) open(current);
   } catch (error) {
-    say(`${file.name} is not a saved corrected.csv: ${error.message}.`);
+    say(`${file.name} is not a saved ${data.file}: ${error.message}.`);
   }
 }
 
@@ -240,7 +250,7 @@ for (const id of ["undo", "undo-here"]) get(id).addEventListener("click", undo);
 for (const id of ["keys", "keys-here"]) get(id).addEventListener("click", () => get("help").showModal());
 get("not-target").addEventListener("click", () => setLabel({ verdict: NOT_A_TARGET, class: "" }));
 get("unsure").addEventListener("click", () => setLabel({ verdict: UNSURE, class: "" }));
-get("other").addEventListener("click", () => setLabel(makeLabel(get("label").value.trim())));
+get("other").addEventListener("click", setTypedLabel);
 get("clear").addEventListener("click", () => { changeLabels([[current, undefined]]); show(); open(current); });
 get("next").addEventListener("click", () => step(1));
 get("previous").addEventListener("click", () => step(-1));
@@ -251,3 +261,4 @@ get("last-key").textContent = Math.min(MAX_CHOICES, data.classes.length);
 get("map").append(...sceneMaps.map(({ figure }) => figure));
 listClasses();
 show();
+hooks.ready();

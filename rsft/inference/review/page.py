@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -51,12 +51,28 @@ _POLICY = (  # the browser runs the script of the page, and loads nothing
     "default-src 'none'; script-src 'sha256-{hash}'; style-src 'unsafe-inline'; img-src"
     " data:; base-uri 'none'; form-action 'none'"
 )
-_SCRIPTS = ("dom.js", "labels.js", "map.js", "page.js")  # joined in this order
+# joined in this order, with the script of a `PageAddition` before the last one
+_SCRIPTS = ("dom.js", "labels.js", "map.js", "page.js")
 _PERCENTILES = (1, 99)
 _JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 75]
 _TABLE = "corrected.csv"
+_PALETTE = 60  # number of colors of classes that are named on the page
 # `rsft prepare folder` needs no --bands for these
 _DEFAULT_BANDS = (["gray"], ["R", "G", "B"])
+
+
+class PageAddition(NamedTuple):
+    """What a page without a bundle needs, on which classes are named.
+
+    Attributes:
+        script: JavaScript that replaces functions of `hooks`, see dom.js.
+        data: values for the script, by name.
+        table: name of the saved file.
+    """
+
+    script: str
+    data: Mapping[str, Any]
+    table: str
 
 
 @in_cell
@@ -179,6 +195,7 @@ def write_review_page(
     *,
     ranked: bool = False,
     command: str | None = None,
+    addition: PageAddition | None = None,
 ) -> None:
     """Write the review page of a predictions table.
 
@@ -198,7 +215,9 @@ def write_review_page(
             the least certain ones come first.
         command: command that takes the saved file, in place of those that train on the
             labels.
+        addition: what a page without classes needs; None for predictions.
     """
+    addition = addition or PageAddition("", {}, _TABLE)
     table = layer.table.assign(thumb=list(thumbnails))
     if not ranked:
         table = table.sort_values("probability", kind="stable")
@@ -224,8 +243,12 @@ def write_review_page(
         "can_label": can_label,
         "table": str(table_path.absolute()) if scenes else None,
         "key": f"rsft review {path.stem} {bundle_name} {layer.metadata['created']}",
+        "file": addition.table,
+        "palette": list(class_colors(list(map(str, range(_PALETTE)))).values()),
+        **addition.data,
     }
-    script = "".join(map(_read_asset, _SCRIPTS))
+    *assets, last = map(_read_asset, _SCRIPTS)
+    script = "".join([*assets, addition.script, last])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = render_template(
         "rsft.inference.review",
@@ -239,6 +262,8 @@ def write_review_page(
         can_label=can_label,
         has_files=has_files,
         command=command,
+        table=addition.table,
+        is_named=bool(addition.script),
         commands=commands,
         style=Markup(_read_asset("page.css")),
         policy=_POLICY.format(hash=digest),

@@ -81,10 +81,11 @@ class PredictionLayer(NamedTuple):
         """Return the layer with an empty column `corrected` after the class.
 
         An analyst enters corrections there. A column of this name in the positions is
-        kept instead.
+        kept instead. Objects without a prediction have nothing to correct.
         """
         folded = {name.casefold() for name in self.table.columns}
-        if not self.is_spatial or CORRECTED_COLUMN in folded:
+        is_predicted = self.is_spatial and self.has("probability")
+        if not is_predicted or CORRECTED_COLUMN in folded:
             return self
         table = self.table.copy(deep=False)
         place = list(table.columns).index(CLASS_COLUMN) + 1

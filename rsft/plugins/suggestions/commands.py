@@ -19,6 +19,7 @@ from rsft.cli.display.console import (
     show_paths,
 )
 from rsft.errors import RequestError
+from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.utils.command_options import Access, Argument, Option
 
 if TYPE_CHECKING:
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
     from rsft.plugins.suggestions.suggest import Suggestions
 
 TableOption = Annotated[
-    Path | None, replace(options.OUT, help="CSV file to write, to be filled by you.")
+    Path | None,
+    replace(
+        options.OUT,
+        help="CSV file to write, to be filled by you; or the page, as for --html.",
+    ),
 ]
+PAGE_SUFFIXES = (".html", ".htm")
 PageOption = Annotated[
     Path | None,
     Option(
@@ -42,16 +48,25 @@ app = typer.Typer(add_completion=False)
 @app.command("suggest")
 @options.documented
 def data_suggest(
-    source: Annotated[Path, Argument(metavar="PREDICTIONS|STORE")],
+    source: Annotated[Path, Argument(metavar="CHIPS|PREDICTIONS|STORE")],
     count: Annotated[int, Option(min=1)] = 50,
     out: TableOption = None,
     bundle: Path | None = None,
     html: PageOption = None,
     split: str | None = None,
+    declaration: Declaration = UNDECLARED,
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
     """Suggest chips to label next, or labels of a chip store that are probably wrong.
+
+    From a folder of chips without labels: the typical chips of its clusters. On the
+    page, you name the classes, and your labels choose the next chip; train on the file
+    that it saves.
+
+    rsft data suggest chips -o classes.html
+
+    rsft finetune labels.csv
 
     From a table of predictions: chips of uncertain class, of rare classes, unlike the
     training chips, and different from each other. From a chip store: chips whose label
@@ -60,42 +75,75 @@ def data_suggest(
     target` or `unsure` into `verdict`.
 
     Args:
-        source: Table that `rsft predict` wrote, or a chip store.
+        source: Folder of chips, table that `rsft predict` wrote, or a chip store.
         count: Number of chips.
         split: Only chips of this split: train, val or test.
         bundle: Bundle that contradicts labels of a chip store, or the one of a table in
             CSV, which has no training counts.
     """
     from rsft.data.chips.manifest import MANIFEST
+    from rsft.plugins.suggestions.page import write_suggestion_page
+    from rsft.utils.tables import write_csv_table
+
+    if out is not None and out.suffix.lower() in PAGE_SUFFIXES:
+        out, html = None, out
+    check_outputs(out, html, overwrite)
+    is_store = (source / MANIFEST).is_file()
+    is_folder = source.is_dir() and not is_store
+    if split is not None and not (is_store and bundle):
+        message = "--split only works with a chip store and --bundle"
+        raise RequestError(message, "--split", "leave it out")
+    if declaration != UNDECLARED and not is_folder:
+        message = "--unit and --bands only work with a folder of chips"
+        raise RequestError(message, "--unit, --bands", "leave them out")
+    if is_folder:
+        suggestions = _suggest_first(source, count, html, declaration)
+    else:
+        suggestions = _suggest(source, count, bundle, split, is_store)
+        if suggestions.table.empty:
+            html = None
+        elif html is not None:
+            store = str(source) if is_store else "STORE"
+            write_suggestion_page(html, suggestions, bundle, store)
+    if out is not None:
+        write_csv_table(suggestions.table, out)
+    show_suggestions(suggestions, {"table": out, "page": html}, as_json)
+
+
+def _suggest_first(
+    folder: Path, count: int, page: Path | None, declaration: Declaration
+) -> Suggestions:
+    """Suggest chips of a folder without labels, and write the page if there is one."""
+    from rsft.inference.review.page import MAX_CHIPS
+    from rsft.plugins.suggestions.first_chips import START, suggest_first_chips
+    from rsft.plugins.suggestions.page import write_naming_page
+    from rsft.scenes.inputs import find_chips
+
+    files, _ = find_chips([folder], declaration)
+    clusters = count if page is None else START
+    with progress() as report:
+        chips = suggest_first_chips(files, clusters, MAX_CHIPS, report)
+    if page is not None:
+        write_naming_page(page, chips, declaration)
+    return chips.suggestions
+
+
+def _suggest(
+    source: Path, count: int, bundle: Path | None, split: str | None, is_store: bool
+) -> Suggestions:
+    """Suggest chips of a predictions table, or labels of a chip store."""
     from rsft.data.chips.store import ChipStore
     from rsft.inference.predict.predictor import Predictor
     from rsft.models.bundle.bundle import Bundle
     from rsft.plugins.suggestions.label_check import suggest_label_checks
-    from rsft.plugins.suggestions.page import write_suggestion_page
     from rsft.plugins.suggestions.suggest import suggest_chips
-    from rsft.utils.tables import write_csv_table
 
-    check_outputs(out, html, overwrite)
-    is_store = (source / MANIFEST).is_file()
-    if split is not None and not (is_store and bundle):
-        message = "--split only works with a chip store and --bundle"
-        raise RequestError(message, "--split", "leave it out")
     if not is_store:
         loaded = None if bundle is None else Bundle.load(bundle)
-        suggestions = suggest_chips(source, count, loaded)
-    elif bundle is None:
-        suggestions = _audit_labels(ChipStore.open(source)).head(count)
-    else:
-        predictor = Predictor.load(bundle)
-        suggestions = suggest_label_checks(source, predictor, count, split)
-    if suggestions.table.empty:
-        html = None
-    if html is not None:
-        store = str(source) if is_store else "STORE"
-        write_suggestion_page(html, suggestions, bundle, store)
-    if out is not None:
-        write_csv_table(suggestions.table, out)
-    show_suggestions(suggestions, {"table": out, "page": html}, as_json)
+        return suggest_chips(source, count, loaded)
+    if bundle is None:
+        return _audit_labels(ChipStore.open(source)).head(count)
+    return suggest_label_checks(source, Predictor.load(bundle), count, split)
 
 
 def _audit_labels(store: ChipStore) -> Suggestions:
@@ -121,7 +169,7 @@ def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> Non
     if table is not None:
         check_output_file(table, (".csv",), overwrite)
     if page is not None:
-        check_output_file(page, (".html", ".htm"), overwrite)
+        check_output_file(page, PAGE_SUFFIXES, overwrite)
 
 
 def show_suggestions(
@@ -168,8 +216,8 @@ def show_suggestions(
     for note in suggestions.notes:
         console.print(note)
     show_paths(paths)
+    command = "rsft data add STORE TABLE"
+    if not suggestions.classes:  # no store has chips without classes
+        command = "rsft finetune TABLE"
     if "table" in paths:
-        console.print(
-            "fill in class or verdict in the table, then run: rsft data add STORE"
-            " TABLE",
-        )
+        console.print(f"fill in class or verdict in the table, then run: {command}")

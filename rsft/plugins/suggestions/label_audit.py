@@ -7,16 +7,15 @@ are of no use. So both probabilities are averaged with the weight that predicts 
 labels best.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from rsft.data.chips.folds import assign_folds
@@ -99,7 +98,38 @@ class OutOfFoldPredictions:
         )
 
 
-@torch.inference_mode()
+class UnreadChips(NamedTuple):
+    """Chips whose features are computed.
+
+    Attributes:
+        names: names of the N chips, for messages.
+        units: unit of each chip (N,).
+        bands: names of the bands of all chips.
+        read: reads a chip by its number.
+    """
+
+    names: Sequence[str]
+    units: Sequence[str]
+    bands: tuple[str, ...]
+    read: Callable[[int], Pixels]
+
+
+class ChipFeatures(NamedTuple):
+    """Features of the chips that can be read.
+
+    Attributes:
+        numbers: numbers of these M chips.
+        features: of an encoder (M, D).
+        pixels: small images (M, P).
+        faults: name and fault of each other chip.
+    """
+
+    numbers: list[int]
+    features: NDArray[np.float32]
+    pixels: NDArray[np.float32]
+    faults: list[str]
+
+
 def read_audit_inputs(
     store: ChipStore,
     device: str = "auto",
@@ -107,10 +137,8 @@ def read_audit_inputs(
 ) -> AuditInputs:
     """Read the chips of all splits of a store, and compute their features.
 
-    Nothing is written into the store.
-
-    The features are those that the head of a classifier reads, each part of them with
-    the norm 1. The cache of training is not used, because it lies in the store.
+    Nothing is written into the store. The cache of training is not used, because it
+    lies in the store.
 
     Args:
         store: the chips.
@@ -120,36 +148,15 @@ def read_audit_inputs(
     Raises:
         DataError: no chip can be read.
     """
-    target = choose_device(device)
-    classifier, contract = _load_encoder(store)
-    move_network(classifier, target).eval()
-    rows = list(zip(store.table["path"], store.table["unit"], strict=True))
-    parts = 1 + len(classifier.adapted.output_blocks)
-    usable = list[int]()
-    features = list[Tensor]()
-    pixels = list[NDArray[np.float32]]()
-    faults = list[str]()
-    for start in range(0, len(rows), _BATCH):
-        images = []
-        for number, (path, unit) in enumerate(rows[start : start + _BATCH], start):
-            try:
-                images.append(contract.to_image(read_chip(store.root / path), unit))
-                usable.append(number)
-            except DataError as error:
-                faults.append(f"{path}: {error.message}")
-        if images:
-            x = classifier.head_inputs(
-                copy_to_device(torch.from_numpy(contract.normalize(images)), target)
-            ).float()
-            features.append(
-                functional.normalize(x.reshape(len(x), parts, -1), dim=2)
-                .flatten(1)
-                .cpu()
-            )
-            pixels.append(flatten_small_images(images, len(images)))
-        if progress is not None:
-            progress(min(start + _BATCH, len(rows)), len(rows), "reading chips")
-    if not usable:
+    paths = store.table["path"].tolist()
+    chips = UnreadChips(
+        paths,
+        store.table["unit"].tolist(),
+        store.bands,
+        lambda number: read_chip(store.root / paths[number]),
+    )
+    numbers, features, pixels, faults = compute_features(chips, device, progress)
+    if not numbers:
         raise DataError(
             f"no chip can be read, such as {faults[0]}",
             store.root,
@@ -161,29 +168,74 @@ def read_audit_inputs(
             f"chips that cannot be read, and were left out: {len(faults):,}, such as"
             f" {faults[0]}"
         )
-    return AuditInputs(
-        store.table.iloc[usable],
-        torch.cat(features).numpy(),
-        np.concatenate(pixels),
-        notes,
+    return AuditInputs(store.table.iloc[numbers], features, pixels, notes)
+
+
+@torch.inference_mode()
+def compute_features(
+    chips: UnreadChips, device: str = "auto", progress: Progress | None = None
+) -> ChipFeatures:
+    """Compute the features of chips by the embedded encoder.
+
+    They are those that the head of a classifier reads, each part of them with the norm
+    1.
+
+    Args:
+        chips: the chips.
+        device: "auto", "cpu" or "cuda".
+        progress: called while chips are read.
+    """
+    target = choose_device(device)
+    classifier, contract = _load_encoder(chips)
+    move_network(classifier, target).eval()
+    count = len(chips.names)
+    parts = 1 + len(classifier.adapted.output_blocks)
+    usable = list[int]()
+    features = list[NDArray[np.float32]]()
+    pixels = list[NDArray[np.float32]]()
+    faults = list[str]()
+    for start in range(0, count, _BATCH):
+        images = []
+        for number in range(start, min(start + _BATCH, count)):
+            try:
+                unit = chips.units[number]
+                images.append(contract.to_image(chips.read(number), unit))
+                usable.append(number)
+            except DataError as error:
+                faults.append(f"{chips.names[number]}: {error.message}")
+        if images:
+            x = classifier.head_inputs(
+                copy_to_device(torch.from_numpy(contract.normalize(images)), target)
+            ).float()
+            x = functional.normalize(x.reshape(len(x), parts, -1), dim=2)
+            features.append(x.flatten(1).cpu().numpy())
+            pixels.append(flatten_small_images(images, len(images)))
+        if progress is not None:
+            progress(min(start + _BATCH, count), count, "reading chips")
+    if not usable:
+        empty = np.zeros((0, 0), np.float32)
+        return ChipFeatures([], empty, empty, faults)
+    return ChipFeatures(
+        usable, np.concatenate(features), np.concatenate(pixels), faults
     )
 
 
-def _load_encoder(store: ChipStore) -> tuple[Classifier, Contract]:
+def _load_encoder(chips: UnreadChips) -> tuple[Classifier, Contract]:
     """Return the embedded encoder as a classifier, and its contract."""
 
     def read(unit: str) -> Iterator[Pixels]:
-        for path in store.table["path"][store.table["unit"] == unit]:
-            with suppress(DataError):  # chips that cannot be read are counted later
-                yield read_chip(store.root / path)
+        for number, other in enumerate(chips.units):
+            if other == unit:
+                with suppress(DataError):  # they are counted later
+                    yield chips.read(number)
 
     recipe = Recipe.model_validate(
-        _RECIPE | {"data": {"root": str(store.root), "size": 64, "remap": "expand"}}
+        _RECIPE | {"data": {"root": "chips", "size": 64, "remap": "expand"}}
     )
-    encoder = load_encoder(recipe, store.bands)
-    units = [unit for unit in store.units if next(read(unit), None) is not None]
-    classifier = build_classifier(encoder, len(store.classes), recipe)
-    return classifier, fit_contract(recipe.data, encoder, store.bands, units, read)
+    encoder = load_encoder(recipe, chips.bands)
+    units = [x for x in sorted(set(chips.units)) if next(read(x), None) is not None]
+    classifier = build_classifier(encoder, 2, recipe)
+    return classifier, fit_contract(recipe.data, encoder, chips.bands, units, read)
 
 
 def predict_out_of_fold(

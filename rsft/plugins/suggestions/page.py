@@ -1,17 +1,28 @@
 """Write the review page of suggested chips."""
 
+import base64
+import shlex
+from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
-from rsft.inference.review.page import write_review_page
+from rsft.inference.review.page import PageAddition, write_review_page
 from rsft.inference.writers.columns import probability_columns
 from rsft.inference.writers.layer import PredictionLayer
+from rsft.plugins.suggestions.first_chips import FirstChips
 from rsft.plugins.suggestions.suggest import Suggestions
+from rsft.scenes.options import Declaration
+from rsft.types import Floats, Pixels
+from rsft.utils.operating_system import path_to_text
+from rsft.version import __version__
 
+_TABLE = "labels.csv"
 _KEYS = (
     "bundle_sha256",
     "recipe",
@@ -56,7 +67,7 @@ def write_suggestion_page(
                 "run `rsft predict` with --chips DIR, and both commands in the same"
                 " folder",
             )
-        thumbnails.append(_encode_thumbnail(path_of_chip))
+        thumbnails.append(_encode_thumbnail(read_chip(path_of_chip)))
     rows = suggestions.predictions.drop(columns="corrected", errors="ignore")
     rows = rows.assign(reason=table["reason"].to_list(), geometry=None)
     if "at" not in rows:
@@ -71,8 +82,63 @@ def write_suggestion_page(
     write_review_page(path, layer, thumbnails, (), bundle, store, path, ranked=True)
 
 
-def _encode_thumbnail(path: Path) -> bytes:
+def write_naming_page(path: Path, chips: FirstChips, declaration: Declaration) -> None:
+    """Write the page on which the classes of unlabeled chips are named.
+
+    Args:
+        path: path of the page.
+        chips: the chips.
+        declaration: unit and bands that the user declared.
+    """
+    paths = [path_to_text(Path(name).absolute()) for name in chips.table["path"]]
+    table = chips.table.assign(path=paths, probability=0.0, geometry=None)
+    table["chip"] = [Path(name).name for name in paths]
+    metadata = {
+        "recipe": "labels by hand",
+        "bundle_sha256": "",
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": chips.suggestions.notes,
+    }
+    options = []
+    if declaration.unit:
+        options += ["--unit", declaration.unit]
+    if declaration.bands:
+        options += ["--bands", ",".join(declaration.bands)]
+    words = ["rsft", "finetune", _TABLE]
+    if options:
+        words += ["--prepare", shlex.join(options)]
+    script = (files(__package__) / "naming.js").read_text("utf-8")
+    data = encode_vectors(chips.vectors)
+    data |= {"starts": len(chips.suggestions.table), "rows": True}
+    write_review_page(
+        path,
+        PredictionLayer(table, None, (), metadata),
+        [_encode_thumbnail(pixels) for pixels in chips.pixels],
+        (),
+        None,
+        "",
+        path,
+        ranked=True,
+        command=shlex.join(words),
+        addition=PageAddition(script, data, _TABLE),
+    )
+
+
+def encode_vectors(vectors: Floats) -> dict[str, str | int | float]:
+    """Return vectors (N, D) as the page reads them: as int16, in steps."""
+    step = float(np.abs(vectors).max()) / np.iinfo(np.int16).max or 1.0
+    steps = np.rint(vectors / step).astype("<i2")
+    return {
+        "vectors": base64.b64encode(steps.tobytes()).decode(),
+        "dimensions": vectors.shape[1],
+        "step": step,
+        "variance": float(vectors.var(axis=0).mean()),
+    }
+
+
+def _encode_thumbnail(pixels: Pixels) -> bytes:
     """Return a small picture of a chip as JPEG."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
-    _, data = cv2.imencode(".jpg", render_thumbnail(read_chip(path)), quality)
+    _, data = cv2.imencode(".jpg", render_thumbnail(pixels), quality)
     return bytes(data)

@@ -1,0 +1,1 @@
+"""Detect bright objects in scenes without a bundle."""

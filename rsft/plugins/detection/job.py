@@ -1,0 +1,146 @@
+"""Detect objects in scenes, cut their chips, and write a layer of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rsft.errors import DataError
+from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.result_table import select_columns
+from rsft.inference.predict.scene_chips import SceneChips
+from rsft.inference.writers.columns import table_columns
+from rsft.inference.writers.layer import CLASS_COLUMN, PredictionLayer
+from rsft.inference.writers.tables import check_output_path, write_prediction_table
+from rsft.scenes.detection import describe_pixels, detect_objects
+from rsft.scenes.locations import SceneLocations
+from rsft.scenes.options import UNDECLARED, ChipOptions, ChipSize, Declaration
+from rsft.scenes.preparation.builder import open_scenes
+from rsft.scenes.query import CfarOptions, Query
+from rsft.scenes.raster import RasterScene, gdal_environment
+from rsft.scenes.windows import fit_size, make_window
+from rsft.types import LONLAT, Progress
+from rsft.version import __version__
+
+OBJECT = "object"
+"""Class of a detected object, until somebody names it."""
+
+
+@dataclass(frozen=True)
+class DetectionRequest:
+    """How objects are detected.
+
+    Attributes:
+        detector: options of the detector.
+        declaration: unit, bands and pixel spacing of the scenes, if their files do not
+            state them.
+        size: size of the chips; None fits the boxes.
+        chips_dir: folder of the chips; None cuts none.
+        overwrite: whether to replace the layer.
+    """
+
+    detector: CfarOptions = field(default_factory=CfarOptions)
+    declaration: Declaration = UNDECLARED
+    size: ChipSize | None = None
+    chips_dir: Path | None = None
+    overwrite: bool = False
+
+
+def detect_in_scenes(
+    sources: Sequence[Path],
+    out: Path,
+    request: DetectionRequest,
+    progress: Progress | None = None,
+) -> PredictionLayer:
+    """Detect objects in scenes, cut their chips, and write the layer.
+
+    The chips have the size of those that `rsft prepare scenes` cuts.
+
+    Args:
+        sources: files, folders, patterns and lists of scenes.
+        out: the layer.
+        request: how objects are detected.
+        progress: called with numbers of scenes and of windows.
+
+    Returns:
+        The layer, with one row per object of the class `OBJECT`.
+
+    Raises:
+        RequestError: an option contradicts a scene, or the layer exists.
+        DataError: a scene cannot be read.
+    """
+    declaration = request.declaration
+    check_output_path(out, table_columns(()), overwrite=request.overwrite)
+    found: list[tuple[RasterScene, SceneLocations]] = []
+    notes: list[str] = []
+    rows: list[dict[str, Any]] = []
+    with gdal_environment():
+        for scene in open_scenes(sources, declaration.unit, progress):
+            objects = detect_objects(scene, request.detector, declaration, progress)
+            found.append((scene, objects))
+            notes += objects.notes
+        size = request.size or fit_size(
+            location for _, objects in found for location in objects.locations
+        )
+        notes.append(f"size of the chips: {size}")
+        crs = LONLAT
+        if all(scene.georeference is None for scene, _ in found):
+            crs = None
+        for scene, objects in found:
+            chips = _open_chips(scene, objects, request, size, crs is None)
+            with closing(chips):
+                rows += _read_rows(chips, request.chips_dir is not None, notes)
+    table = select_columns(pd.DataFrame(rows), table_columns(()))
+    metadata = {
+        "scenes": [str(scene.path) for scene, _ in found],
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": notes,
+    }
+    layer = PredictionLayer(table, crs, (OBJECT,), metadata)
+    write_prediction_table(layer, out, overwrite=request.overwrite)
+    return layer
+
+
+def _open_chips(
+    scene: RasterScene,
+    objects: SceneLocations,
+    request: DetectionRequest,
+    size: ChipSize,
+    in_pixels: bool,
+) -> SceneChips:
+    declaration, spec, _ = describe_pixels(scene, request.declaration)
+    options = ChipOptions(size, spacing=declaration.spacing_m)
+    cutting = PredictionRequest(
+        Query(detect=request.detector),
+        declaration,
+        options,
+        chips_dir=request.chips_dir,
+    )
+    window = make_window(scene, options)
+    return SceneChips(scene, objects.locations, spec, window, cutting, in_pixels)
+
+
+def _read_rows(
+    chips: SceneChips, has_chips: bool, notes: list[str]
+) -> list[dict[str, Any]]:
+    """Return the columns of each object, and save its chip if chips are wanted."""
+    rows = []
+    faults = []
+    for number in range(len(chips)):
+        row = chips.columns(number)
+        if has_chips:
+            try:
+                row = chips.read(number).columns
+            except DataError as error:
+                faults.append(f"{row['chip']}: {error.message}")
+        rows.append(row | {CLASS_COLUMN: OBJECT})
+    if faults:
+        notes.append(f"objects without a chip: {len(faults):,}, such as {faults[0]}")
+    return rows
