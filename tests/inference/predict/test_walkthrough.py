@@ -143,7 +143,7 @@ def correct(folder):
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_command(desk, monkeypatch, capsys):
-    assert len(COMMANDS) == 20
+    assert len(COMMANDS) == 22
     for command in COMMANDS:
         if "corrected.csv" in command:
             correct(desk)
@@ -164,6 +164,7 @@ def test_every_command(desk, monkeypatch, capsys):
             "boxes": 3,
             "tiles": 99,
             "found": 3,
+            "objects": 3,
             "coarse": 120,
             "review": 3,
         },

@@ -164,7 +164,7 @@ def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give a chip store"),
+        (["--split", "val"], "--split"),
         (["-o", "labels.txt"], ".csv"),
         (["--html", "page.csv"], ".html"),
     ],
@@ -172,3 +172,29 @@ def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
 def test_arguments_that_do_not_fit(rsft, class_folders, arguments, words):
     code, printed = rsft("data", "suggest", class_folders, *arguments)
     assert code == 2 and words in printed
+
+
+@pytest.mark.slow
+def test_folder_without_labels(suggest, rsft, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "chips").mkdir()
+    for number in range(12):
+        image = rng.integers(0, 60, (24, 24), np.uint8) + np.uint8(90 * (number % 2))
+        cv2.imwrite(str(tmp_path / f"chips/{number}.png"), image)
+    code, printed = suggest("chips", "-o", "classes.html")
+    assert code == 0 and "10 of 12 chips" in printed
+    page = (tmp_path / "classes.html").read_text("utf-8")
+    assert page.count("data:image/jpeg") == 12 and "rsft finetune labels.csv" in page
+    code, printed = suggest("chips", "-o", "first.csv", "--count", "4")
+    assert code == 0 and "rsft finetune TABLE" in printed
+    table = pd.read_csv(tmp_path / "first.csv")
+    assert len(table) == 4
+    table["class"] = ["dark", "bright"] * 2
+    table.to_csv(tmp_path / "first.csv", index=False)
+    code, printed = rsft("prepare", "folder", "first.csv", "--root", "store")
+    assert code == 0 and len(ChipStore.open(tmp_path / "store").table) == 4
+    (tmp_path / "text.txt").write_text("no table")
+    code, printed = suggest("text.txt")
+    assert code == 2 and "give a chip store" in printed
+    code, printed = suggest("first.csv", "--unit", "db")
+    assert code == 2 and "--unit" in printed
