@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
     from torch import Tensor
 
+    from rsft.data.imagery.stretch import Stretch
+
 State: TypeAlias = "dict[str, Tensor]"
 """Name -> tensor."""
 
@@ -96,6 +98,26 @@ class EncoderInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedClassifier:
+    """The classifier in a weights file, which becomes a bundle.
+
+    Attributes:
+        classes: names in the order of the logits.
+        head: maps the tensors of a checkpoint to "weight" (C, D) and "bias" (C,) of the
+            linear layer on the features of the encoder.
+        spacing_m: pixel spacing of the chips in meters. They have the size of the card.
+        stretch: stretch of each input plane, whose values are restored.
+        left_out: what else the file predicts, which rsft does not read.
+    """
+
+    classes: Names
+    head: Callable[[State], State]
+    spacing_m: float
+    stretch: Stretch
+    left_out: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card(EncoderInfo):
     """The description of an encoder that `load_backbone` can load.
 
@@ -110,12 +132,14 @@ class Card(EncoderInfo):
             checkpoint with any other surplus tensor. Tensors are not copied.
         antialias: whether to resample the position embedding with antialiasing. timm
             does, many publishers do not.
+        classifier: the classifier in the weights file; None if it has none.
     """
 
     weights: Path | Remote | None
     build: Callable[..., VisionTransformer]
     convert: Callable[[State], State] = dict
     antialias: bool = True
+    classifier: PublishedClassifier | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

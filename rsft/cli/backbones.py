@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,8 @@ from rsft.cli.options import (
     documented,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
+from rsft.errors import RequestError
+from rsft.utils.atomic_files import check_is_free
 from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
@@ -187,16 +190,55 @@ def weights_ls(word: WordArgument = "", as_json: bool = False) -> None:
 
 @weights_app.command("get")
 @documented
-def weights_get(names: NamesArgument) -> None:
-    """Download and verify weights. An interrupted download is resumed."""
+def weights_get(
+    names: NamesArgument, bundle: Path | None = None, overwrite: bool = False
+) -> None:
+    """Download and verify weights. An interrupted download is resumed.
+
+    Args:
+        names: Names of encoders, from `rsft backbones ls` or timm.
+        bundle: New folder for a bundle of the classifier in the weights of one encoder,
+            such as ai2-sentinel1-vessels. It needs no labels.
+    """
     from rsft.backbones.card import fetch_weights
     from rsft.backbones.catalog import find_encoder
 
     # an unknown name fails before the first download
-    for encoder in [find_encoder(name) for name in names]:
+    encoders = [find_encoder(name) for name in names]
+    if bundle is not None:
+        _check_bundle(names, bundle, overwrite)
+    for encoder in encoders:
         with progress() as report:
             status = fetch_weights(encoder, report)
         _show(encoder, status)
+    if bundle is not None:
+        _write_bundle(names[0], bundle)
+
+
+def _check_bundle(names: Sequence[str], folder: Path, overwrite: bool) -> None:
+    """Raise an error unless the weights of one encoder can become a bundle."""
+    from rsft.backbones.loading import find_card
+    from rsft.models.starting_bundle import find_classifier
+
+    if len(names) > 1:
+        message = "a bundle has the classifier of one encoder"
+        raise RequestError(message, "--bundle", "give one name")
+    find_classifier(find_card(names[0]))
+    check_is_free(folder, overwrite)
+
+
+def _write_bundle(name: str, folder: Path) -> None:
+    """Write the starting bundle of an encoder, and say what it is."""
+    from rsft.backbones.loading import find_card
+    from rsft.models.starting_bundle import find_classifier, write_starting_bundle
+
+    card = find_card(name)
+    with show_waiting(f"writing {folder}"):
+        bundle = write_starting_bundle(card, folder)
+    classes = ", ".join(bundle.classes)
+    console.print(f"{folder}: a bundle of {len(bundle.classes)} classes: {classes}")
+    console.print(f"left out: {find_classifier(card).left_out}")
+    console.print("it is not calibrated, because that needs labeled chips")
 
 
 @weights_app.command("verify")

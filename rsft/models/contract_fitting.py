@@ -68,6 +68,9 @@ def fit_contract(
     stretches, statistics = fit_stretches(
         option, planes, bands, target_units, chips, is_physical
     )
+    if is_physical:
+        for unit, fitted in stretches.items():
+            stretches[unit] = tuple(map(_restore_values, fitted))
     mean, std = _byte_moments(encoder, stretches)
     if is_standard:
         mean = (0.0,) * len(planes)
@@ -120,10 +123,20 @@ def common_spacing(spacings: Sequence[float]) -> float | None:
     return None
 
 
+def _restore_values(stretch: Stretch) -> Stretch:
+    """Return the stretch of an encoder of a physical unit, which takes the values."""
+    if stretch.curve == "linear":
+        return stretch
+    return stretch.model_copy(update={"restored": True})
+
+
 def _byte_moments(
     encoder: Backbone, stretches: dict[str, tuple[Stretch, ...]]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Convert the encoder's mean and standard deviation to shares of the byte range."""
+    """Convert the encoder's mean and standard deviation to shares of the byte range.
+
+    Those of restored values stay.
+    """
     if encoder.unit == "uint8":
         return encoder.mean, encoder.std
     if list(stretches) != [encoder.unit]:
@@ -136,13 +149,17 @@ def _byte_moments(
     std = []
     planes = zip(stretches[encoder.unit], encoder.mean, encoder.std, strict=True)
     for stretch, m, s in planes:
-        if stretch.high is None or stretch.curve != "linear":
+        if stretch.high is None:
             raise RequestError(
-                f"{encoder.name} needs a linear stretch between fixed limits",
+                f"{encoder.name} needs a stretch between fixed limits",
                 "data.stretch",
-                "use percentile, or a pair of limits",
+                "use percentile, log1p, or a pair of limits",
             )
-        width = stretch.high - stretch.low
-        mean.append((m - stretch.low) / width)
+        low = stretch.low
+        width = stretch.high - low
+        if stretch.restored:
+            low = 0.0
+            width = 1.0
+        mean.append((m - low) / width)
         std.append(s / width)
     return tuple(mean), tuple(std)

@@ -65,6 +65,7 @@ Unit = Annotated[
         "gamma0",
         "gamma0_db",
         "beta0",
+        "sentinel1_dn",
     ],
     BeforeValidator(as_lower_case),
 ]

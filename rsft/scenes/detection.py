@@ -62,7 +62,9 @@ def detect_bright_objects(
 
     They are not longer than one and a half chips. The surroundings of a pixel lie
     between two squares around it, with sides of one and two chips, so that an object of
-    the size of a chip does not reach the surroundings of its middle.
+    the size of a chip does not reach the surroundings of its middle. For chips that are
+    longer than two of the largest ships, the size of `ship_window` takes the place of
+    that of a chip.
 
     Args:
         scene: the scene.
@@ -90,6 +92,10 @@ def detect_bright_objects(
         )
     assert chip_window.side is not None
     side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))
+    if scene.spacing is not None:
+        meters = side * float(np.mean(scene.spacing))
+        if meters > 2 * _LARGEST_SHIP:
+            side = ship_window(scene).side or side
     detector = _Detector(scene, options, side, spec, declaration, land_side or 4 * side)
     with closing(detector.reader):
         windows = _report_windows(scene, progress, "measuring the water")

@@ -286,7 +286,8 @@ def declare_unit(scene: RasterScene, unit: str) -> RasterScene:
     unit = parse_unit(unit)
     known_unit = scene.product.unit
     calibrations = scene.product.calibrations
-    if known_unit in (None, unit) or unit in calibrations:
+    is_stored = unit in (known_unit, scene.product.digital_unit)
+    if known_unit is None or is_stored or unit in calibrations:
         return scene.in_unit(unit)
     message = f"--unit {unit}, but the file declares {known_unit}"
     if calibrations:

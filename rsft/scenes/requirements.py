@@ -20,9 +20,9 @@ def select_unit(
 ) -> RasterScene:
     """Return a scene that is read in the declared unit, or in one that is needed.
 
-    The first of these is used: the declared unit; the unit of the stored values; their
-    data type, if digital numbers are accepted; a unit to which the product has a
-    calibration.
+    The first of these is used: the declared unit; the unit of the stored values; that
+    of their sensor's digital numbers; their data type, if digital numbers are accepted;
+    a unit to which the product has a calibration.
 
     Args:
         scene: the scene.
@@ -48,6 +48,9 @@ def select_unit(
         return scene
     if _accepts(spec, scene.dtype, scene.unit):
         return scene
+    digital_unit = scene.product.digital_unit
+    if digital_unit is not None and _accepts(spec, scene.stored_dtype, digital_unit):
+        return scene.in_unit(digital_unit)
     stored = scene.stored_dtype
     if stored in DIGITAL_UNITS and _accepts(spec, stored, None):
         return replace(scene, unit=None, dtype=stored)  # without scale and offset

@@ -115,6 +115,15 @@ def test_backbone_trained_on_decibels():
     )
     assert contract.mean[0] == (-12.5 - stretch.low) / (stretch.high - stretch.low)
     assert statistics.clipped == 0 and contract.clipping_note == ""
+    curved = fit_contract(
+        section(stretch="log1p"),
+        encoder("VV", unit="sigma0", mean=0.1, std=0.2),
+        ["VV"],
+        ["sigma0"],
+        sigma0,
+    )
+    assert curved.units["sigma0"][0].restored
+    assert (curved.mean, curved.std) == ((0.1,), (0.2,))
     for options in ({"unit": "sigma0"}, {"stretch": "chip-max"}):
         with pytest.raises(RequestError):
             fit_contract(

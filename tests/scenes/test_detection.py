@@ -125,6 +125,14 @@ def test_objects_longer_than_one_and_a_half_chips_are_counted(tmp_path, amplitud
     )
 
 
+def test_chips_with_much_water_do_not_hide_small_ships(tmp_path, amplitude):
+    amplitude[100:102, 200:206] *= 8
+    large = SAR.model_copy(update={"crop": 128})  # 1,280 m
+    found = detect(tmp_path, amplitude, contract=large, crs="EPSG:32633", transform=UTM)
+    assert centers(found)[1] == pytest.approx((101, 203), abs=1)
+    assert len(found.locations) == 4
+
+
 def test_optical_bands_are_refused(tmp_path):
     optical = toy_contract(
         bands=("B02",), planes=("B02",), crop=32, mean=(0.5,), std=(0.5,)

@@ -106,6 +106,16 @@ def test_an_amplitude_model_takes_digital_numbers(safe):
     assert read(safe, contract("uint16")) == (None, "uint16", DN[7, 9])
 
 
+def test_a_model_of_digital_numbers_takes_those_of_its_sensor_alone(safe, tmp_path):
+    model = contract("sentinel1_dn")
+    expected = ("sentinel1_dn", "uint16", DN[7, 9])
+    assert read(safe, model) == expected
+    assert read(safe, contract("amplitude"), "sentinel1_dn") == expected
+    raster = write_geotiff(tmp_path / "s.tif", DN, names=("VV",))
+    with pytest.raises(DataError, match=mentions("amplitude", "takes sentinel1_dn")):
+        read(raster, model, "amplitude")
+
+
 def test_the_user_chooses_the_calibration(safe):
     unit, dtype, value = read(safe, contract("amplitude"), "sigma0")
     assert (unit, dtype) == ("sigma0", "float32") and value < 1

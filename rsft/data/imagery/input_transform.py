@@ -36,8 +36,9 @@ class InputTransform(StoredDocument):
         crop: side of the center crop before resizing, in pixels; None takes the whole
             chip.
         size: side of the input in pixels.
-        mean: mean of each plane of the input, 0-1.
-        std: standard deviation of each plane of the input, 0-1.
+        mean: mean of each plane of the input, 0-1, or in the unit if its stretch is
+            restored.
+        std: standard deviation of each plane of the input, likewise.
         chip_standard: whether each chip is normalized by its own mean and standard
             deviation, over all planes and pixels, instead of by `mean` and `std`, which
             are 0 and 1 then.
@@ -128,7 +129,8 @@ class InputTransform(StoredDocument):
         """Return what the bytes of each plane become: values (P, 256)."""
         mean = np.asarray(self.mean, np.float32)[:, None]
         std = np.asarray(self.std, np.float32)[:, None]
-        scaled = np.arange(256, dtype=np.float32) / np.float32(255)
+        stretches = next(iter(self.units.values()))
+        scaled = np.stack([stretch.byte_values() for stretch in stretches])
         values: NDArray[np.float32] = (scaled - mean) / std
         return values
 

@@ -62,14 +62,18 @@ class Stretch(StoredDocument):
         top: value above `high` that becomes 255 in place of it. Values up to `high`
             take the fraction KNEE of the bytes, and brighter ones the others, by their
             logarithm.
+        restored: whether the network receives the values that the bytes stand for,
+            instead of the bytes. So a curve may give small values finer steps, for a
+            network that was trained on the values.
     """
 
-    newer: ClassVar[JsonObject] = {"top": None}
+    newer: ClassVar[JsonObject] = {"top": None, "restored": False}
 
     curve: Literal["linear", "log", "log1p"] = "linear"
     low: float = 0.0
     high: float | None = 255.0
     top: float | None = None
+    restored: bool = False
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
@@ -78,6 +82,8 @@ class Stretch(StoredDocument):
             raise ValueError("a limit of a stretch is not finite")
         if self.curve == "log" and self.low <= 0:
             raise ValueError("low of a stretch must be above 0 if it is logarithmic")
+        if self.restored and (self.high is None or self.top is not None):
+            raise ValueError("restored values of a stretch need high and no top")
         if self.top is None:
             return self
         rises = limits == sorted(set(limits)) and len(limits) == 3
@@ -102,6 +108,22 @@ class Stretch(StoredDocument):
         """
         assert self.high is not None and self.top is not None
         return (1 / KNEE - 1) / math.log((self.top - self.low) / (self.high - self.low))
+
+    def byte_values(self) -> Plane:
+        """Return what each byte becomes before the normalization: (256,), float32.
+
+        It is the byte in 0-1, or the value that it stands for.
+        """
+        shares = np.arange(256, dtype=np.float32) / np.float32(255)
+        if not self.restored:
+            return shares
+        low, high = self._apply_curve(np.array([self.low, self.high], np.float64))
+        values = low + shares * (high - low)
+        if self.curve == "log":
+            values = np.exp(values)
+        elif self.curve == "log1p":
+            values = np.expm1(values)
+        return np.asarray(values, np.float32)
 
     def to_bytes(self, plane: Plane) -> Bytes:
         """Stretch one plane (H, W) to bytes (H, W); pixels without a value are 0.

@@ -23,6 +23,7 @@ UNIT_DTYPES: dict[str, tuple[np.dtype[Any], ...]] = {
     "gamma0": _FLOATS,
     "gamma0_db": _FLOATS,
     "beta0": _FLOATS,
+    "sentinel1_dn": (_UINT16, *_FLOATS),
 }
 """All units with the data types that can carry them, the usual one first.
 
@@ -30,7 +31,9 @@ uint8 and uint16 are digital numbers of unknown meaning, such as photographs and
 stretched products. Amplitude is proportional to the field strength, by an unknown
 factor; intensity is its square. sigma0, gamma0 and beta0 are calibrated backscatter in
 m2/m2: per area on the ground, perpendicular to the line of sight, and in the plane of
-the slant range. db and gamma0_db are 10 log10 of sigma0 and gamma0."""
+the slant range. db and gamma0_db are 10 log10 of sigma0 and gamma0. sentinel1_dn are
+the digital numbers of a GRD product of Sentinel-1: amplitude with the scale of ESA's
+processor, before calibration."""
 
 UNITS = tuple(UNIT_DTYPES)
 DIGITAL_UNITS = ("uint8", "uint16")
@@ -60,6 +63,10 @@ _DB_RANGE = (-100.0, 60.0)  # below the noise floor of any sensor; above any shi
 _LINEAR_MEDIAN = 10.0  # no scene has half of its pixels above 10 dB
 _DECIBEL = {"db": "sigma0", "gamma0_db": "gamma0"}
 _CALIBRATED = (*_DECIBEL, *_DECIBEL.values(), "beta0")
+
+
+def _square(x: Any) -> Any:
+    return x * x
 
 
 def _square_root(x: Any) -> Any:
@@ -95,7 +102,9 @@ def _calibrated_steps(linear: str, decibel: str) -> dict[tuple[str, str], _Steps
 
 
 _STEPS: dict[tuple[str, str], _Steps] = {
-    ("amplitude", "intensity"): (lambda amplitude: amplitude * amplitude,),
+    ("amplitude", "intensity"): (_square,),
+    ("sentinel1_dn", "amplitude"): (),
+    ("sentinel1_dn", "intensity"): (_square,),
     ("intensity", "amplitude"): (_square_root,),
     **_calibrated_steps("sigma0", "db"),
     **_calibrated_steps("gamma0", "gamma0_db"),

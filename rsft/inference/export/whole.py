@@ -252,6 +252,7 @@ _TYPICAL_VALUES = {
     "uint8": 100.0,
     "uint16": 1000.0,
     "amplitude": 100.0,
+    "sentinel1_dn": 100.0,
     "intensity": 1e4,
 }
 _NOISE_CHIPS = 8

@@ -436,7 +436,7 @@ def describe_scene(
         if "noise" in record:
             note += f"; {record['noise']}"
         notes.append(note)
-    elif scene.unit is not None and scene.product.unit == scene.unit:
+    elif scene.unit in (scene.product.unit, scene.product.digital_unit) and scene.unit:
         notes.append(f"unit of {name}: {scene.unit}, as the file declares")
     if spacing is None and needed_m is not None:
         notes.append(

@@ -202,6 +202,8 @@ def _describe_stretch(stretch: Stretch) -> str:
     sentence = f"{stretch.low:.4g} is black, {high} is white"
     if stretch.curve != "linear":
         sentence += f", {stretch.curve} between"
+    if stretch.restored:
+        sentence += "; the network receives the values, not the bytes"
     if stretch.top is not None:
         sentence += f", compressed above {stretch.high:.4g}"
     return sentence

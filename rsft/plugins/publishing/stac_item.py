@@ -305,7 +305,12 @@ def describe_scaling(stretch: Stretch, mean: float, std: float) -> JsonObject:
             f"{255 * KNEE!r} * (minimum({position}, 1) + {stretch.slope!r} *"
             f" log(maximum({position}, 1)))"
         )
-    expression = f"(rint({levels}) / 255 - {mean!r}) / {std!r}"
+    value = f"rint({levels}) / 255"
+    if stretch.restored:
+        value = f"({float(black)!r} + {float(high - black)!r} * {value})"
+        inverse = {"linear": "", "log": "exp", "log1p": "expm1"}[stretch.curve]
+        value = f"{inverse}{value}"
+    expression = f"({value} - {mean!r}) / {std!r}"
     return {"type": "processing", "format": "gdal-calc", "expression": expression}
 
 

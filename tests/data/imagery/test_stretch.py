@@ -219,7 +219,8 @@ def test_auto_of_earlier_versions():
 
 @pytest.mark.parametrize(
     "fields", [{"high": 5.0, "top": 5.0}, {"high": 0.0, "top": 5.0}, {"top": np.inf}, {"high": None, "top": 5.0},
-               {"curve": "log1p", "top": 300.0}, {"curve": "log"}, {"low": np.nan}, {"high": np.inf}],
+               {"curve": "log1p", "top": 300.0}, {"curve": "log"}, {"low": np.nan}, {"high": np.inf},
+               {"restored": True, "top": 300.0}, {"restored": True, "high": None}],
 )  # fmt: skip
 def test_limits_that_do_not_rise_or_are_not_finite_are_refused(fields):
     with pytest.raises(ValueError, match="of a stretch"):
@@ -234,6 +235,23 @@ def test_a_stretch_without_a_top_is_stored_as_before():
     }
     compressed = Stretch(high=1.0, top=9.0)
     assert Stretch.model_validate_json(compressed.model_dump_json()) == compressed
+
+
+@pytest.mark.parametrize(
+    "stretch",
+    [
+        Stretch(low=-20.0, high=5.0),
+        Stretch(curve="log", low=2.0, high=900.0),
+        Stretch(curve="log1p", high=65535.0),
+    ],
+)
+def test_bytes_are_restored_to_their_values(stretch):
+    restored = stretch.model_copy(update={"restored": True})
+    values = restored.byte_values()
+    assert values[0] == pytest.approx(stretch.low)
+    assert values[255] == pytest.approx(stretch.high)
+    assert (restored.to_bytes(values[None])[0] == np.arange(256)).all()
+    assert (stretch.byte_values() * 255 == np.arange(256)).all()
 
 
 def test_stretches_from_option():

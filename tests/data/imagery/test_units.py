@@ -21,7 +21,8 @@ CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
      ("db", "sigma0", -20, 0.01), ("sigma0", "intensity", 0.5, 0.5), ("sigma0", "amplitude", 0.25, 0.5),
      ("db", "amplitude", -20, 0.1), ("db", "intensity", 20, 100), ("gamma0", "gamma0_db", 0.01, -20),
      ("gamma0_db", "gamma0", -20, 0.01), ("gamma0", "intensity", 0.5, 0.5), ("gamma0", "amplitude", 0.25, 0.5),
-     ("gamma0_db", "amplitude", -20, 0.1), ("gamma0_db", "intensity", 20, 100), ("beta0", "amplitude", 0.25, 0.5)],
+     ("gamma0_db", "amplitude", -20, 0.1), ("gamma0_db", "intensity", 20, 100), ("beta0", "amplitude", 0.25, 0.5),
+     ("sentinel1_dn", "amplitude", 3, 3), ("sentinel1_dn", "intensity", 3, 9)],
 )  # fmt: skip
 def test_conversions(unit, target, value, result):
     assert convert_unit(np.float32([value]), unit, target) == pytest.approx(

@@ -61,7 +61,8 @@ def test_every_product_has_a_row():
 def test_units_and_drivers(tmp_path, name):
     row = next(row for row in SENSORS if row[1] == f"`{name}`")
     scene = open_scene(WRITERS[name](tmp_path / "product"))
-    units = {scene.product.unit, *scene.product.calibrations} - {None}
+    product = scene.product
+    units = {product.unit, product.digital_unit, *product.calibrations} - {None}
     listed = set(re.split(r", | or ", row[2])) - {"none"}
     assert units <= listed if name == "snap-dimap" else units == listed
     with rasterio.open(scene.files[0]) as file:

@@ -66,6 +66,8 @@ class Product:
         kind: name of the product family, such as "Sentinel-1 GRD".
         unit: unit of the stored values, after GDAL's scale and offset and after the
             modulus; None if unknown.
+        digital_unit: unit that the stored digital numbers have as well, for models that
+            take the numbers of this sensor; None if they have none.
         bands: names of the bands; None takes those in the rasters.
         calibrations: calibration of each band, by the unit of the result: sigma0,
             gamma0 or beta0.
@@ -86,6 +88,7 @@ class Product:
 
     kind: str = "raster"
     unit: str | None = None
+    digital_unit: str | None = None
     bands: Names | None = None
     calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict)
     calibration_source: str = ""

@@ -58,7 +58,7 @@ class Sentinel1(SensorProduct):
 
     Table:
         product: Sentinel-1 GRD
-        units: amplitude, sigma0, gamma0, beta0
+        units: amplitude, sigma0, gamma0, beta0, sentinel1_dn
         polarization from: the annotation
         backscatter: (DN² - noise) / A²
         driver: GTiff
@@ -191,6 +191,7 @@ class Sentinel1(SensorProduct):
         return Product(
             kind=f"{self.title} {kind}".strip(),
             unit="amplitude",
+            digital_unit="sentinel1_dn" if kind == "GRD" else None,
             calibrations=complete,
             calibration_source="the tables of the product",
             noise=noise_note,
