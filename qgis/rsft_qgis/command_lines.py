@@ -11,7 +11,16 @@ Options = Mapping[str, object]
 """Option -> value. None and False leave the option out; True gives it without a
 value."""
 
-UNITS = ("amplitude", "intensity", "sigma0", "db", "gamma0", "gamma0_db", "beta0")
+UNITS = (
+    "amplitude",
+    "intensity",
+    "sigma0",
+    "db",
+    "gamma0",
+    "gamma0_db",
+    "beta0",
+    "sentinel1_dn",
+)
 """Units that --unit takes."""
 
 AS_DECLARED = "as the scene declares"
