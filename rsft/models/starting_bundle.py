@@ -12,7 +12,7 @@ from rsft.backbones.checkpoint_files import read_checkpoint
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle, source_license
-from rsft.models.classifier import build_classifier, load_encoder
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
 
 

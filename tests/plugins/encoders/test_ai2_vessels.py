@@ -18,7 +18,7 @@ from rsft.backbones.convert import convert_weights
 from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import load_classifier
+from rsft.models.loading import load_classifier
 from rsft.models.starting_bundle import write_starting_bundle
 from rsft.plugins.encoders import ai2_vessels
 from tests.helpers.file_server import serving_folder
