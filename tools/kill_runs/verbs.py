@@ -93,7 +93,6 @@ VERBS = {
         _verb("finetune-chips", "finetune INPUTS/folder budget=1min"),
         _verb("evaluate", "evaluate INPUTS/runs/ships INPUTS/store"),
         _verb("report-run", "report run runs/ships", None, "runs"),
-        _verb("report-compare", "report compare INPUTS/runs/ships INPUTS/runs/ships"),
         _verb("sweep", "sweep INPUTS/sweep.yaml"),
         _verb("sweep-asha", "sweep INPUTS/asha.yaml"),
         _verb(
@@ -112,7 +111,8 @@ VERBS = {
         ),
         _verb(
             "predict-archive",
-            "predict INPUTS/runs/ships INPUTS/scenes --detect -o maps --engine torch",
+            "predict INPUTS/runs/ships INPUTS/scenes/*.tif --detect -o maps --engine"
+            " torch",
         ),
         _verb(
             "ais-match",
@@ -134,7 +134,10 @@ VERBS = {
         _verb("data-croissant", "data croissant store", None, "store"),
         _verb("audit", "audit INPUTS/folder -o audit.json"),
         _verb("export", "export INPUTS/runs/ships --format onnx -o exported"),
-        _verb("export-timm", "export INPUTS/runs/ships --format timm -o exported"),
+        _verb(
+            "export-torch",
+            "export INPUTS/runs/ships --format torch-export -o exported",
+        ),
         _verb("bundle-stac", "bundle stac INPUTS/runs/ships -o item.json"),
         _verb("bundle-card", "bundle card INPUTS/runs/ships -o README.md"),
         _verb(
