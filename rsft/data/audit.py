@@ -32,8 +32,8 @@ from rsft.data.similarity import (
 from rsft.errors import DataError
 from rsft.types import Names, Progress
 from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.parquet_files import read_parquet_header
 from rsft.utils.process_pool import imap_unordered
-from rsft.utils.tables import read_parquet_header
 from rsft.utils.untrusted.documents import load_json
 
 SATURATION_SHARE = 0.25

@@ -20,7 +20,7 @@ from rsft.peft import Site
 from rsft.training.runs.reader import find_newest_run
 from rsft.types import Floats
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.tables import read_parquet
+from rsft.utils.parquet_files import read_parquet
 from rsft.utils.untrusted.documents import load_json
 
 T = TypeVar("T")

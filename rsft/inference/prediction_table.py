@@ -13,7 +13,7 @@ from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import METADATA_TABLE, read_geopackage_metadata
 from rsft.inference.writers.layer import LAYER_NAME
 from rsft.types import JsonObject
-from rsft.utils.tables import read_parquet
+from rsft.utils.parquet_files import read_parquet
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_json
 from rsft.utils.untrusted.text_tables import read_text_table
 

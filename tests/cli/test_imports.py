@@ -199,3 +199,15 @@ def test_a_training_imports_statistics_after_its_first_step_and_never_torchgeo_a
 
 def test_missing_inputs_are_refused_before_networks_are_imported(without_networks):
     assert not without_networks["refused"] & {*NETWORKS, *TORCHGEO}
+
+
+@pytest.mark.parametrize(
+    ("module", "others"),
+    [
+        ("rsft.cli.reading", {"numpy", "xml"}),  # in every command
+        ("rsft.utils.parquet_files", {"pandas"}),  # in the reader cell
+    ],
+)
+def test_what_starts_the_reader_cell_imports_little(module, others):
+    check = f"import sys, {module}; assert not {others} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", check], check=True)

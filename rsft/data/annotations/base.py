@@ -27,12 +27,8 @@ from rsft.data.annotations.columns import typed_column, unique_names
 from rsft.errors import RequestError
 from rsft.types import Names
 from rsft.utils.registry import Registry
-from rsft.utils.untrusted.documents import (
-    MAX_TABLE_BYTES,
-    load_json,
-    parse_xml,
-    read_regular,
-)
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, read_regular
+from rsft.utils.untrusted.xml_documents import parse_xml
 
 if TYPE_CHECKING:
     import shapely

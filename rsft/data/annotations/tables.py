@@ -31,7 +31,7 @@ from rsft.data.annotations.table_checks import (
 )
 from rsft.errors import RequestError
 from rsft.types import LONLAT, Floats, Names
-from rsft.utils.tables import read_parquet
+from rsft.utils.parquet_files import read_parquet
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, open_regular, parse_json
 from rsft.utils.untrusted.text_tables import (
     SEPARATORS,

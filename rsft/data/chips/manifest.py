@@ -15,12 +15,8 @@ import pandas as pd
 import pyarrow as pa
 
 from rsft.errors import DataError
-from rsft.utils.tables import (
-    Column,
-    check_columns,
-    read_parquet_header,
-    read_parquet_parts,
-)
+from rsft.utils.parquet_files import read_parquet_header, read_parquet_parts
+from rsft.utils.tables import Column, check_columns
 
 SPLITS = ("train", "val", "test")
 PROVENANCE = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from rsft.utils.untrusted.documents import parse_xml
+from rsft.utils.untrusted.xml_documents import parse_xml
 
 _PLAIN_BAND = "VRTSourcedRasterBand"
 _SOURCE_NAME = "SourceFilename"

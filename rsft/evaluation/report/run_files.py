@@ -30,7 +30,8 @@ from rsft.training.runs.reader import (
 )
 from rsft.training.runs.replay_file import REPLAY_FILE, Replay, read_replay
 from rsft.types import JsonObject
-from rsft.utils.tables import Column, check_columns, read_parquet
+from rsft.utils.parquet_files import read_parquet
+from rsft.utils.tables import Column, check_columns
 from rsft.utils.untrusted.documents import read_regular
 
 _MEASURES = (

@@ -189,6 +189,24 @@ class _Header(NamedTuple):
 
 
 @in_cell
+def _read_file(
+    path: Path, may_have_sidecar: bool, max_side: int
+) -> tuple[_Header, Pixels | None]:
+    """Return what a file declares, and its pixels.
+
+    A call takes as long as a small chip, so both are read in one.
+
+    Args:
+        path: the file.
+        may_have_sidecar: as of `_read_header`.
+        max_side: largest side of an image whose pixels are read.
+    """
+    header = _read_header(path, may_have_sidecar)
+    if max(header.shape) > max_side:
+        return header, None
+    return header, reader.read_chip(path)
+
+
 def _read_header(path: Path, may_have_sidecar: bool) -> _Header:
     """Return what a file declares.
 
@@ -243,11 +261,14 @@ class ChipFiles(ChipSource):
         return len(self.paths)
 
     def read(self, number: int) -> SourceChip:
-        header, spacing = self.check_header(number)
+        # resampling has a limit that depends on the header
+        is_resampled = self.options.resample_to is not None
+        max_side = 0 if is_resampled else SCENE_FACTOR * self._find_side() - 1
+        header, spacing, pixels = self._open(number, min(max_side, MAX_CHIP_SIDE))
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
         reader.check_declared_bands(declaration.bands, header.bands, path)
-        stored = reader.read_chip(path)
+        stored = reader.read_chip(path) if pixels is None else pixels
         names = declaration.bands or header.bands
         is_unnamed = self._warn_about_bands(path, stored.shape[2], names)
         selected = self.contract.select_bands(stored, names)
@@ -266,18 +287,24 @@ class ChipFiles(ChipSource):
         counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
         return SourceChip(resized, declaration.unit, spacing, columns, counts)
 
-    def check_header(self, number: int) -> tuple[_Header, Spacing | None]:
-        """Return the header and the pixel spacing of a chip.
+    def check_header(self, number: int) -> None:
+        """Raise a DataError if a chip is much larger than a chip."""
+        self._open(number, 0)
+
+    def _open(
+        self, number: int, max_side: int
+    ) -> tuple[_Header, Spacing | None, Pixels | None]:
+        """Return header, pixel spacing, and pixels up to a side, see `_read_file`.
 
         Raises:
-            DataError: it is much larger than a chip.
+            DataError: the file is a scene.
         """
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
-        header = _read_header(path, self._may_have_sidecar(path))
+        header, pixels = _read_file(path, self._may_have_sidecar(path), max_side)
         spacing = self._resolve_spacing(header, declaration)
         self._check_side(path, declaration, header.shape, spacing)
-        return header, spacing
+        return header, spacing, pixels
 
     def _resolve_spacing(
         self, header: _Header, declaration: Declaration
@@ -305,10 +332,7 @@ class ChipFiles(ChipSource):
             DataError: its side is `SCENE_FACTOR` times that of a chip or more, or above
                 `MAX_CHIP_SIDE`.
         """
-        contract = self.contract
-        side = contract.crop or contract.side or contract.size
-        if self.options.size is not None and self.options.size.pixels is not None:
-            side = self.options.size.pixels
+        side = self._find_side()
         longest = max(shape)
         scale = 1.0
         if self.options.resample_to is not None and spacing is not None:
@@ -329,6 +353,13 @@ class ChipFiles(ChipSource):
             path,
             hint,
         )
+
+    def _find_side(self) -> int:
+        """Return the side of a chip in pixels, as the user or the model says."""
+        size = self.options.size
+        if size is not None and size.pixels is not None:
+            return size.pixels
+        return self.contract.crop or self.contract.side or self.contract.size
 
     def _warn_about_bands(
         self, path: Path, count: int, names: Sequence[str] | None

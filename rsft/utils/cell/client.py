@@ -4,98 +4,25 @@ The files of a stranger are read by functions with the mark `in_cell`. While a c
 open, these run there. Without one, as in a program that imports rsft, they run here.
 """
 
-import builtins
 import json
-import logging
 import os
-import pickle
-import subprocess
-import sys
-import threading
-import time
-import warnings
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from types import FunctionType, MethodType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from platformdirs import user_data_path
-
-import rsft
-from rsft.errors import DataError, RsftError
-from rsft.utils.cell import server
-from rsft.utils.cell.answers import decode, find_class
-from rsft.utils.cell.frames import Frame, read_frame, write_frame
 from rsft.utils.cell.named import INSIDE, SETTING
 from rsft.utils.cell.walls import Walls
-from rsft.utils.operating_system import watch_memory
-from rsft.utils.remote_files import NO_SERVERS
+
+if TYPE_CHECKING:
+    from rsft.utils.cell.processes import ReaderCell
 
 MAX_MEMORY = 2**34
 """Address space of a cell, or on macOS and Windows its resident memory: 16 GiB."""
 MAX_SECONDS = 600
 """Seconds of one call."""
 
-_PROCESSES = 4  # largest number in a cell
-_ENVIRONMENT = (
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "PROJ_DATA",
-    "PROJ_LIB",
-    "GDAL_DATA",
-    "LD_LIBRARY_PATH",
-    "SYSTEMROOT",  # Windows starts no Python without it
-)
-_SETTINGS = ("RSFT_", "CPL_")
-_SERVER_SETTINGS = (
-    "AWS_",
-    "AZURE_",
-    "GS_",
-    "GOOGLE_",
-    "OSS_",
-    "GDAL_",
-    "HTTP_",
-    "HTTPS_",
-    "NO_PROXY",
-    "SSL_CERT_",
-    "CURL_CA_",
-)
-"""Starts of the names of further variables, if a cell may contact servers."""
-_SYSTEM = (
-    "/usr",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/opt",
-    "/nix/store",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/timezone",
-    "/etc/mime.types",
-    "/etc/ssl/openssl.cnf",
-    "/proc/cpuinfo",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/sys/vm",
-    "/proc/sys/kernel",
-    "/sys/devices/system",
-    "/sys/fs/cgroup",
-    "/dev/null",
-    "/dev/urandom",
-)
-_SOURCE = Path(rsft.__file__).absolute().parents[1]
-_SERVERS = (
-    "/etc/ssl",
-    "/etc/pki",
-    "/etc/resolv.conf",
-    "/etc/hosts",
-    "/etc/nsswitch.conf",
-)
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -135,11 +62,10 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
         connects: whether it may contact servers.
     """
     global _cell
-    paths = [*map(str, readable)]
-    os.environ[SETTING] = json.dumps([paths, connects])
     if _cell is not None and _cell.owner == os.getpid():
         _cell.close()
-    _cell = _make_cell(paths, connects)
+    _cell = None
+    os.environ[SETTING] = json.dumps([[*map(str, readable)], connects])
 
 
 def allow_reading(path: Path) -> None:
@@ -163,6 +89,8 @@ def is_inside() -> bool:
 @contextmanager
 def reading_cell(walls: Walls, seconds: float) -> Iterator["ReaderCell"]:
     """Yield a cell for a few calls, with walls and a limit of time of its own."""
+    from rsft.utils.cell.processes import ReaderCell
+
     cell = ReaderCell(walls, seconds)
     try:
         yield cell
@@ -174,331 +102,16 @@ _cell: "ReaderCell | None" = None
 
 
 def current_cell() -> "ReaderCell | None":
-    """Return the open cell; a process that was started opens one of its own."""
+    """Return the open cell; each process that a command starts has its own."""
     global _cell
     if _cell is None or _cell.owner != os.getpid():
         setting = os.environ.get(SETTING)
         if not setting or is_inside():
             return None
+        # most commands read no foreign file, and start without NumPy
+        from rsft.utils.cell.processes import ReaderCell
+
         paths, connects = json.loads(setting)
-        _cell = _make_cell(paths, connects)
+        walls = Walls(tuple(map(Path, paths)), MAX_MEMORY, connects)
+        _cell = ReaderCell(walls, MAX_SECONDS)
     return _cell
-
-
-def _make_cell(paths: Iterable[str], connects: bool) -> "ReaderCell":
-    return ReaderCell(Walls(tuple(map(Path, paths)), MAX_MEMORY, connects), MAX_SECONDS)
-
-
-class ReaderCell:
-    """Processes that read files behind walls.
-
-    A thread that calls gets a process that is free, or a new one up to a small number.
-    The first one starts at the first call.
-
-    Args:
-        walls: what they may do, apart from what Python needs.
-        seconds: largest time of a call.
-    """
-
-    def __init__(self, walls: Walls, seconds: float) -> None:
-        self.owner = os.getpid()
-        paths = [path.absolute() for path in walls.readable]
-        paths += [path.resolve() for path in paths]
-        paths += _interpreter()
-        if walls.connects:
-            paths += [*map(Path, _SERVERS), Path("~/.aws").expanduser()]
-        self._walls = walls._replace(readable=tuple(dict.fromkeys(paths)))
-        self._seconds = seconds
-        self._processes: list[_Process] = []
-        self._open = frozenset[Path]()
-        self._lock = threading.Lock()
-
-    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function of a module in the cell.
-
-        Raises:
-            DataError: the process ended, or needed more than its memory or time.
-            Exception: whatever the function raises.
-        """
-        request = _Request(function, args, kwargs)
-        return (request.owner or self._choose()).call(request)
-
-    def allow(self, path: Path) -> None:
-        """Let all processes that are started from now on read a file or folder."""
-        place = path.resolve()
-        if any(x in self._open for x in (place, *place.parents)):
-            return
-        with self._lock:
-            paths = (*self._walls.readable, path.absolute(), place)
-            self._walls = self._walls._replace(readable=paths)
-            self._processes.clear()
-
-    def close(self) -> None:
-        """End the processes."""
-        for process in self._processes:
-            process.close()
-        self._processes.clear()
-
-    def _start(self) -> "_Process":
-        # a wall has no door for what does not exist yet
-        self._open = frozenset(x for x in self._walls.readable if x.exists())
-        process = _Process(self._walls, self._seconds)
-        self._processes.append(process)
-        return process
-
-    def _choose(self) -> "_Process":
-        """Return a process: a free one, else a new one, else any."""
-        with self._lock:
-            self._processes = [x for x in self._processes if x.is_alive]
-            free = [x for x in self._processes if not x.lock.locked()]
-            if free:
-                return free[0]
-            if len(self._processes) < _PROCESSES:
-                return self._start()
-            return self._processes[threading.get_ident() % _PROCESSES]
-
-
-class Kept:
-    """An object that stays in the cell.
-
-    It is called, iterated and passed on as the object itself.
-    """
-
-    def __init__(self, process: "_Process", number: int) -> None:
-        self.process = process
-        self.number = number
-        weakref.finalize(self, process.dropped.append, number)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the object in the cell."""
-        return self._ask(server.call, self, *args, **kwargs)
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the items of an iterator in the cell."""
-        while True:
-            has_next, item = self._ask(server.take, self)
-            if not has_next:
-                return
-            yield item
-
-    def __reduce__(self) -> Any:
-        """Return how its process finds it."""
-        _pickled.owner = self.process
-        return server.find_kept, (self.number,)
-
-    def _ask(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return self.process.call(_Request(function, args, kwargs))
-
-
-class _Request:
-    """A call as bytes; its callbacks, and the process whose objects it names."""
-
-    def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
-    ) -> None:
-        self.callbacks: list[Callable[..., object]] = []
-        self.subject = next((str(x) for x in args if isinstance(x, Path | str)), "")
-        args = tuple(map(self._mark, args))
-        kwargs = {name: self._mark(value) for name, value in kwargs.items()}
-        _pickled.owner = None
-        self.data = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
-        self.owner: _Process | None = _pickled.owner
-
-    def _mark(self, value: Any) -> Any:
-        """Return an argument, or what stands for one that has no name to find it."""
-        is_local = isinstance(value, FunctionType) and "<" in value.__qualname__
-        if not is_local and not isinstance(value, MethodType):
-            return value
-        self.callbacks.append(value)
-        return server.Callback(len(self.callbacks) - 1)
-
-
-_pickled = threading.local()
-"""`owner`: the process of the last `Kept` that this thread has pickled."""
-
-
-class _Process:
-    """One process of a cell, and the pipes to it."""
-
-    def __init__(self, walls: Walls, seconds: float) -> None:
-        self.lock = threading.Lock()
-        self.dropped: deque[int] = deque()
-        self._memory = walls.memory
-        self._seconds = seconds
-        command = [sys.executable, "-P", "-s", "-m", "rsft.utils.cell"]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            process_group=0,  # Ctrl-C is for the command
-            env=_environment(connects=walls.connects),
-        )
-        assert self._process.stdin and self._process.stdout
-        self._requests, self._answers = self._process.stdin, self._process.stdout
-        self._watch = _Watch(self._process)
-        weakref.finalize(self, _end, self._process)
-        for target, *args in (
-            (self._watch.run,),
-            (watch_memory, self._process, walls.memory),
-        ):
-            threading.Thread(target=target, args=args, daemon=True).start()
-        self._send(pickle.dumps(walls))
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def call(self, request: _Request) -> Any:
-        """Send a call, and return or raise what it gives.
-
-        The process ends if anything else happens, such as Ctrl-C.
-        """
-        with self.lock:
-            kind, content = self._exchange(request)
-        if kind == "raise":
-            raise make_error(*content)
-        return content
-
-    def _exchange(self, request: _Request) -> tuple[str, Any]:
-        dropped = [self.dropped.popleft() for _ in range(len(self.dropped))]
-        is_done = False
-        try:
-            self._send(request.data, pickle.dumps(dropped))
-            message = self._receive(request)
-            is_done = True
-        except (OSError, EOFError, ValueError) as error:
-            self._wait()
-            raise self._explain(request, error) from error
-        finally:
-            self._watch.deadline = float("inf")
-            if not is_done:
-                self.close()
-        return message
-
-    def close(self) -> None:
-        """End the process."""
-        _end(self._process)
-
-    def _wait(self) -> None:
-        """Wait a moment for a process that closed its pipes."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-
-    def _send(self, *texts: bytes) -> None:
-        write_frame(self._requests, Frame(texts[0], texts[1:]))
-
-    def _receive(self, request: _Request) -> tuple[str, Any]:
-        """Return the message that ends the call, and do what others say."""
-        while True:
-            self._watch.deadline = time.monotonic() + self._seconds
-            frame = read_frame(self._answers)
-            if frame is None:
-                raise EOFError
-            message = decode(frame, lambda number: Kept(self, number))
-            if not (isinstance(message, list) and len(message) == 2):
-                raise ValueError("it is no message")
-            kind, content = message
-            if kind in ("return", "raise"):
-                return kind, content
-            _act(kind, content, request)
-
-    def _explain(self, request: _Request, error: Exception) -> RsftError:
-        """Return the error for a process that gave no answer."""
-        fault = f"its reader ended: {error}" if str(error) else "its reader ended"
-        if self._watch.is_late:
-            fault = f"it was not read within {self._seconds:,.0f} s"
-        elif self._process.returncode == server.OUT_OF_MEMORY:
-            fault = f"it was not read within {self._memory >> 30} GiB of memory"
-        hint = "copy or download it again, or leave it out"
-        return DataError(f"the file cannot be read: {fault}", request.subject, hint)
-
-
-class _Watch:
-    """Ends a process that sends nothing until a deadline."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self.process = process
-        self.deadline = float("inf")
-        self.is_late = False
-
-    def run(self) -> None:
-        """Watch the process until it ends."""
-        while self.process.poll() is None:
-            if time.monotonic() > self.deadline:
-                self.is_late = True
-                self.process.kill()
-            time.sleep(0.2)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.wait()
-
-
-def _act(kind: str, content: Any, request: _Request) -> None:
-    """Do what a message says that comes before the end of a call."""
-    if kind == "callback":
-        number, args, kwargs = content
-        request.callbacks[number](*args, **kwargs)
-    elif kind == "log":
-        name, level, text = content
-        logging.getLogger(name).log(level, "%s", text)
-    elif kind == "warning":
-        name, text = content
-        warnings.warn(text, getattr(builtins, name, UserWarning), stacklevel=2)
-
-
-def make_error(
-    module: str, name: str, args: tuple[Any, ...], values: dict[str, Any], note: str
-) -> Exception:
-    """Return an error as the cell raised it; it is of Python, rsft or a library."""
-    kind: Any = None
-    if module == "builtins":
-        kind = getattr(builtins, name, None)
-    elif module.startswith("rsft."):
-        kind = find_class(module, name)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        return RuntimeError(f"{module}.{name}: {', '.join(map(str, args))}")
-    if issubclass(kind, RsftError):
-        error: Exception = kind.__new__(kind)
-        error.args = args
-        vars(error).update(values)
-    else:
-        error = kind(*args)
-    error.add_note(note)
-    return error
-
-
-def _environment(*, connects: bool) -> dict[str, str]:
-    """Return the variables of a cell: no more than it needs."""
-    prefixes = (*_SETTINGS, *_SERVER_SETTINGS) if connects else _SETTINGS
-    settings = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.upper().startswith(prefixes)
-    }
-    return (
-        settings
-        | {
-            INSIDE: "1",
-            "HOME": "/nonexistent",
-            "GDAL_CACHEMAX": "256",  # MB, as in a command
-            "PYTHONPATH": os.pathsep.join([str(_SOURCE), *sys.path[1:]]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "RSFT_GDAL_DRIVERS": "limited",  # see rsft.utils.untrusted.gdal_drivers
-            NO_SERVERS: os.environ.get(NO_SERVERS, "") if connects else "-",
-        }
-    )
-
-
-def _interpreter() -> list[Path]:
-    """Return what Python needs: its libraries, packages, and those of the system."""
-    paths = [*map(Path, _SYSTEM), Path(sys.prefix), Path(sys.base_prefix)]
-    paths.append(_SOURCE / "rsft")
-    paths += map(Path, sys.path[1:])
-    paths += [path.resolve() for path in paths]
-    paths.append(user_data_path("proj"))  # grids, without which coordinates move
-    return paths

@@ -1,4 +1,4 @@
-"""Read JSON and XML from untrusted sources, only from regular files.
+"""Read JSON from untrusted sources, only from regular files.
 
 A file that is a pipe, a socket or a device can block for ever, or never end.
 """
@@ -14,7 +14,6 @@ from html import escape
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
-from xml.etree import ElementTree
 
 from rsft.errors import DataError
 from rsft.utils.cell.named import check_link, outside_error
@@ -216,57 +215,3 @@ def code_span(text: str) -> str:
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     space = " " * ("`" in text)
     return f"{fence}{space}{' '.join(text.split())}{space}{fence}"
-
-
-MAX_XML_DEPTH = 64
-"""Largest depth of elements."""
-MAX_XML_ELEMENTS = 2**20
-"""Largest number of elements, which need about 200 MB of memory."""
-
-
-class _StrictBuilder(ElementTree.TreeBuilder):
-    """Builds a tree, and refuses document types, deep nesting and many elements."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.depth = 0
-        self.count = 0
-
-    def doctype(self, name: str, pubid: str, system: str) -> None:
-        """Raise an error: a document type could define entities, or name files."""
-        raise ValueError("it declares a document type")
-
-    def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:
-        """Begin an element."""
-        self.depth += 1
-        if self.depth > MAX_XML_DEPTH:
-            raise ValueError(
-                f"its elements are nested more than {MAX_XML_DEPTH} levels deep"
-            )
-        self.count += 1
-        if self.count > MAX_XML_ELEMENTS:
-            raise ValueError(f"it has more than {MAX_XML_ELEMENTS:,} elements")
-        return super().start(tag, attrs)
-
-    def end(self, tag: str, /) -> ElementTree.Element:
-        """End an element."""
-        self.depth -= 1
-        return super().end(tag)
-
-
-def parse_xml(data: bytes) -> ElementTree.Element:
-    """Parse XML without document type.
-
-    Returns:
-        The root element.
-
-    Raises:
-        ValueError: it is not XML, has an unknown encoding, declares a document type, is
-            nested too deeply, or has too many elements.
-    """
-    try:
-        return ElementTree.fromstring(
-            data, ElementTree.XMLParser(target=_StrictBuilder())
-        )
-    except (ElementTree.ParseError, LookupError) as error:
-        raise ValueError(str(error)) from error

@@ -36,6 +36,19 @@ def adder(first):
     return lambda second: np.add(first, second)
 
 
+def reader(fault):
+    """Return a function that fails at a negative number."""
+
+    def read(number):
+        if number < 0 and fault == "its reader ended":
+            end()
+        if number < 0:
+            sleep(60)
+        return number
+
+    return read
+
+
 def report(progress):
     progress(1, total=2)
     return "done"

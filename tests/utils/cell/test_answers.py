@@ -107,7 +107,7 @@ class _Tree(NamedTuple):
     "tree",
     [
         _Tree("object", ["subprocess", "Popen", {"args": "true"}]),
-        _Tree("object", ["rsft.utils.cell.client", "subprocess.Popen", {}]),
+        _Tree("object", ["rsft.utils.cell.processes", "subprocess.Popen", {}]),
         _Tree("object", ["rsft.errors", "DataError", {}]),
         _Tree("object", ["rsft.scenes.raster", "open_scene", {}]),
         _Tree("named", ["rsft.errors", "DataError", []]),

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from rsft.utils.cell.client import ReaderCell
+from rsft.utils.cell.processes import ReaderCell
 from rsft.utils.cell.walls import Walls, describe_walls, landlock_version
 from tests.helpers.style import ROOT
 from tests.utils.cell import probes

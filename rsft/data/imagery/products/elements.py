@@ -9,7 +9,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from rsft.types import Floats
-from rsft.utils.untrusted.documents import parse_xml, read_regular
+from rsft.utils.untrusted.documents import read_regular
+from rsft.utils.untrusted.xml_documents import parse_xml
 
 LIGHT_SPEED = 299_792_458.0
 """Meters per second."""

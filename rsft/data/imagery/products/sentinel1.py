@@ -36,7 +36,8 @@ from rsft.data.imagery.products.product import (
 )
 from rsft.errors import DataError
 from rsft.types import Floats, Names, Plane
-from rsft.utils.untrusted.documents import open_regular, parse_xml
+from rsft.utils.untrusted.documents import open_regular
+from rsft.utils.untrusted.xml_documents import parse_xml
 
 MAX_XML_BYTES = 2**25
 """Largest XML file that is read: 32 MiB. The annotation of a Sentinel-1 image has less

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rsft.utils.untrusted import documents
-from rsft.utils.untrusted.documents import MAX_XML_DEPTH, parse_xml
+from rsft.utils.untrusted import xml_documents
+from rsft.utils.untrusted.xml_documents import MAX_XML_DEPTH, parse_xml
 
 
 def test_documents_are_parsed():
@@ -21,9 +21,10 @@ def test_documents_are_parsed():
         (b"<?xml version='1.0' encoding='shift-jis'?><a/>", "multi-byte"),
         (b"<a>", "no element"),
         (b"<a>" + b"<b/>" * 1001 + b"</a>", "more than 1,000 elements"),
+        (b"<a " + b"b='>' " * 10_001 + b"/>", "more than 10,000 attributes"),
     ],
 )
 def test_documents_that_are_refused(data, message, monkeypatch):
-    monkeypatch.setattr(documents, "MAX_XML_ELEMENTS", 1000)
+    monkeypatch.setattr(xml_documents, "MAX_XML_ELEMENTS", 1000)
     with pytest.raises(ValueError, match=message):
         parse_xml(data)
