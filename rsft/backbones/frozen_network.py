@@ -114,6 +114,12 @@ def build_frozen_network(
 ) -> VisionTransformer:
     """Build the network of a frozen module, whose width is that of one output.
 
+    Args:
+        name: name of the encoder, for messages.
+        make: returns the module with its weights.
+        bands: names of its inputs.
+        size: side of its images in pixels.
+
     Raises:
         RequestError: the module does not take inputs of this size, or returns something
             else than vectors, tokens or a feature map.

@@ -401,6 +401,11 @@ def open_chips(
 ) -> ChipSource:
     """Return the chips of files: image files, or the rows of tables.
 
+    Args:
+        files: paths of the files, as for `ChipFiles`.
+        contract: bands, units and pixel spacing of the model.
+        options: the user's options, for image files.
+
     Raises:
         DataError: the only image is much larger than a chip.
         RequestError: a table cannot be read.

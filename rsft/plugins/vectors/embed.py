@@ -76,7 +76,7 @@ def embed(
         else:
             model = embed_job.frozen_model(str(backbone), inputs, request, input_size)
         folder = bundle or out.parent
-        result = embed_job.embed(model, folder, inputs, out, request, report)
+        result = embed_job.write_vectors(model, folder, inputs, out, request, report)
     if as_json:
         row = {"vectors": str(result.path), "chips": result.chips}
         row |= {"dimensions": result.length, "rejected": len(result.rejections)}

@@ -65,7 +65,7 @@ class Embedding:
     notes: Sequence[str]
 
 
-def embed(
+def write_vectors(
     model: Bundle,
     folder: Path,
     inputs: Sequence[str],

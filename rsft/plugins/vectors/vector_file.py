@@ -1,4 +1,4 @@
-"""Tables of vectors: Parquet, GeoParquet or CSV with one row per chip."""
+"""Tables of vectors: Parquet or GeoParquet with one row per chip."""
 
 from __future__ import annotations
 
@@ -178,6 +178,13 @@ class VectorTable(ChipTable):
 
 def check_degrees(shape: Any, file: VectorFile) -> Any:
     """Return a shape in longitude and latitude.
+
+    Args:
+        shape: the geometry of a row; None for a row without one.
+        file: the file, for the message.
+
+    Returns:
+        The shape; None if it is missing or empty.
 
     Raises:
         DataError: its coordinates are no degrees.
