@@ -120,6 +120,9 @@ def build_frozen_network(
         bands: names of its inputs.
         size: side of its images in pixels.
 
+    Returns:
+        A `FrozenNetwork`.
+
     Raises:
         RequestError: the module does not take inputs of this size, or returns something
             else than vectors, tokens or a feature map.
@@ -159,6 +162,9 @@ def register_encoder(name: str, module: nn.Module, *, size: int, **about: Any) -
             mode.
         size: side of its images in pixels.
         **about: see `frozen_card`.
+
+    Returns:
+        The card of the encoder.
 
     Raises:
         ValueError: an encoder of rsft has the name.

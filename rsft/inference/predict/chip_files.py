@@ -406,6 +406,9 @@ def open_chips(
         contract: bands, units and pixel spacing of the model.
         options: the user's options, for image files.
 
+    Returns:
+        A source, whose chips are in the order of the files.
+
     Raises:
         DataError: the only image is much larger than a chip.
         RequestError: a table cannot be read.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +87,9 @@ def write_vectors(
         request: the options.
         progress: called with numbers of chips.
 
+    Returns:
+        What was written.
+
     Raises:
         RequestError: no chips are found, or the table cannot be written.
         DataError: no chip can be used.
@@ -120,6 +125,10 @@ def frozen_model(
         inputs: the chips.
         request: unit and bands of the chips.
         size: side of the input in pixels; None takes that of the encoder.
+
+    Returns:
+        A bundle that is not saved. Its hash covers encoder, settings and contract, so
+        that no job resumes that of another encoder.
 
     Raises:
         RequestError: the encoder is unknown, or the inputs are scenes.
@@ -158,8 +167,10 @@ def frozen_model(
         [unit],
         lambda _: (read_chip(Path(name)) for name in files),
     )
+    content = [encoder.sha256, recipe.model_dump_json(), contract.model_dump_json()]
     return Bundle(
         recipe=recipe,
+        sha256=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
         classes=(VECTOR,),
         groups={},
         train_counts=(0,),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rsft.types import Progress, Rejection
 
 
-def describe_training(store: ChipStore, arguments: Mapping[str, Any]) -> Iterable[str]:
+def training_command(store: ChipStore, arguments: Mapping[str, Any]) -> Iterable[str]:
     """Return the command that trains a classifier on the vectors."""
     from rsft.plugins.vectors.vector_image import image_side
 
@@ -29,7 +29,7 @@ def describe_training(store: ChipStore, arguments: Mapping[str, Any]) -> Iterabl
     return [f"next: {command} data.size={image_side(length)}"]
 
 
-@data_set("vectors", notes=describe_training, is_published=False)
+@data_set("vectors", notes=training_command, is_published=False)
 @builds_store("vectors")
 def prepare_vectors(
     build: StoreBuild,

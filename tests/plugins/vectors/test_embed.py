@@ -12,6 +12,7 @@ import pytest
 
 import rsft as package
 from rsft.data.chips.store import ChipStore
+from rsft.plugins.vectors.embed_job import EmbedRequest, frozen_model
 from tests.helpers.killing import kill_at_call, run_until_killed
 
 SIMSHIP = ("--backbone", "vit_tiny_patch8_64.simship", "--input-size", "32")
@@ -81,6 +82,10 @@ def test_a_killed_job_resumes(embed, run, root, rsft, tmp_path, caplog):
     assert "resuming an interrupted job after 2 batches" in caplog.text
     assert len(pq.read_table("vectors.parquet")) == 58
     assert not list(tmp_path.glob(".*.journal"))
+    models = [
+        frozen_model(SIMSHIP[1], [str(root)], EmbedRequest(), side) for side in (32, 64)
+    ]
+    assert models[0].sha256 != models[1].sha256  # a job resumes none of the other
     code, printed = rsft("embed", root, "-o", "run.parquet", "--bundle", run)
     assert code == 0 and "vectors of 192 numbers" in printed
     code, printed = rsft("embed", root, "-o", "x.parquet")
