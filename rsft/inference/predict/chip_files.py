@@ -410,16 +410,12 @@ def open_chips(
         A source, whose chips are in the order of the files.
 
     Raises:
-        DataError: the only image is much larger than a chip.
         RequestError: a table cannot be read.
     """
     for suffix in CHIP_TABLES:
         if all(name.lower().endswith(f".{suffix}") for name in files):
             return CHIP_TABLES[suffix]([Path(name) for name in files], contract)
-    images = ChipFiles(files, contract, options)
-    if len(images) == 1:  # of several files, those that are scenes are rejected
-        images.check_header(0)
-    return images
+    return ChipFiles(files, contract, options)
 
 
 def _stem(path: Path) -> str:

@@ -15,7 +15,7 @@ from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.batch_journal import BatchJournal
-from rsft.inference.predict.chip_files import PredictionPlan, open_chips
+from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan, open_chips
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import (
@@ -111,8 +111,11 @@ def open_job(
                 stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
             else:
-                options = request.chip_options
-                plan = PredictionPlan([open_chips(chips, bundle.contract, options)])
+                source = open_chips(chips, bundle.contract, request.chip_options)
+                # of several files, those that are scenes are rejected
+                if isinstance(source, ChipFiles) and len(source) == 1:
+                    source.check_header(0)
+                plan = PredictionPlan([source])
             for source in plan.sources:
                 stack.callback(source.close)
             count = sum(len(source) for source in plan.sources)
