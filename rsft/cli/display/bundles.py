@@ -77,9 +77,10 @@ def _describe_confidence(confidence: Mapping[str, Any] | None) -> str:
         return "none: probabilities are not calibrated"
     fit = (
         f"temperature {confidence['temperature']:.3g}, fitted on"
-        f" {confidence['chips']:,} validation chips, distances of"
-        f" {'unit-length' if confidence['ood_unit_length'] else 'raw'} features"
+        f" {confidence['chips']:,} validation chips"
     )
+    if confidence["ood_unit_length"]:
+        fit += "; distances of features of unit length"
     return "; ".join([fit, confidence["promise"], *confidence["notes"]])
 
 
