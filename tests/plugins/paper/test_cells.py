@@ -84,7 +84,7 @@ def test_cells_equal_the_trials_of_the_shipped_sweep(number, sweep):
     }
 
 
-@needs_plugin("natural_images")
+@needs_plugin("authors_schedule", "natural_images")
 @pytest.mark.parametrize(
     "settings",
     [TableSettings(), TableSettings("mstar_lt_metalora")],

@@ -30,6 +30,7 @@ from rsft.training.finetune import finetune
 from rsft.training.listeners import RunListener
 from tests.helpers.executors import ExecutorHere
 from tests.helpers.fusrs_data import write_for_lists
+from tests.helpers.plugins import needs_plugin
 
 ROWS = ("BitFit", "LoRA", "LoRA, six positions", "MetaLoRA, query and value")
 CLASSES = ("C07", "C04", "C12", "C03")
@@ -218,9 +219,10 @@ def test_a_stopped_command_goes_on(folder, monkeypatch):
     ("name", "keys"),
     [
         ("satmae_sar_lora", []),
-        (
+        pytest.param(
             "satmae_sar_metaadapter",
             ["peft.modulator=feature", "meta.schedule=metalora", "train.epochs=3"],
+            marks=needs_plugin("authors_schedule"),
         ),
     ],
 )
