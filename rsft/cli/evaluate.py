@@ -34,7 +34,7 @@ def evaluate(
 ) -> None:
     """Evaluate a bundle and baselines on labeled chips.
 
-    The baselines are a linear probe, k-nearest neighbors and a small network.
+    The baselines are a linear probe, a discriminant, k-NN and a small network.
 
     Args:
         data: Chip store with the classes of the bundle; with --split all also class

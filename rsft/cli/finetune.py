@@ -11,12 +11,11 @@ import typer
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, print_lines, progress, show_paths
 from rsft.cli.finetune_plan import (
-    NewRun,
-    RunPlan,
     TrainedRun,
     choose_run,
     find_auto_file,
     plan_run,
+    train_run,
 )
 from rsft.cli.finetune_steps import FinetuneRequest, Steps, find_steps
 from rsft.cli.options import check_store, documented, find_named_recipe
@@ -25,7 +24,6 @@ from rsft.recipe.library import AUTO, SHIPPED, find_recipe
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
-    from rsft.training.runs.writer import Run
 
 app = typer.Typer()
 
@@ -85,13 +83,17 @@ def run_finetune(
     check_store(Path(plan.recipe.data.root))
 
     with display.show_waiting(display.IMPORTS):
+        from rsft.cli.display.training import choose_display
         from rsft.training.runs.reader import lock_run
         from rsft.training.runs.writer import mark_done
 
     if isinstance(plan, TrainedRun):
         folder = plan.folder
     else:
-        run = _train(plan, request)
+        with choose_display(
+            plan.recipe, console, quiet=request.quiet, as_json=request.as_json
+        ) as listener:
+            run = train_run(plan, request.runs, listener, evaluation_follows=True)
         folder = run.folder
         if not run.is_writer:  # only the first of several processes evaluates
             return folder, {}, steps
@@ -107,32 +109,6 @@ def run_finetune(
     finally:
         lock.release()
     return folder, paths, steps
-
-
-def _train(plan: RunPlan, request: FinetuneRequest) -> Run:
-    from rsft.cli.display.training import choose_display
-    from rsft.training.finetune import finetune as train
-
-    recipe = plan.recipe
-    with choose_display(
-        recipe, console, quiet=request.quiet, as_json=request.as_json
-    ) as listener:
-        if isinstance(plan, NewRun):
-            return train(
-                recipe,
-                request.runs,
-                listener,
-                source=plan.source,
-                entries=plan.entries,
-                evaluation_follows=True,
-            )
-        return train(
-            recipe,
-            request.runs,
-            listener,
-            resume=plan.folder,
-            evaluation_follows=True,
-        )
 
 
 def _find_shipped_recipe(request: FinetuneRequest) -> FinetuneRequest:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console
 from rsft.cli.finetune_steps import FinetuneRequest, Steps, list_keys
-from rsft.errors import RequestError
+from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.recipe.library import find_recipe
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
+    from rsft.study.choice_file import AutoPlan
+    from rsft.training.listeners import RunListener
     from rsft.training.runs.reader import RunInfo
+    from rsft.training.runs.writer import Run
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
         return plan_run(replace(request, recipe=str(folder), overrides=[], data=None))
     plan = read_auto(path, request.recipe_keys if steps is None else steps.keys)
     if steps is not None:
+        _write_first_bundle(plan, request)
         steps.begin(
             "choose",
             f" among {len(plan.candidates)}: at most {plan.settings.budget} of CPU"
@@ -188,6 +192,88 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
             console.print(text)
             return _plan_known_run(same, same.recipe)
     return NewRun(choice.recipe, choice.source, {"choice": choice.metadata})
+
+
+FIRST_CANDIDATE = "discriminant"
+"""File name of the candidate that is trained on all chips before the choice."""
+
+
+def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
+    """Train the discriminant on all training chips, for use before the choice ends.
+
+    Its run is called like the chosen one, with the suffix -first. It is a run like any
+    other: the same command keeps or continues it, and nothing deletes it.
+    """
+    from rsft.training.runs.reader import TRAINED, read_run_info
+
+    names = [candidate.path.stem for candidate in plan.candidates]
+    if FIRST_CANDIDATE not in names:
+        return
+    candidate = plan.candidates[names.index(FIRST_CANDIDATE)]
+    name = f"{plan.settings.name}-first"
+    recipe = candidate.recipe.model_copy(update={"name": name})
+    run = find_same_run(recipe, request.runs)
+    if run is None or run.status not in TRAINED:
+        todo: RunPlan = NewRun(recipe, candidate.path)
+        if run is not None and run.recipe is not None and run.status != "failed":
+            todo = ResumedRun(run.recipe, run.folder)
+        try:
+            with display.show_waiting("training the first bundle"):
+                folder = train_run(todo, request.runs, None).folder
+        except Interrupted:
+            raise
+        except RsftError as error:  # the choice tells more of the same fault
+            console.print(f"no first bundle: {error.message}")
+            return
+        run = read_run_info(folder)
+    macro = 100 * run.accuracy["macro"]
+    sentence = (
+        f"first bundle, until a better one is trained: {run.folder / 'bundle'}"
+        f" ({candidate.name}, macro {macro:.1f} on the validation chips)"
+    )
+    console.print(sentence)
+    if request.as_json:
+        bundle = str(run.folder / "bundle")
+        display.emit_json_event("first", {"bundle": bundle, "sentence": sentence})
+
+
+def train_run(
+    plan: RunPlan,
+    runs: Path,
+    listener: RunListener | None,
+    *,
+    evaluation_follows: bool = False,
+) -> Run:
+    """Train what a plan names, from its start or from its last checkpoint.
+
+    Args:
+        plan: a new run, or one to resume.
+        runs: folder of all runs.
+        listener: called with the progress.
+        evaluation_follows: see `rsft.training.finetune.finetune`.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the run can be resumed.
+        RsftError: the recipe cannot be trained.
+    """
+    from rsft.training.finetune import finetune as train
+
+    if isinstance(plan, NewRun):
+        return train(
+            plan.recipe,
+            runs,
+            listener,
+            source=plan.source,
+            entries=plan.entries,
+            evaluation_follows=evaluation_follows,
+        )
+    return train(
+        plan.recipe,
+        runs,
+        listener,
+        resume=plan.folder,
+        evaluation_follows=evaluation_follows,
+    )
 
 
 def find_same_run(recipe: Recipe, runs: Path) -> RunInfo | None:

@@ -1,4 +1,4 @@
-"""Cheap baselines of an evaluation: k-nearest neighbors and a linear probe.
+"""Cheap baselines of an evaluation: k-nearest neighbors and linear classifiers.
 
 They use frozen features or small images.
 """
@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
 from rsft.data.imagery.resize import resize_image
+from rsft.training.init.discriminant import fit_discriminant
 from rsft.types import Bytes, Floats
 
 NEIGHBORS = 5
@@ -134,6 +135,29 @@ def linear_probe_predict(
         decision = probe.decision_function(_unit_rows(test_x)).reshape(len(test_x), -1)
         logits[:, classes] = -np.log(counts)
         logits[:, classes[-decision.shape[1] :]] += decision
+    probabilities: Floats = softmax(logits, axis=1)
+    return probabilities
+
+
+def discriminant_predict(
+    train_x: NDArray[Any],
+    train_y: NDArray[np.integer],
+    test_x: NDArray[Any],
+    n_classes: int,
+) -> Floats:
+    """Compute class probabilities by linear discriminant analysis.
+
+    Args:
+        train_x: (N, D) features.
+        train_y: (N,) class indices. A class without training chips gets probability 0.
+        test_x: (M, D) features.
+        n_classes: number of columns of the result.
+
+    Returns:
+        Probabilities (M, n_classes).
+    """
+    discriminant = fit_discriminant(train_x, train_y, n_classes)
+    logits = test_x @ discriminant.weight.T + discriminant.bias
     probabilities: Floats = softmax(logits, axis=1)
     return probabilities
 

@@ -1,10 +1,10 @@
 """Evaluate a bundle on one split of a chip store, and compare it with cheap baselines.
 
-The baselines are a linear probe and k-nearest neighbors on frozen features, and the
-latter on small images. The linear probe has the same logit adjustment as the default
-loss, so the difference to it is the gain of the trained modules. Plain k-NN has no
-answer to a long tail. A small network without pre-training shows what the encoder is
-worth.
+The baselines are a linear probe, a discriminant and k-nearest neighbors on frozen
+features, and the latter on small images. The linear probe has the same logit adjustment
+as the default loss, so the difference to it is the gain of the trained modules. Plain
+k-NN has no answer to a long tail. A small network without pre-training shows what the
+encoder is worth.
 
 The representation is measured, too: maps of the chips before and after fine-tuning, and
 how much the PEFT module at each site adds to the output of the frozen layer.
@@ -33,6 +33,7 @@ from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
 from rsft.evaluation.baselines import (
     balance_votes,
+    discriminant_predict,
     flatten_small_images,
     knn_predict,
     linear_probe_predict,
@@ -100,9 +101,10 @@ def evaluate(
             on the chips of the fold. "all" is for chips of another source: each one is
             a test chip, and the baselines and the search for leaks take the chips of
             the bundle's training.
-        baselines: also evaluate a linear probe and k-nearest neighbors on frozen
-            features, k-nearest neighbors on pixels of the training split, and, unless
-            `evaluate.baselines` is 0, a small network without pre-training.
+        baselines: also evaluate a linear probe, a linear discriminant and k-nearest
+            neighbors on frozen features, k-nearest neighbors on pixels of the training
+            split, and, unless `evaluate.baselines` is 0, a small network without
+            pre-training.
         representation: also measure the contribution of each site, and map the features
             before and after fine-tuning.
         device: "auto", "cpu" or "cuda".
@@ -325,7 +327,9 @@ def _baselines(
     announce(job.progress, "baselines")
     k = job.bundle.recipe.evaluate.knn
     n_classes = len(job.bundle.classes)
-    train_x = normalize(_frozen_features(job, vit, train), copy=False)
+    train_x = _frozen_features(job, vit, train)
+    discriminant = discriminant_predict(train_x, train.labels, frozen, n_classes)
+    train_x = normalize(train_x, copy=False)
     probe = linear_probe_predict(train_x, train.labels, frozen, n_classes)
     votes = knn_predict(train_x, train.labels, frozen, n_classes, k)
     del train_x  # pixels need as much memory
@@ -333,6 +337,7 @@ def _baselines(
     pixels = flatten_small_images(map(chips.image, range(len(chips))), len(chips))
     return {
         schema.LINEAR_PROBE: probe,
+        schema.DISCRIMINANT: discriminant,
         schema.BALANCED_KNN: balance_votes(votes, train.labels),
         schema.PLAIN_KNN: votes,
         schema.PIXEL_KNN: knn_predict(

@@ -24,6 +24,7 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 
 SMALL_NETWORK = "small network without pre-training"
 LINEAR_PROBE = "logit-adjusted linear probe"
+DISCRIMINANT = "discriminant on frozen features"
 BALANCED_KNN = "class-balanced k-NN"
 PLAIN_KNN = "plain k-NN"
 PIXEL_KNN = "plain k-NN on pixels"
@@ -37,6 +38,10 @@ MEANINGS = {
     LINEAR_PROBE: (
         "A linear classifier on the frozen features, corrected for the class sizes:"
         " what a head and a loss like those of this run give without trained modules."
+    ),
+    DISCRIMINANT: (
+        "Linear discriminant analysis of the frozen features, with a shrunken"
+        " covariance and equal priors: computed at once, and strong with few chips."
     ),
     BALANCED_KNN: (
         "As plain k-NN, with votes divided by the number of training chips of their"

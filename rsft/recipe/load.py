@@ -72,10 +72,19 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         target = values[section] if section else values
         if isinstance(target, dict):  # any other value is a fault of the section itself
             target[leaf] = value
+    _drop_min_steps(values, overridden)
     recipe = _validate(document, overridden) if is_readable else None
     if recipe is None or document.faults:
         raise RecipeError(sorted(document.faults, key=lambda fault: fault.line))
     return recipe
+
+
+def _drop_min_steps(values: dict[str, Any], overridden: Collection[str]) -> None:
+    """Drop the steps of a recipe whose epochs are overridden, so that these hold."""
+    train = values.get("train")
+    is_fixed = "train.epochs" in overridden and "train.min_steps" not in overridden
+    if is_fixed and isinstance(train, dict):
+        train.pop("min_steps", None)
 
 
 def _validate(document: Document, overridden: set[str]) -> Recipe | None:

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from rsft.peft.methods.registry import METHODS
 from rsft.recipe.components import (
+    WORDS,
     BlockIndices,
     ComponentSection,
     Expression,
@@ -178,14 +180,28 @@ class HeadSection(Section):
     """cosine to one weight vector for each class, or a linear map"""
     logit_scale: float = Field(default=25.0, gt=0)
     """factor from cosine to logit (the authors' 25); a linear head has none"""
-    init: Literal["class-mean", "k-shot", "linear-probe", "random"] = "class-mean"
+    init: Literal["class-mean", "k-shot", "linear-probe", "lda", "random"] = (
+        "class-mean"
+    )
     """initial weights: mean frozen feature of each class, the same over head.shots
-    chips, logistic regression on frozen features, or random"""
+    chips, logistic regression or (for linear heads) linear discriminant analysis on
+    frozen features, or random"""
     shots: int = Field(default=10, ge=1)
     """chips of each class in the mean of a k-shot initialization"""
     earlier_blocks: BlockIndices = Field(default=[])
     """blocks, counted from 0, whose mean patch token has a head of its own; the logits
     of all heads are averaged"""
+
+    @field_validator("init")
+    @classmethod
+    def _check_init(cls, init: str, info: ValidationInfo) -> str:
+        if init == "lda" and info.data.get("kind") == "cosine":
+            words = (
+                "class-mean | k-shot | linear-probe | random, or head.kind=linear: a"
+                " cosine head has no biases, which lda needs"
+            )
+            raise PydanticCustomError(WORDS, "{words}", {"words": words})
+        return init
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -230,6 +246,10 @@ class TrainSection(Section):
     correct"""
     epochs: int = Field(ge=1)
     """passes over the training chips"""
+    min_steps: int | None = Field(default=None, ge=1)
+    """fewest steps of a run: of few chips, there are more epochs, and warm-up and
+    evaluate.every grow with them; null, or train.epochs on the command line, makes
+    train.epochs hold"""
     batch_size: int = Field(default=128, ge=1)
     """chips in a batch, over all processes"""
     lr: float = Field(default=1e-2, gt=0)

@@ -185,6 +185,8 @@ class AutoSearch:
             BudgetSpentError: the budget is spent.
             Interrupted: SIGINT or SIGTERM.
         """
+        if self.plan.obstacle:
+            return
         folds = self.plan.settings.folds
         candidates = list(self.plan.candidates)
         for share, count in ((SHORT, 1), (SHORT, folds), (1.0, folds)):
@@ -265,6 +267,11 @@ class AutoSearch:
         ranking = comparison.choose(self.stages)
         best = ranking.candidates[0]
         sentence = comparison.describe(ranking, is_complete)
+        if self.plan.obstacle:
+            sentence = (
+                f"chosen: {best.name}, the first candidate: {self.plan.obstacle}, so"
+                " that they cannot decide"
+            )
         rows = comparison.rows((best.name, best.epochs(ranking.share)))
         settings = self.plan.settings
         metadata = {

@@ -25,6 +25,8 @@ from rsft.recipe.schema import Recipe, TrackSection
 from rsft.recipe.text import COMMAND_LINE, parse_overrides, read_document, to_yaml
 from rsft.study.file_faults import check_keys, locate_fault, raise_faults
 from rsft.study.trials import Trial
+from rsft.training.epochs import resolve_epochs
+from rsft.training.filters import spread_filters
 from rsft.training.store_lookup import find_chip_store
 from rsft.types import JsonObject, Names
 
@@ -68,6 +70,7 @@ class AutoFile(Section):
             "small_network_padded",
             "lora",
             "linear_probe",
+            "discriminant",
             "small_network_unlabeled",
         ],
         json_schema_extra={"words": "a list of recipes"},
@@ -109,9 +112,10 @@ class Candidate:
         """
         name = f"{fold}/{folds}"
         epochs = self.epochs(share)
+        length = {"epochs": epochs, "min_steps": None}
         update = {
             "data": self.recipe.data.model_copy(update={"fold": name}),
-            "train": self.recipe.train.model_copy(update={"epochs": epochs}),
+            "train": self.recipe.train.model_copy(update=length),
             "track": TrackSection(to=[]),
         }
         keys = {"candidate": self.name, "data.fold": name, "train.epochs": epochs}
@@ -120,11 +124,19 @@ class Candidate:
 
 @dataclass(frozen=True)
 class AutoPlan:
-    """A checked file, its candidates, and notes on data and folds."""
+    """A checked file, its candidates, and notes on data and folds.
+
+    Attributes:
+        settings: the keys of the file.
+        candidates: the recipes that take part, with the epochs for these chips.
+        notes: notes on data and folds.
+        obstacle: why the chips cannot be compared on folds; "" if they can.
+    """
 
     settings: AutoFile
     candidates: tuple[Candidate, ...]
     notes: Names
+    obstacle: str = ""
 
 
 def read_auto_name(path: Path) -> str | None:
@@ -146,8 +158,8 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
     Raises:
         RecipeError: all faults of the file, of the overrides and of the candidates at
             once.
-        RequestError: the data is not a chip store, or has too few training chips for
-            the folds.
+        RequestError: the data is not a chip store, or no chip of a tail class can be
+            held out for the tail.
         DataError: the chip store is damaged.
     """
     reader = _Reader(path, overrides)
@@ -158,15 +170,23 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
         notes = [sentence] if sentence else []
     store = ChipStore.open(Path(str(reader.given["data.root"])))
     is_radar = reader.given.get("data.declare") is not None or store.is_radar
-    candidates = reader.load_candidates("sar" if is_radar else "optical")
-    notes += _check_folds(store, reader.settings)
+    candidates = []
+    for candidate in reader.load_candidates("sar" if is_radar else "optical"):
+        recipe = resolve_epochs(candidate.recipe, len(store.split("train")))
+        recipe, note = spread_filters(recipe, store.bands)
+        candidates.append(replace(candidate, recipe=recipe))
+        if note:
+            notes.append(note)
+    obstacle = _find_obstacle(store, reader.settings)
+    if not obstacle:
+        notes += _check_folds(store, reader.settings)
     if not is_radar and "data.augment" not in reader.given:
         note = (
             "training chips are turned and mirrored as optical images; set"
             " data.augment=sar for radar images"
         )
         notes.insert(0, note)
-    return AutoPlan(reader.settings, candidates, tuple(notes))
+    return AutoPlan(reader.settings, tuple(candidates), tuple(notes), obstacle)
 
 
 def check_auto(path: Path, overrides: Sequence[str] = ()) -> None:
@@ -286,20 +306,23 @@ class _Reader:
         return locate_fault(self.document, fault, [fault.key])
 
 
+def _find_obstacle(store: ChipStore, settings: AutoFile) -> str:
+    """Return why a fold would have no chip; "" if each one has some."""
+    train = store.split("train")
+    folds, _ = assign_folds(train, settings.folds)
+    if len(set(folds.tolist()) - {0}) == settings.folds:
+        return ""
+    return f"{len(train):,} training chips are too few for {settings.folds} folds"
+
+
 def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
     """Return what the folds cannot do.
 
     Raises:
-        RequestError: a fold has no chip, or no chip can be held out for the measure.
+        RequestError: no chip can be held out for the measure.
     """
     train = store.split("train")
     folds, keys = assign_folds(train, settings.folds)
-    if len(set(folds.tolist()) - {0}) < settings.folds:
-        raise RequestError(
-            f"{len(train):,} training chips are too few for {settings.folds} folds",
-            store.root,
-            "take fewer folds, or name a recipe in place of a choice",
-        )
     held_out = set(train["class"][folds > 0])
     if settings.measure == "tail" and held_out.isdisjoint(store.groups.get("tail", ())):
         raise RequestError(

@@ -154,11 +154,45 @@ class CandidateComparison:
         for candidate in others:
             mean, _ = self._reached(candidate, ranking)
             sentence += f"; {candidate.name} {format_accuracy(mean)}"
+        sentence += self._describe_ties(ranking)
         if is_complete:
             return sentence
         if ranking.share < 1:
             sentence += " with a part of the epochs"
         return f"{sentence}; the budget of {budget} ended before the last comparison"
+
+    def _describe_ties(self, ranking: Ranking) -> str:
+        """Return which candidates the best one is not distinguishable from.
+
+        These are candidates for which the 95 % interval of the mean difference over
+        folds (Student's t) contains 0.
+        """
+        from scipy.stats import t
+
+        best, *others = ranking.candidates
+        measure = self.settings.measure
+        ties = []
+        for candidate in others:
+            differences = []
+            for fold in ranking.folds:
+                first = self.results(best, ranking.share)[fold].outcome.metrics
+                second = self.results(candidate, ranking.share)[fold].outcome.metrics
+                if measure in first and measure in second:
+                    differences.append(first[measure] - second[measure])
+            mean, spread = _mean_and_spread(differences)
+            if mean is None or spread is None:
+                continue
+            count = len(differences)
+            half = t.ppf(0.975, count - 1) * spread / math.sqrt(count)
+            if mean <= half:
+                low, high = 100 * (mean - half), 100 * (mean + half)
+                ties.append(f"{candidate.name} ({low:+.1f} to {high:+.1f})")
+        if not ties:
+            return ""
+        return (
+            f"; not distinguishable from {', '.join(ties)}: 95 % intervals of the"
+            " difference over folds contain 0"
+        )
 
     def _reached(
         self, candidate: Candidate, ranking: Ranking

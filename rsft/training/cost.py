@@ -14,6 +14,7 @@ from rsft.backbones.loading import find_card, make_backbone
 from rsft.models.classifier import Classifier
 from rsft.models.loading import build_classifier
 from rsft.recipe.schema import Recipe
+from rsft.training.epochs import resolve_epochs
 from rsft.training.meta.bilevel import outer_batch_size
 
 _FLOAT_BYTES = 4
@@ -109,6 +110,7 @@ def count_operations(
         network: from `count_network`.
         chips: number of chips by split.
     """
+    recipe = resolve_epochs(recipe, chips["train"])
     train = recipe.train
     meta = recipe.meta
     epochs = recipe.train.epochs

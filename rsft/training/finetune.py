@@ -30,6 +30,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.assembly import make_learner, part_kinds
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.checkpointing import load_newest_checkpoint
+from rsft.training.epochs import count_training_chips, resolve_epochs
 from rsft.training.fit import fit
 from rsft.training.init.prefix_cache import CachedPrefixTokens
 from rsft.training.init.start_bundle import StartBundle
@@ -104,6 +105,7 @@ def train_single_run(
     device = choose_device(recipe.train.device)
     progress = listener.on_progress if listener else None
     recipe = resolve_precision(recipe, device)
+    recipe = resolve_epochs(recipe, count_training_chips(recipe))
     seed_generators(recipe.seed)
     is_single = member[1] == 1
     # the folder of a run that began earlier
@@ -351,6 +353,7 @@ def train_ensemble(
     start = StartBundle.open(recipe, members=recipe.train.ensemble_size, run=resume)
     progress = listener.on_progress if listener else None
     recipe = resolve_precision(recipe, choose_device(recipe.train.device))
+    recipe = resolve_epochs(recipe, count_training_chips(recipe))
     if resume is None:
         run = Run.create(recipe, runs, source, entries)
     else:

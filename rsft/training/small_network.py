@@ -30,6 +30,7 @@ from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import BackboneSection, Recipe
 from rsft.training.assembly import make_learner
+from rsft.training.epochs import count_epochs
 from rsft.training.fit import train_epoch
 from rsft.training.output_cache import load_or_compute
 from rsft.training.processes import launch_processes, without_others
@@ -71,8 +72,7 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
     """
     data = recipe.data
     side = recipe.data.crop or recipe.data.size
-    steps = math.ceil(len(store.split("train")) / BATCH_SIZE)
-    epochs = math.ceil(STEPS / max(1, steps))
+    epochs = count_epochs(STEPS, len(store.split("train")), BATCH_SIZE)
     augment = data.augment
     if augment == "none":
         if data.declare is not None or store.is_radar:

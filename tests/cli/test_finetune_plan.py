@@ -91,9 +91,13 @@ def test_a_chip_store_takes_the_shipped_candidates(rsft, root, tmp_path):
     )
     assert code == 0, printed
     assert (
-        "comparing small network, padded small network, LoRA, linear probe for tail in"
-        " 3 folds" in printed
+        "comparing small network, padded small network, LoRA, linear probe,"
+        " discriminant for tail in 3 folds" in printed
     )
+    first = Path("runs/ships-first/001")
+    assert f"first bundle, until a better one is trained: {first}/bundle" in printed
+    assert (first / "bundle/bundle.json").is_file()
+    assert json.loads((first / "run.json").read_text())["status"] == "done"
     assert (
         "chosen: small network, the first candidate: the budget of 0s ended" in printed
     )

@@ -55,6 +55,7 @@ def test_metrics_are_those_of_the_predictions(metrics, predictions):
     ).all()
     baselines = [
         "logit-adjusted linear probe",
+        "discriminant on frozen features",
         "class-balanced k-NN",
         "plain k-NN",
         "plain k-NN on pixels",
@@ -219,7 +220,7 @@ def test_all_chips_of_class_folders_are_test_chips(run, root, class_folders, tmp
     )
     assert (
         np.sum(evaluation.confusion, axis=1).tolist() == [6, 10, 18]
-        and len(evaluation.methods) == 5
+        and len(evaluation.methods) == 6
     )
     assert evaluation.leaks == Leaks(chips=28, identical=28, group=0, vessel=0)
     assert "leak" in evaluation.notes[0] and re.search(
@@ -398,7 +399,7 @@ def test_a_failing_small_network_does_not_fail_the_evaluation(
     assert (
         note in evaluation.notes
         and evaluation.small_network is None
-        and len(evaluation.methods) == 5
+        and len(evaluation.methods) == 6
     )
 
 

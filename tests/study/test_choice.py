@@ -4,6 +4,7 @@ where only its numbers matter."""
 import json
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -191,6 +192,15 @@ def test_the_best_candidate_so_far_when_the_budget_ends(
         training.search(auto_file(), tmp_path / "sweep").run().metadata["complete"]
         and len(training.calls) == 14
     )
+
+
+def test_without_folds_the_first_candidate_is_taken(auto_file, training, tmp_path):
+    choice = training.search(auto_file("folds: 10\n"), tmp_path / "sweep")
+    choice.plan = replace(choice.plan, obstacle="3 training chips are too few")
+    chosen = choice.run()
+    assert training.calls == [] and chosen.source.stem == "weak"
+    assert "3 training chips are too few" in chosen.sentence
+    assert chosen.metadata["candidates"] == []
 
 
 def test_candidates_that_fail(auto_file, training, tmp_path):

@@ -200,8 +200,8 @@ def test_classes_that_cannot_be_held_out(auto_file, root, monkeypatch):
         )
 
     monkeypatch.setattr(auto, "assign_folds", hold_out(lambda index: 1))
-    with pytest.raises(RequestError, match="too few for 3 folds"):
-        read_auto(auto_file())
+    plan = read_auto(auto_file())
+    assert "too few for 3 folds" in plan.obstacle and not plan.notes[1:]
     monkeypatch.setattr(auto, "assign_folds", hold_out(lambda index: index % 3 + 1))
     assert any(
         "not measured" in note and "slanted, steep" in note
@@ -210,6 +210,14 @@ def test_classes_that_cannot_be_held_out(auto_file, root, monkeypatch):
     with pytest.raises(RequestError, match="tail class") as caught:
         read_auto(auto_file("for: tail\n"))
     assert "macro" in caught.value.hint
+
+
+def test_candidates_have_the_steps_for_their_chips(root):
+    plan = read_auto(find_recipe("auto"), [f"data.root={root}"])
+    network = plan.candidates[0]
+    assert network.recipe.train.epochs == 500  # 1,000 steps of 40 chips
+    trial = network.trial(1, 3, 0.25).recipe.train
+    assert trial.epochs == 125 and trial.min_steps is None
 
 
 def test_an_auto_file_is_no_recipe(auto_file, recipe_file):
@@ -225,10 +233,10 @@ def test_shipped_candidates(root):
     names = [entry.path for entry in list_entries("candidate")]
     assert (
         sorted(candidate.path for candidate in plan.candidates) == names
-        and len(names) == 5
+        and len(names) == 6
     )
     assert (
-        len({candidate.name for candidate in plan.candidates}) == 5
+        len({candidate.name for candidate in plan.candidates}) == 6
         and plan.settings.name == "auto"
     )
     assert [entry.path for entry in list_entries("auto")] == [path]

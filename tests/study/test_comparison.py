@@ -55,6 +55,21 @@ def test_the_last_stage_with_a_common_fold_decides(comparison):
     assert sentence == "chosen: weak, macro 40.0 in 1 fold; good 20.0"
 
 
+@pytest.mark.parametrize(
+    ("weak", "is_tie"), [((0.5, 0.3), True), ((0.30, 0.31), False)]
+)
+def test_the_sentence_says_whether_the_folds_tell_candidates_apart(
+    comparison, weak, is_tie
+):
+    candidates = comparison.candidates
+    for fold, values in enumerate(zip(weak, (0.50, 0.52), strict=True), 1):
+        for index, value in enumerate(values):
+            add(comparison, index, 1.0, fold, value)
+    ranking = comparison.choose([Stage(candidates, 1.0)])
+    sentence = comparison.describe(ranking, is_complete=True)
+    assert ("not distinguishable from weak" in sentence) == is_tie
+
+
 def test_a_candidate_that_failed_is_left_out(comparison):
     add(comparison, 0, SHORT, 1, 0.9)
     add(comparison, 0, 1.0, 2, None)

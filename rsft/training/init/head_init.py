@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from rsft.errors import RequestError
 from rsft.models.classifier import HeadAverage
 from rsft.recipe.schema import HeadSection
+from rsft.training.init.discriminant import fit_discriminant
 
 _ROWS = 4096  # chips whose normalized features are in memory
 
@@ -54,6 +55,12 @@ def init_head(
         new_weight, new_bias = fit_linear_probe(
             features, labels, seed, cosine=section.kind == "cosine"
         )
+    elif section.init == "lda":
+        discriminant = fit_discriminant(
+            features.cpu().numpy(), labels.cpu().numpy(), n_classes
+        )
+        new_weight = torch.from_numpy(discriminant.weight)
+        new_bias = torch.from_numpy(discriminant.bias)
     else:
         if section.init == "k-shot":
             chosen = sample_shots(labels, section.shots, seed)

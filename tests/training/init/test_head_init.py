@@ -1,5 +1,6 @@
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
@@ -11,6 +12,8 @@ from rsft.training.init.head_init import fit_linear_probe, init_head, sample_sho
 FEATURES = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 5.0]])
 LABELS = torch.tensor([0, 0, 1])
 INITS = ["class-mean", "k-shot", "linear-probe"]
+STARTS = [(kind, init) for kind in ("cosine", "linear") for init in INITS]
+STARTS += [("linear", "lda")]
 
 
 def clusters(chips=(40, 12, 4)):
@@ -40,17 +43,15 @@ def test_weights_are_class_means(kind):
     assert kind == "cosine" or new_head.bias.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("kind", ["cosine", "linear"])
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize(("kind", "init"), STARTS)
 def test_an_initial_head_separates_the_classes(kind, init):
     new_head = head(kind)
     features, labels = clusters()
-    init_head(new_head, HeadSection(init=init), features, labels, 0)
+    init_head(new_head, HeadSection(kind=kind, init=init), features, labels, 0)
     assert (new_head(features).argmax(1) == labels).float().mean() > 0.85
 
 
-@pytest.mark.parametrize("kind", ["cosine", "linear"])
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize(("kind", "init"), STARTS)
 def test_every_head_of_an_average_is_initialized_from_its_features(kind, init):
     average = HeadAverage(head(kind), {4: head(kind)})
     features, labels = clusters()
@@ -62,6 +63,11 @@ def test_every_head_of_an_average_is_initialized_from_its_features(kind, init):
         init_head(expected, section, part, labels, 3)
         assert torch.equal(member.weight, expected.weight)
     assert not torch.equal(average.final.weight, average.blocks["4"].weight)
+
+
+def test_a_cosine_head_has_no_discriminant():
+    with pytest.raises(ValidationError, match=r"head\.kind=linear"):
+        HeadSection(init="lda")
 
 
 def test_random_changes_no_weight():

@@ -1,0 +1,36 @@
+"""The filters of a pre-trained encoder for chips with bands that it does not know."""
+
+from collections.abc import Sequence
+
+from rsft.backbones.catalog import find_encoder
+from rsft.data.chips.class_names import list_first_names
+from rsft.errors import RequestError
+from rsft.recipe.schema import Recipe
+
+
+def spread_filters(recipe: Recipe, bands: Sequence[str]) -> tuple[Recipe, str]:
+    """Return a recipe whose pre-trained encoder takes the bands of the chips, and how.
+
+    The note is "" if the encoder takes them as they are.
+
+    Args:
+        recipe: the recipe of a candidate.
+        bands: names of the bands of the chips.
+    """
+    data = recipe.data
+    try:
+        encoder = find_encoder(recipe.backbone.name)
+    except RequestError:  # the run of the candidate says why
+        return recipe, ""
+    is_random = recipe.backbone.weights is None and encoder.weights is None
+    takes_bands = set(encoder.bands) <= set(bands)
+    if encoder.unit == "uint8" and len(bands) == 1:
+        takes_bands = True  # a gray image
+    if is_random or takes_bands or data.bands or data.remap != "replicate":
+        return recipe, ""
+    note = (
+        f"{recipe.name}: the filters of {', '.join(encoder.bands)} are spread over"
+        f" {list_first_names(bands)} (data.remap=expand)"
+    )
+    update = {"data": data.model_copy(update={"remap": "expand"})}
+    return recipe.model_copy(update=update), note
