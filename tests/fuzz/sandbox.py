@@ -297,9 +297,8 @@ def _open_observed_cell(workplace: Path) -> None:
     # private, because a reader may turn the error into a line about a file
     explain = client._Process._explain
 
-    def notice(
-        process: client._Process, request: client._Request, error: Exception
-    ) -> RsftError:
+    def notice(process: Any, request: Any, error: Exception) -> RsftError:
+        # private, because only the process knows why it ended
         code = process._process.returncode
         if process._watch.is_late:
             _ends.append(("hang", "hang_in_the_cell"))
@@ -316,6 +315,7 @@ def _open_observed_cell(workplace: Path) -> None:
 def _processes() -> list[int]:
     """Return the numbers of this process and of those of the reader cell."""
     cell = current_cell()
+    # private, because a command needs no numbers of processes
     running = [] if cell is None else cell._processes
     return [os.getpid(), *(process._process.pid for process in running)]
 
