@@ -331,8 +331,8 @@ def bundle(
         honest = place.honest / "runs/bars/001"
         shutil.copytree(honest if in_run else honest / "bundle", run)
         folder = run / "bundle" if in_run else run
-        change(folder, place)
         content = json.loads((folder / "bundle.json").read_text())
+        change(folder, place)
         for name in content["files"]:
             if (folder / name).is_file():
                 digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -15,6 +15,13 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _STARTS = tuple(2**power for power in range(9, 40))
 # a link message: version, flags, type 64 (external)
 _LINK = re.compile(rb"\x01[\x08-\x0f\x18-\x1f]\x40")
+_LINK_TYPE = 6  # of a message in the header of an object
+_HEADERS = ((8, 2), (6, 1), (4, 1))
+"""Bytes of the header of a message, and of the type in it: version 1 of the header of
+an object, and version 2 with and without the order of creation."""
+_MAX_PADDING = 255  # bytes after a link in its message
+_BLOCK = re.compile(rb"FHDB")  # block of a heap, which contains links without headers
+_BLOCK_BYTES = 2**16
 # links in it can be compressed
 _FILTERED_HEAP = re.compile(rb"FRHP\0..(?!\0\0)", re.DOTALL)
 MAX_HEAPS = 2**20
@@ -88,15 +95,18 @@ def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
 def _find_links(data: mmap.mmap, folders: Collection[Path]) -> str:
     """Return why the links in a file cannot be followed; "" if none leads out of it.
 
-    The bytes of a link also occur by chance among values. So its names are printable,
-    or the HDF5 library would open a file of this name from one of the folders.
+    The bytes of a link also occur by chance among values. So it lies where the HDF5
+    library writes links, its names are printable, or the library would open a file of
+    this name from one of the folders.
     """
     like_links = 0
     for match in _LINK.finditer(data):
-        names = _read_link(data, match.start())
-        if names is None:
+        link = _read_link(data, match.start())
+        if link is None:
             continue
-        if all(map(_is_printable, names)) or _exists(names[0], folders):
+        names, size = link
+        is_named = all(map(_is_printable, names)) or _exists(names[0], folders)
+        if is_named or _is_message(data, match.start(), size):
             return "it has a link to another file"
         like_links += 1
         if like_links > MAX_LINK_LIKE:
@@ -104,8 +114,30 @@ def _find_links(data: mmap.mmap, folders: Collection[Path]) -> str:
     return ""
 
 
-def _read_link(data: mmap.mmap, start: int) -> tuple[bytes, bytes] | None:
-    """Return the names of the file and the object; None if this is no link message."""
+def _is_message(data: mmap.mmap, start: int, size: int) -> bool:
+    """Return whether a link lies in the header of an object, or in a block of a heap.
+
+    Args:
+        data: the file.
+        start: first byte of the link.
+        size: number of its bytes.
+    """
+    if _BLOCK.search(data, max(0, start - _BLOCK_BYTES), start):
+        return True
+    for length, width in _HEADERS:
+        header = data[max(0, start - length) : start]
+        kind = int.from_bytes(header[:width], "little")
+        room = int.from_bytes(header[width : width + 2], "little")
+        if kind == _LINK_TYPE and 0 <= room - size <= _MAX_PADDING:
+            return True
+    return False
+
+
+def _read_link(data: mmap.mmap, start: int) -> tuple[tuple[bytes, bytes], int] | None:
+    """Return the names of the file and the object, and the number of bytes of the link.
+
+    It is None if this is no link message.
+    """
     flags = data[start + 1]
     position = start + 3
     # order of creation, character set
@@ -118,7 +150,9 @@ def _read_link(data: mmap.mmap, start: int) -> tuple[bytes, bytes] | None:
     if version != b"\0":
         return None
     file, _, rest = data[position + 3 : position + 2 + size].partition(b"\0")
-    return (file, rest.partition(b"\0")[0]) if file else None
+    if not file:
+        return None
+    return (file, rest.partition(b"\0")[0]), position + 2 + size - start
 
 
 def _is_printable(text: bytes) -> bool:
