@@ -76,7 +76,8 @@ def read_checkpoint(path: Path) -> State:
             path,
             REWRITE_HINT,
         )
-    message = f"this is not a weights file: it begins with {start!r}"
+    # no content is shown: a stranger's recipe may name a private file
+    message = "this is no weights file: neither safetensors nor one of torch.save"
     if not start:
         message = "the weights file is empty"
     raise WeightsError(message, path, "download it again")

@@ -621,12 +621,12 @@ MARKUP = {
 
 
 def named_by(text: str) -> Carrier:
-    """Return a bundle whose first class has a name that is markup."""
+    """Return a bundle whose most frequent class has a name that is markup."""
 
     def classes(place: Place) -> dict[str, Any]:
         name = text.format(url=place.url)
-        groups = {"head": [name], "medium": [], "tail": ["slanted", "steep"]}
-        return {"classes": [name, "slanted", "steep"], "groups": groups}
+        groups = {"head": ["flat"], "medium": [], "tail": ["slanted", name]}
+        return {"classes": ["flat", "slanted", name], "groups": groups}
 
     return bundle(lambda folder, place: None, classes)
 
