@@ -29,6 +29,8 @@ WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
 used."""
 
 _MAX_WRAPPERS = 8
+_TEXTS = (b"<!DOCTYPE", b"<html", b"version https://git-lfs")
+"""Starts of what a server sends in place of a file."""
 _TRUST_HINT = (
     "use the publisher's own file, or a safetensors file from a source you trust"
 )
@@ -76,8 +78,11 @@ def read_checkpoint(path: Path) -> State:
             path,
             REWRITE_HINT,
         )
-    # no content is shown: a stranger's recipe may name a private file
-    message = "this is no weights file: neither safetensors nor one of torch.save"
+    # no other content is shown: a stranger's recipe may name a private file
+    message = "this is not a weights file"
+    for text in _TEXTS:
+        if start.startswith(text):
+            message += f": it begins with {text!r}"
     if not start:
         message = "the weights file is empty"
     raise WeightsError(message, path, "download it again")
