@@ -50,13 +50,11 @@ NAIVE = {
     "predictions_of_a_chip": "data suggest",
     "table_of_a_private_table": "data add",
     "store_of_a_file": "predict",
-    "store_with_linked_chips": "predict",
-    "bundle_with_tracker": "finetune",
     "predictions_of_a_server": "data add",
     "names_with_formula": "predict",
 }
 """Carriers that get out if the functions of `forked_commands` check nothing."""
-REQUESTING = {"bundle_with_tracker", "predictions_of_a_server"}
+REQUESTING = {"predictions_of_a_server"}
 CRASHES = {70, 99, -9}
 """Exit statuses of a command that ends with a fault of rsft, or does not end."""
 NEEDS_LANDLOCK = pytest.mark.skipif(
@@ -113,7 +111,7 @@ def test_the_carriers_work_without_checks(attack):
     """Each kind whose protection is a few functions leaks without these."""
     _, leaks, requests = attack(NAIVE, naive=True)
     assert {path.split("-")[0] for path in leaks} == {*NAIVE} - REQUESTING
-    assert len(requests) >= len(REQUESTING)
+    assert requests
 
 
 def test_there_are_carriers_of_all_kinds():
