@@ -139,7 +139,7 @@ def detect_objects(
         scene = declare_unit(scene, declaration.unit)
     else:  # a calibration would only take time
         scene = scene.in_unit(scene.product.unit)
-    declaration, spec, notes = describe_pixels(scene, declaration)
+    declaration, spec, notes = describe_scene_pixels(scene, declaration)
     window = ship_window(scene, declaration)
     land_side = round(_SMALLEST_LAND / _pixel_meters(scene, declaration))
     result = detect_bright_objects(
@@ -149,7 +149,7 @@ def detect_objects(
     return result
 
 
-def describe_pixels(
+def describe_scene_pixels(
     scene: RasterScene, declaration: Declaration
 ) -> tuple[Declaration, ChipSpec, list[str]]:
     """Return what the pixels of a scene are, without a model.

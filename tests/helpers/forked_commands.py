@@ -76,6 +76,7 @@ def _check_nothing() -> None:
     from rsft.training import replay
     from rsft.utils import tables
 
+    # private: the check that the walls replace
     sources.Sources._contains = lambda *_: True
     sources.Sources.check = lambda *_: None
     cutter.allow_scene = lambda *_: True

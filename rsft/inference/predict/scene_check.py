@@ -91,9 +91,10 @@ class SceneCheck:
 
         Returns:
             scene, chips, ood, class_sets, full_sets, lowered, shifted (names of the
-            differences that are significant and large), nearer (whether the chips are nearer to the training
-            chips than the validation chips), differences (size and p of each), and
-            reason (why the chips were not compared; "" if they were).
+            differences that are significant and large), nearer (whether the chips are
+            nearer to the training chips than the validation chips), differences (size
+            and p of each), and reason (why the chips were not compared; "" if they
+            were).
         """
         differences = {
             name: {"size": difference.size, "p": difference.p}

@@ -18,7 +18,7 @@ from rsft.inference.predict.scene_chips import SceneChips
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.layer import CLASS_COLUMN, PredictionLayer
 from rsft.inference.writers.tables import check_output_path, write_prediction_table
-from rsft.scenes.detection import describe_pixels, detect_objects
+from rsft.scenes.detection import describe_scene_pixels, detect_objects
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.options import UNDECLARED, ChipOptions, ChipSize, Declaration
 from rsft.scenes.preparation.builder import open_scenes
@@ -115,7 +115,7 @@ def _open_chips(
     size: ChipSize,
     in_pixels: bool,
 ) -> SceneChips:
-    declaration, spec, _ = describe_pixels(scene, request.declaration)
+    declaration, spec, _ = describe_scene_pixels(scene, request.declaration)
     options = ChipOptions(size, spacing=declaration.spacing_m)
     cutting = PredictionRequest(
         Query(detect=request.detector),

@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 from rsft.data.chips.chip_content import StoredChip, make_chip
 from rsft.data.chips.record import ChipRecord
 from rsft.errors import DataError, RequestError
-from rsft.plugins.suggestions.label_audit import UnreadChips, compute_features
+from rsft.plugins.suggestions.label_audit import UnreadChips, compute_chip_features
 from rsft.plugins.suggestions.suggest import Suggestions, suggestion_table
 from rsft.scenes.options import Declaration
 from rsft.types import Floats, Pixels, Progress
@@ -83,7 +83,7 @@ def suggest_first_chips(
     units = [str(chip.row["unit"]) for chip in chips.values()]
     bands = tuple(str(chips[names[0]].row["bands"]).split(","))
     unread = UnreadChips(names, units, bands, lambda n: chips[names[n]].pixels)
-    features = compute_features(unread, progress=progress)
+    features = compute_chip_features(unread, progress=progress)
     faults += features.faults
     if faults:
         notes.append(f"chips that were left out: {len(faults):,}, such as {faults[0]}")

@@ -155,7 +155,7 @@ def read_audit_inputs(
         store.bands,
         lambda number: read_chip(store.root / paths[number]),
     )
-    numbers, features, pixels, faults = compute_features(chips, device, progress)
+    numbers, features, pixels, faults = compute_chip_features(chips, device, progress)
     if not numbers:
         raise DataError(
             f"no chip can be read, such as {faults[0]}",
@@ -172,7 +172,7 @@ def read_audit_inputs(
 
 
 @torch.inference_mode()
-def compute_features(
+def compute_chip_features(
     chips: UnreadChips, device: str = "auto", progress: Progress | None = None
 ) -> ChipFeatures:
     """Compute the features of chips by the embedded encoder.
