@@ -132,8 +132,8 @@ CARDS = (
     Card(
         name=NAME,
         about=(
-            "AI2's Swin V2-B for the type of vessels, trained on about a million vessels"
-            " with AIS"
+            "AI2's Swin V2-B for the type of vessels, trained on about a million"
+            " vessels with AIS"
         ),
         size=128,
         patch=STRIDE,

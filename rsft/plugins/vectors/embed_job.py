@@ -43,7 +43,10 @@ _STORE_COLUMNS = ("split", "class", "group_key")
 
 @dataclass(frozen=True)
 class EmbedRequest(PredictionRequest):
-    """The options of a job that writes vectors; its journal is not that of a prediction."""
+    """The options of a job that writes vectors.
+
+    Its journal is not that of a prediction.
+    """
 
     output: str = VECTOR
 
