@@ -29,9 +29,10 @@ import pyogrio
 
 from rsft.data.imagery import rasters, vectors
 from rsft.errors import DataError, RsftError
-from rsft.utils.cell import client
+from rsft.utils.cell import client, processes
 from rsft.utils.cell.client import current_cell, open_cell
 from rsft.utils.cell.server import OUT_OF_MEMORY
+from rsft.utils.cell.walls import Walls
 from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
 from tests.fuzz.mutate import PORT
 from tests.fuzz.target import Target
@@ -295,7 +296,7 @@ def _open_observed_cell(workplace: Path) -> None:
     """Open the reader cell, and notice when one of its processes ends."""
     client.MAX_SECONDS = CELL_SECONDS
     # private, because a reader may turn the error into a line about a file
-    explain = client._Process._explain
+    explain = processes._Process._explain
 
     def notice(process: Any, request: Any, error: Exception) -> RsftError:
         # private, because only the process knows why it ended
@@ -308,7 +309,7 @@ def _open_observed_cell(workplace: Path) -> None:
             _ends.append(("crash", f"crash_of_the_cell_{code}"))
         return explain(process, request, error)
 
-    client._Process._explain = notice
+    processes._Process._explain = notice
     open_cell([workplace])
 
 
@@ -321,7 +322,7 @@ def _processes() -> list[int]:
 
 
 @contextlib.contextmanager
-def _layer_cell(walls: client.Walls, seconds: float) -> Iterator[Any]:
+def _layer_cell(walls: Walls, seconds: float) -> Iterator[Any]:
     """Yield the open cell, because one for each layer takes half a second."""
     yield CellHere() if walls.writable else current_cell() or CellHere()
 
