@@ -38,14 +38,17 @@ ROW = 12
 """Numbers of naming.js."""
 
 BUDGETS = (20, 50, 100)
-STRATEGIES = (
-    "random",
-    "k-means",
-    "TypiClust",
-    "suggest",
-    "suggest, rows",
-    "random, rows",
-)
+STRATEGIES = {
+    "random": 0,
+    "k-means": 20,
+    "TypiClust": 20,
+    "TypiClust, suggest": 10,
+    "suggest": START,
+    "suggest, rows": START,
+    "random, rows": 0,
+}
+"""Number of clusters at the beginning, by the way to choose chips."""
+
 TARGET = 0.8
 """Share of the accuracy with all labels that is to be reached."""
 
@@ -158,18 +161,17 @@ def label_chips(chips: Chips, strategy: str, seed: int, clicks: int) -> Course:
     vectors = chips.pool[kept]
     truth = chips.pool_classes[kept]
     first = rng.permutation(len(vectors)).tolist()
+    starts = STRATEGIES[strategy]
     if strategy == "k-means":
-        first = _central_chips(vectors, START, seed) + first
-    elif strategy != "random" and strategy != "random, rows":
-        first = list(typical_chips(vectors, START)) + first
+        first = _central_chips(vectors, starts, seed) + first
+    elif starts:
+        first = list(typical_chips(vectors, starts)) + first
     labeled: list[int] = []
     spent: list[int] = []
     count = 0
     while count < clicks and len(labeled) < len(vectors):
-        if (
-            strategy.startswith("suggest")
-            and len(set(labeled) & set(first[:START])) == START
-        ):
+        has_started = set(first[:starts]) <= set(labeled)
+        if "suggest" in strategy and has_started:
             number = choose_next(vectors, labeled, truth[labeled].tolist())
         else:
             number = next(chip for chip in first if chip not in labeled)

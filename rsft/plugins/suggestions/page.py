@@ -110,7 +110,7 @@ def write_naming_page(path: Path, chips: FirstChips, declaration: Declaration) -
         words += ["--prepare", shlex.join(options)]
     script = (files(__package__) / "naming.js").read_text("utf-8")
     data = encode_vectors(chips.vectors)
-    data |= {"starts": len(chips.suggestions.table), "rows": True}
+    data |= {"starts": len(chips.suggestions.table), "rows": False}
     write_review_page(
         path,
         PredictionLayer(table, None, (), metadata),

@@ -20,7 +20,7 @@ from tools.reproduction.first_labels import choose_next, find_similar
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 
-NAMES = ["tug", '"ferry", <b>fast', "=Öltanker", "cargo"]
+NAMES = ["tug", '"f", <b>', "=Öl", "cargo"]
 SIZES = [60, 25, 10, 5]
 
 
@@ -117,8 +117,17 @@ def save(page):
     return Path(download.value.path())
 
 
-def test_fifty_labels_with_few_keys(page, made, tmp_path):
+def offer_rows(page, is_offered):
+    page.keyboard.press("Escape")
+    page.get_by_label("Offer similar chips").set_checked(is_offered)
+    page.get_by_role("button", name="Name the next chip").click()
+
+
+@pytest.mark.parametrize("has_rows", [False, True])
+def test_fifty_labels_with_few_keys(page, made, tmp_path, has_rows):
     analyst = Analyst(page, made[2])
+    if has_rows:
+        offer_rows(page, True)
     while analyst.count_labels() < 50:
         analyst.name_chip()
         analyst.answer_row()
@@ -143,9 +152,6 @@ def test_fifty_labels_with_few_keys(page, made, tmp_path):
 def test_the_choice_is_that_of_the_simulation(page, made):
     _, vectors, truth = made
     analyst = Analyst(page, truth)
-    page.keyboard.press("Escape")
-    page.get_by_label("Offer similar chips").uncheck()
-    page.get_by_role("button", name="Name the next chip").click()
     labeled = []
     for number in range(25):
         expected = number
@@ -160,6 +166,7 @@ def test_the_choice_is_that_of_the_simulation(page, made):
 
 def test_row_undo_and_unseen_classes(page, made):
     analyst = Analyst(page, made[2])
+    offer_rows(page, True)
     assert page.locator("#similar-title").is_hidden()
     page.keyboard.insert_text("ferry/tug")
     page.keyboard.press("Enter")
