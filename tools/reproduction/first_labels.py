@@ -40,8 +40,8 @@ ROW = 12
 BUDGETS = (20, 50, 100)
 STRATEGIES = {
     "random": 0,
-    "k-means": 20,
-    "TypiClust": 20,
+    "k-means": 10,
+    "TypiClust": 10,
     "TypiClust, suggest": 10,
     "suggest": START,
     "suggest, rows": START,
