@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from rsft.corrections.chip_header import ChipHeader, read_chip_header
-from rsft.utils.cell.client import ReaderCell
+from rsft.utils.cell.processes import ReaderCell
 from rsft.utils.cell.walls import Walls
 from tests.helpers.scenes import UTM, write_geotiff
 

@@ -37,9 +37,9 @@ if layer == "readers":
     os.environ["RSFT_GDAL_DRIVERS"] = "limited"
 if layer == "walls":  # around this whole process, whose readers are naive
     from pathlib import Path
-    from rsft.utils.cell import client, walls
+    from rsft.utils.cell import processes, walls
     inputs = [Path(folder, "in", name) for name in ("given", *carriers)]
-    readable = (*inputs, Path("tests").absolute(), *client._interpreter())
+    readable = (*inputs, Path("tests").absolute(), *processes._interpreter())
     walls.build_walls(walls.Walls(readable, 2**36, writable=(Path(folder, "out"), Path(folder, "temporary"))))
 if naive:
     os.environ.pop("CPL_VSIL_CURL_ALLOWED_FILENAME", None)

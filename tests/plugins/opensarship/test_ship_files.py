@@ -7,7 +7,7 @@ from rsft.plugins.opensarship.ship_files import (
     read_opensarship_pixels,
     read_ship_records,
 )
-from rsft.utils.cell.client import ReaderCell
+from rsft.utils.cell.processes import ReaderCell
 from rsft.utils.cell.walls import Walls
 from tests.plugins.opensarship.data import GRD, write_scene
 
