@@ -50,11 +50,9 @@ NAIVE = {
     "predictions_of_a_chip": "data suggest",
     "table_of_a_private_table": "data add",
     "store_of_a_file": "predict",
-    "predictions_of_a_server": "data add",
     "names_with_formula": "predict",
 }
 """Carriers that get out if the functions of `forked_commands` check nothing."""
-REQUESTING = {"predictions_of_a_server"}
 CRASHES = {70, 99, -9}
 """Exit statuses of a command that ends with a fault of rsft, or does not end."""
 NEEDS_LANDLOCK = pytest.mark.skipif(
@@ -109,9 +107,8 @@ def test_no_carrier_gets_out_of_any_command(attack, kind, walls):
 @pytest.mark.exhaustive
 def test_the_carriers_work_without_checks(attack):
     """Each kind whose protection is a few functions leaks without these."""
-    _, leaks, requests = attack(NAIVE, naive=True)
-    assert {path.split("-")[0] for path in leaks} == {*NAIVE} - REQUESTING
-    assert requests
+    _, leaks, _ = attack(NAIVE, naive=True)
+    assert {path.split("-")[0] for path in leaks} == {*NAIVE}
 
 
 def test_there_are_carriers_of_all_kinds():
