@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from rsft.types import Floats, Indices
+from rsft.types import Floats
 
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 """Shrinkages that are compared; with 1, features count as independent."""
@@ -44,7 +44,7 @@ class Discriminant:
 
 
 def fit_discriminant(
-    features: NDArray[Any], labels: Indices, n_classes: int
+    features: NDArray[Any], labels: NDArray[np.integer], n_classes: int
 ) -> Discriminant:
     """Fit the discriminant, and choose its shrinkage.
 
@@ -80,7 +80,9 @@ class ChipStatistics:
         means: class means along the axes (C, D).
     """
 
-    def __init__(self, features: NDArray[Any], labels: Indices, n_classes: int) -> None:
+    def __init__(
+        self, features: NDArray[Any], labels: NDArray[np.integer], n_classes: int
+    ) -> None:
         self.features = features
         self.labels = labels
         self.counts = np.bincount(labels, minlength=n_classes)
@@ -89,7 +91,7 @@ class ChipStatistics:
         np.add.at(means, labels, features)
         means /= np.maximum(self.counts, 1)[:, None]
         centers = means
-        self.freedom = len(labels) - np.count_nonzero(self.counts)
+        self.freedom = len(labels) - int(np.count_nonzero(self.counts))
         if not self.can_leave_out:
             centers = np.broadcast_to(features.mean(axis=0, dtype=float), means.shape)
             self.freedom = max(1, len(labels) - 1)
@@ -145,7 +147,9 @@ class ChipStatistics:
         means: Floats = sums[:, measured] / self.counts[measured]
         return means.mean(axis=1)
 
-    def _distances(self, rows: Floats, labels: Indices, shrinkage: float) -> Floats:
+    def _distances(
+        self, rows: Floats, labels: NDArray[np.integer], shrinkage: float
+    ) -> Floats:
         """Return squared distances (M, C) of chips to the classes without each chip.
 
         Args:
