@@ -77,7 +77,6 @@ def calibrate_bundle(
         positions=selected,
         groups=val_groups[selected],
         trained_groups=train_groups,
-        has_unit_length=bundle.recipe.head.kind == "cosine",
     )
     predicted = val_outputs.logits.argmax(axis=1)
     groups = bundle.group_indices

@@ -129,12 +129,12 @@ def _scores(
 ) -> dict[str, list[Floats]]:
     """Return the scores of each of several outputs; larger is more foreign."""
     classes = int(chips.train_labels.max()) + 1
-    unit_train = distances.unit_rows(chips.train)
+    unit_train = _unit(chips.train)
     raw = distances.fit_distance(chips.train, chips.train_labels, classes)
     unit = distances.fit_distance(unit_train, chips.train_labels, classes)
     scores: dict[str, list[Floats]] = {}
     for logits, features in outputs:
-        others = distances.unit_rows(features)
+        others = _unit(features)
         values = {
             "distance": distances.mahalanobis_distance(features, *raw),
             "distance, unit length": distances.mahalanobis_distance(others, *unit),
@@ -144,6 +144,11 @@ def _scores(
         for name, array in values.items():
             scores.setdefault(name, []).append(array)
     return scores
+
+
+def _unit(features: Floats) -> Floats:
+    exact = features.astype(np.float64)
+    return np.asarray(exact / np.linalg.norm(exact, axis=1, keepdims=True))
 
 
 def _load_outputs(
@@ -245,7 +250,7 @@ def _probe(
     is_near = store.split("val").index.isin(near.index)
     outputs = []
     for chips in (features["val"][~is_near], features["val"][is_near], features["far"]):
-        logits = recipe.head.logit_scale * distances.unit_rows(chips) @ units.numpy().T
+        logits = recipe.head.logit_scale * _unit(chips) @ units.numpy().T
         outputs.append(ClassifierOutputs(logits, chips))
     chosen = sample_evenly_per_class(labels, MAX_CHIPS_PER_CLASS)
     return Chips(rows.numpy()[chosen], labels[chosen], *outputs)

@@ -79,8 +79,6 @@ def _describe_confidence(confidence: Mapping[str, Any] | None) -> str:
         f"temperature {confidence['temperature']:.3g}, fitted on"
         f" {confidence['chips']:,} validation chips"
     )
-    if confidence["ood_unit_length"]:
-        fit += "; distances of features of unit length"
     return "; ".join([fit, confidence["promise"], *confidence["notes"]])
 
 

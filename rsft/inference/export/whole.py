@@ -48,11 +48,7 @@ from rsft.models.outputs import (
     average_outputs,
     tta_contract,
 )
-from rsft.models.uncertainty.distances import (
-    nearest_distance,
-    unit_rows,
-    white_class_means,
-)
+from rsft.models.uncertainty.distances import nearest_distance, white_class_means
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.types import Floats, JsonObject
 from rsft.utils.atomic_files import atomic_folder
@@ -207,11 +203,9 @@ class WholePipeline(nn.Module):
         calibrator = bundle.calibrator
         self.temperature = 1.0
         self.has_distance = calibrator is not None
-        self.has_unit_length = False
         if calibrator is not None:
             self.temperature = calibrator.temperature
             self.limit = calibrator.ood_limit()
-            self.has_unit_length = calibrator.has_unit_length
             means = white_class_means(calibrator.means, calibrator.whitening)
             self.register_buffer("white_means", torch.from_numpy(means))
             self.register_buffer(
@@ -236,8 +230,6 @@ class WholePipeline(nn.Module):
         probabilities = log_softmax(logits, self.temperature).exp().float()
         if not self.has_distance:
             return (probabilities,)
-        if self.has_unit_length:
-            features = unit_rows(features)
         white = features.double() @ cast(Tensor, self.whitening)
         distances = nearest_distance(white, cast(Tensor, self.white_means))
         return probabilities, (distances / self.limit).float()

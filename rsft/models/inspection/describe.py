@@ -105,7 +105,6 @@ def describe(bundle: Bundle) -> JsonObject:
         "chips": len(calibrator.scores),
         "coverage": COVERAGE,
         "ood_false_positive_rate": OOD_FALSE_POSITIVE_RATE,
-        "ood_unit_length": calibrator.has_unit_length,
         "promise": calibrator.promise(),
         "notes": calibrator.notes(bundle.classes),
     }

@@ -20,7 +20,6 @@ from rsft.models.uncertainty.distances import (
     fit_distance,
     mahalanobis_distance,
     ood_limit,
-    unit_rows,
 )
 from rsft.models.uncertainty.one_class import OneClass, compare_with_one_class
 from rsft.models.uncertainty.shift import (
@@ -160,11 +159,8 @@ class Calibrator:
         means: (C, D) mean features of the training chips of every class; NaN for a
             class without any.
         whitening: (D, D), makes the covariance within the classes the identity.
-        validation: further properties of the validation chips; the other fields are
-            single arrays or numbers.
-        has_unit_length: whether distances are those of features divided by their
-            length, as a cosine head reads them. Bundles of rsft 0.2 have no such
-            distances.
+        validation: further properties of the validation chips; the last field, the
+            others are single arrays.
     """
 
     temperature: float
@@ -174,7 +170,6 @@ class Calibrator:
     means: NDArray[np.float32]
     whitening: NDArray[np.float32]
     validation: ValidationChips
-    has_unit_length: bool = False
 
     @classmethod
     def fit(
@@ -188,7 +183,6 @@ class Calibrator:
         positions: Labels | None = None,
         groups: NDArray[np.str_] | None = None,
         trained_groups: NDArray[np.str_] | Sequence[str] = (),
-        has_unit_length: bool = False,
     ) -> Self:
         """Fit a calibrator to the final classifier's outputs on validation chips.
 
@@ -203,7 +197,6 @@ class Calibrator:
             positions: see `ValidationChips.from_probabilities`.
             groups: likewise.
             trained_groups: likewise.
-            has_unit_length: whether the head ignores the length of the features.
 
         Raises:
             ValueError: an array is empty, or contains numbers that are not finite.
@@ -216,9 +209,6 @@ class Calibrator:
             if not np.isfinite(array).all():
                 raise ValueError("logits and features must be finite")
         temperature = fit_temperature(logits, labels)
-        if has_unit_length:
-            features = unit_rows(features)
-            train_features = unit_rows(train_features)
         exact_means, exact_whitening = fit_distance(
             train_features, train_labels, logits.shape[1]
         )
@@ -238,7 +228,6 @@ class Calibrator:
                 groups=groups,
                 trained_groups=trained_groups,
             ),
-            has_unit_length=has_unit_length,
         )
 
     def apply(
@@ -269,8 +258,6 @@ class Calibrator:
         )
         sets = -log_probabilities <= thresholds
         sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
-        if self.has_unit_length:
-            features = unit_rows(features)
         distances = mahalanobis_distance(features, self.means, self.whitening)
         return ConfidenceEstimate(
             np.exp(log_probabilities),
@@ -468,8 +455,6 @@ class Calibrator:
         """Return the attributes as arrays, to be stored in a file."""
         arrays = {name: np.atleast_1d(x) for name, x in vars(self).items()}
         del arrays["validation"]
-        if not self.has_unit_length:  # as in bundles of rsft 0.2
-            del arrays["has_unit_length"]
         for name, array in vars(self.validation).items():
             arrays[f"{_PREFIX}{name}"] = array
         return arrays
@@ -482,7 +467,7 @@ class Calibrator:
             KeyError: an array is missing.
             ValueError: the temperature is not one number.
         """
-        arrays = {field.name: tensors[field.name] for field in fields(cls)[1:-2]}
+        arrays = {field.name: tensors[field.name] for field in fields(cls)[1:-1]}
         validation = {
             field.name: tensors[f"{_PREFIX}{field.name}"]
             for field in fields(ValidationChips)
@@ -491,5 +476,4 @@ class Calibrator:
             temperature=tensors["temperature"].item(),
             **arrays,
             validation=ValidationChips(**validation),
-            has_unit_length="has_unit_length" in tensors,
         )

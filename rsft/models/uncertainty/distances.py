@@ -131,15 +131,6 @@ def fit_distance(
     return means, vectors / np.sqrt(np.maximum(values, values.max() * 1e-9))
 
 
-def unit_rows(features: Any) -> Any:
-    """Divide each row of features (N, D), an array or a tensor, by its length.
-
-    A row of zeros stays as it is.
-    """
-    lengths = (features * features).sum(1)[:, None] ** 0.5
-    return features / (lengths + (lengths == 0))
-
-
 _ROWS = 4096  # chips whose features are in memory as float64
 
 

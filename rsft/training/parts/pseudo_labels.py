@@ -29,7 +29,6 @@ from rsft.models.uncertainty.distances import (
     fit_distance,
     nearest_distance,
     ood_limit,
-    unit_rows,
     white_class_means,
 )
 from rsft.recipe.registries import LossConfig, LossFunction
@@ -125,7 +124,6 @@ class PseudoLabeler(Part):
             target = counts
         self.target = (target / target.sum()).to(self.device)
         self.mean_probabilities = self.target.clone()
-        self.has_unit_length = recipe.head.kind == "cosine"
         # white means, whitening, limit
         self.distance: tuple[Tensor, Tensor, float] | None = None
         self.counts = torch.zeros(len(counts) + 2, dtype=torch.int64)
@@ -310,9 +308,6 @@ class PseudoLabeler(Part):
             known = teacher.final_features(known)
             new = compute_features(teacher, self.val, others, size)
             new = teacher.final_features(new)
-        if self.has_unit_length:
-            known = unit_rows(known)
-            new = unit_rows(new)
         means, whitening = fit_distance(
             known.cpu().numpy(), labels[chips], len(self.target)
         )
@@ -333,8 +328,6 @@ class PseudoLabeler(Part):
         if self.distance is None:
             return torch.zeros(len(features), dtype=torch.bool, device=features.device)
         white_means, whitening, limit = self.distance
-        if self.has_unit_length:
-            features = unit_rows(features.float())
         return torch.as_tensor(
             nearest_distance(features.float() @ whitening, white_means) > limit
         )
@@ -347,7 +340,6 @@ class PseudoLabeler(Part):
             "mean": mean,
             "shares": shares,
             "distance": self.distance,
-            "has_unit_length": self.has_unit_length,
             "counts": self.counts,
         }
 
@@ -356,8 +348,6 @@ class PseudoLabeler(Part):
         self.mean_probabilities = state["mean"].to(self.device)
         self.shares = state["shares"]
         self.counts = state["counts"]
-        # a run that rsft 0.2 began keeps its distance
-        self.has_unit_length = state.get("has_unit_length", False)
         if state["distance"] is not None:
             means, whitening, limit = state["distance"]
             self.distance = means.to(self.device), whitening.to(self.device), limit

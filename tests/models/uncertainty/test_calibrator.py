@@ -17,18 +17,13 @@ def simulated(rng, labels, n_classes=4, strength=1.5):
     return strength * features, features
 
 
-def fitted(rng, counts, has_unit_length=False, **kinds):
+def fitted(rng, counts, **kinds):
     labels = np.repeat(np.arange(len(counts)), counts)
     logits, features = simulated(rng, labels, len(counts), **kinds)
     train = np.repeat(np.arange(len(counts)), 30)
     train_features = simulated(rng, train, len(counts), **kinds)[1]
     return Calibrator.fit(
-        logits,
-        labels,
-        features,
-        train_features=train_features,
-        train_labels=train,
-        has_unit_length=has_unit_length,
+        logits, labels, features, train_features=train_features, train_labels=train
     )
 
 
@@ -116,19 +111,6 @@ def test_distant_features_are_out_of_distribution():
     assert (calibrator.apply(logits, features + 20).ood > 3).all()
 
 
-@pytest.mark.parametrize("has_unit_length", [False, True])
-def test_the_length_of_features_counts_unless_the_head_divides_by_it(has_unit_length):
-    rng = np.random.default_rng(5)
-    calibrator = fitted(rng, [200] * 4, has_unit_length, strength=4)
-    logits, features = simulated(rng, rng.integers(0, 4, 500), strength=4)
-    ood = calibrator.apply(logits, features).ood
-    longer = calibrator.apply(logits, features * 9).ood
-    assert np.allclose(ood, longer) == has_unit_length
-    assert (longer > 1).all() != has_unit_length
-    other = calibrator.apply(logits, -features).ood
-    assert (other > 1).mean() > 0.9
-
-
 def test_fewer_chips_than_features_and_a_class_without_training_chips():
     rng = np.random.default_rng(6)
     features = rng.normal(size=(20, 64))
@@ -141,14 +123,11 @@ def test_fewer_chips_than_features_and_a_class_without_training_chips():
     assert np.isfinite(calibrator.apply(logits, features).ood).all()
 
 
-@pytest.mark.parametrize("has_unit_length", [False, True])
-def test_round_trip_through_a_file(tmp_path, has_unit_length):
+def test_round_trip_through_a_file(tmp_path):
     from safetensors.numpy import load_file, save_file
 
     rng = np.random.default_rng(7)
-    calibrator = fitted(rng, [20, 20], has_unit_length)
-    # a bundle of rsft 0.2 does not have it
-    assert ("has_unit_length" in calibrator.tensors()) == has_unit_length
+    calibrator = fitted(rng, [20, 20])
     save_file(calibrator.tensors(), tmp_path / "c.safetensors")
     again = Calibrator.from_tensors(load_file(tmp_path / "c.safetensors"))
     new = simulated(rng, np.array([0, 1, 1]), 2)
