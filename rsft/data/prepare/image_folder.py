@@ -93,25 +93,13 @@ def prepare_folder(
         DataError: no image can be used.
     """
     from rsft.data.chips.record import StoreDescription
-    from rsft.data.datasets.formats.label_table import LabelTable
-    from rsft.data.datasets.formats.labeled_files import LabeledFiles
     from rsft.data.datasets.splits import check_val_share, subsample_long_tail
 
     check_val_share(val)
     _check_pixels(unit, bands, spacing)
     if imbalance is not None:
         check_imbalance(imbalance)
-    files: LabeledFiles | LabelTable
-    if source.suffix.lower() == ".csv":
-        files = LabelTable(source, not_a_target)
-    elif not_a_target is None:
-        files = LabeledFiles(source)
-    else:
-        raise RequestError(
-            "only a .csv file has verdicts",
-            "--not-a-target",
-            "leave out --not-a-target",
-        )
+    files = _read_labels(source, not_a_target)
     class_names = read_class_names(files.classes, names)
     class_names = resolve_rare(class_names, [x.label for x in files.files], rare)
     kept = [file for file in files.files if file.label in class_names]
@@ -136,6 +124,19 @@ def prepare_folder(
     )
     records = _list_records(selected, files.root, class_names, bands, columns)
     return build.write(records, description, len(selected))
+
+
+def _read_labels(source: Path, not_a_target: str | None) -> LabeledFiles | LabelTable:
+    from rsft.data.datasets.formats.label_table import LabelTable
+    from rsft.data.datasets.formats.labeled_files import LabeledFiles
+
+    if source.suffix.lower() == ".csv":
+        return LabelTable(source, not_a_target)
+    if not_a_target is None:
+        return LabeledFiles(source)
+    raise RequestError(
+        "only a .csv file has verdicts", "--not-a-target", "leave out --not-a-target"
+    )
 
 
 def _check_pixels(

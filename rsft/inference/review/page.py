@@ -247,13 +247,9 @@ def write_review_page(
         "palette": list(class_colors(list(map(str, range(_PALETTE)))).values()),
         **addition.data,
     }
-    *assets, last = map(_read_asset, _SCRIPTS)
-    script = "".join([*assets, addition.script, last])
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = render_template(
-        "rsft.inference.review",
-        "page.html",
-        escape=True,
+    page = _render_page(
+        data,
+        addition,
         title=path.stem,
         shown=len(table),
         layer=layer,
@@ -262,15 +258,28 @@ def write_review_page(
         can_label=can_label,
         has_files=has_files,
         command=command,
+        commands=commands,
+    )
+    write_text(path, page)
+
+
+def _render_page(data: JsonObject, addition: PageAddition, **texts: Any) -> str:
+    """Return the page; it runs no other script than its own."""
+    *assets, last = map(_read_asset, _SCRIPTS)
+    script = "".join([*assets, addition.script, last])
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return render_template(
+        "rsft.inference.review",
+        "page.html",
+        escape=True,
         table=addition.table,
         is_named=bool(addition.script),
-        commands=commands,
         style=Markup(_read_asset("page.css")),
         policy=_POLICY.format(hash=digest),
         script=Markup(script),
         data=Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")),
+        **texts,
     )
-    write_text(path, page)
 
 
 def _read_asset(name: str) -> str:

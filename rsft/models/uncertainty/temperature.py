@@ -73,7 +73,8 @@ def lower_probabilities(probabilities: Reals, accuracy: float) -> Floats:
     def mean(temperature: float) -> float:
         return float(np.exp(log_softmax(sample, temperature).max(axis=1)).mean())
 
-    low, high = 1.0, TEMPERATURE_RANGE[1]
+    low = 1.0
+    high = TEMPERATURE_RANGE[1]
     while high - low > _TEMPERATURE_STEP and mean(low) > accuracy:
         middle = math.sqrt(low * high)
         if mean(middle) > accuracy:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,8 @@ def detect_in_scenes(
             objects = detect_objects(scene, request.detector, declaration, progress)
             found.append((scene, objects))
             notes += objects.notes
-        size = request.size or fit_size(
-            location for _, objects in found for location in objects.locations
-        )
+        locations = [objects.locations for _, objects in found]
+        size = request.size or fit_size(chain.from_iterable(locations))
         notes.append(f"size of the chips: {size}")
         crs = LONLAT
         if all(scene.georeference is None for scene, _ in found):

@@ -148,9 +148,9 @@ class VectorTable(ChipTable):
 
     def __init__(self, files: Sequence[Path], contract: Contract) -> None:
         self.files = [read_vector_file(path) for path in files]
-        self.rows = [
-            (file, row) for file in self.files for row in range(len(file.names))
-        ]
+        self.rows: list[tuple[VectorFile, int]] = []
+        for file in self.files:
+            self.rows += [(file, row) for row in range(len(file.names))]
         self.contract = contract
 
     def __len__(self) -> int:

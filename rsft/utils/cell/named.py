@@ -73,9 +73,7 @@ def check_link(path: Path) -> None:
 def _read_setting(text: str) -> frozenset[str]:
     """Return the named paths, with links resolved as well."""
     paths = json.loads(text)[0] if text else ()
-    return frozenset(
-        f(path) for path in paths for f in (os.path.abspath, os.path.realpath)
-    )
+    return frozenset([*map(os.path.abspath, paths), *map(os.path.realpath, paths)])
 
 
 def _is_below(path: str, named: frozenset[str]) -> bool:
