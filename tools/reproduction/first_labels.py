@@ -131,7 +131,8 @@ def choose_next(vectors: Floats, labeled: Sequence[int], classes: Sequence[int])
     distances = 1 - (_unit(vectors[others]) @ _unit(x).T).max(axis=1)
     far = np.sort(distances)[int(FAR * (len(others) - 1))] or 1.0
     gains = (uncertainty(probabilities) + 1e-9) * np.minimum(distances / far, 1)
-    return int(others[select_chips(probabilities, gains, np.bincount(labels), 1)[0]])
+    counts = np.bincount(labels).astype(float)
+    return int(others[select_chips(probabilities, gains, counts, 1)[0]])
 
 
 def find_similar(vectors: Floats, labeled: Sequence[int], source: int) -> list[int]:

@@ -20,7 +20,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ from rsft.training.finetune import train_single_run
 from rsft.training.init.frozen_features import compute_features
 from rsft.training.init.head_init import fit_linear_probe
 from rsft.training.setup import TrainingSetup, set_up
-from rsft.types import Floats, Indices
+from rsft.types import Floats, Indices, Reals
 from rsft.utils.atomic_files import atomic_file, write_text
 from tools.errors import explained_errors
 
@@ -71,7 +71,7 @@ class Chips(NamedTuple):
         far: chips of the other store.
     """
 
-    train: Floats
+    train: Reals
     train_labels: Indices
     known: ClassifierOutputs
     near: ClassifierOutputs
@@ -91,12 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     store = ChipStore.open(options.store)
     far = ChipStore.open(options.far)
-    rows = []
+    rows: list[dict[str, object]] = []
     for pair in PAIRS[: options.pairs]:
         for encoder in RECIPES:
             chips = _load_outputs(store, far, pair, encoder, options.out)
             for score, result in measure(chips).items():
-                rows.append({"encoder": encoder, "score": score} | result)
+                rows.append({"encoder": encoder, "score": score, **result})
     write_text(options.out / "results.json", json.dumps(rows, indent=1))
     table = format_table(rows)
     print(table)
@@ -146,7 +146,7 @@ def _scores(
     return scores
 
 
-def _unit(features: Floats) -> Floats:
+def _unit(features: Reals) -> Floats:
     exact = features.astype(np.float64)
     return np.asarray(exact / np.linalg.norm(exact, axis=1, keepdims=True))
 
@@ -165,7 +165,10 @@ def _load_outputs(
         near = near[near["class"].isin(names)]
         compute = _train if encoder == SMALL_NETWORK else _probe
         chips = compute(known, store, near, far, out / "runs" / folder)
-        arrays = {"train": chips.train, "train_labels": chips.train_labels}
+        arrays: dict[str, Any] = {
+            "train": chips.train,
+            "train_labels": chips.train_labels,
+        }
         for name in ("known", "near", "far"):
             arrays[f"{name}_logits"], arrays[f"{name}_features"] = getattr(chips, name)
         with atomic_file(path) as temporary, temporary.open("wb") as file:
@@ -235,8 +238,10 @@ def _probe(
         runs.parent.mkdir(parents=True, exist_ok=True)
         setup = set_up(recipe)
         others = ChipImages(far.root, far.table, (), setup.contract)
-        rows = {"train": setup.train, "val": setup.val, "far": others}
-        arrays = {key: _features(setup, chips) for key, chips in rows.items()}
+        parts = {"train": setup.train, "val": setup.val, "far": others}
+        arrays: dict[str, Any] = {
+            key: _features(setup, chips) for key, chips in parts.items()
+        }
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
     features = dict(np.load(path))

@@ -89,7 +89,7 @@ def detect_in_scenes(
         locations = [objects.locations for _, objects in found]
         size = request.size or fit_size(chain.from_iterable(locations))
         notes.append(f"size of the chips: {size}")
-        crs = LONLAT
+        crs: str | None = LONLAT
         if all(scene.georeference is None for scene, _ in found):
             crs = None
         for scene, objects in found:

@@ -21,7 +21,7 @@ from rsft.errors import DataError, RequestError
 from rsft.plugins.suggestions.label_audit import UnreadChips, compute_chip_features
 from rsft.plugins.suggestions.suggest import Suggestions, suggestion_table
 from rsft.scenes.options import Declaration
-from rsft.types import Floats, Pixels, Progress
+from rsft.types import Floats, Pixels, Progress, Reals
 from rsft.utils.operating_system import path_to_text
 
 START = 1
@@ -133,7 +133,7 @@ def _read_chips(
     return chips, faults
 
 
-def reduce_features(features: Floats, count: int = DIMENSIONS) -> Floats:
+def reduce_features(features: Reals, count: int = DIMENSIONS) -> Floats:
     """Return the principal components (N, D) of features (N, F), at most `count`."""
     x = np.asarray(features, np.float64)
     model = PCA(min(count, *x.shape), svd_solver="full")

@@ -149,7 +149,7 @@ def _choose_splits(table: pd.DataFrame, val: float, seed: int) -> list[str]:
         return [split_of[group] for group in groups]
     _, held_out = stratified_split(labels, val, seed)
     is_held_out = np.isin(np.arange(len(labels)), held_out)
-    return np.where(is_held_out, "val", "train").tolist()
+    return ["val" if held_out else "train" for held_out in is_held_out]
 
 
 def _list_records(file: VectorFile, table: pd.DataFrame) -> Iterator[ChipRecord]:

@@ -107,16 +107,17 @@ class ChipStatistics:
     def _scatter(self, centers: Floats) -> Floats:
         """Return the sum of squared deviations from the center of each class (D, D)."""
         width = self.features.shape[1]
-        scatter: Floats = np.zeros((width, width))
+        scatter = np.zeros((width, width))
         for first in range(0, len(self.labels), _ROWS):
             rows = slice(first, first + _ROWS)
             deviations = self.features[rows] - centers[self.labels[rows]]
             scatter += deviations.T @ deviations
-        return scatter
+        return np.asarray(scatter)
 
     def _spectrum(self, shrinkage: float) -> Floats:
         """Return the variances of the shrunken covariance along the axes (D,)."""
-        return (1 - shrinkage) * np.maximum(self.variances, 0) + shrinkage
+        kept = (1 - shrinkage) * np.maximum(self.variances, 0)
+        return np.asarray(kept + shrinkage)
 
     def solve(self, shrinkage: float) -> tuple[Floats, Floats]:
         """Return weights (C, D) and biases (C,) of the features."""
@@ -144,8 +145,8 @@ class ChipStatistics:
                 own = scores[np.arange(len(labels)), labels]
                 np.add.at(sums[number], labels, own)
         measured = self.counts > 1
-        means: Floats = sums[:, measured] / self.counts[measured]
-        return means.mean(axis=1)
+        means = sums[:, measured] / self.counts[measured]
+        return np.asarray(means.mean(axis=1))
 
     def _distances(
         self, rows: Floats, labels: NDArray[np.integer], shrinkage: float
@@ -177,4 +178,4 @@ class ChipStatistics:
         lost[counts == 1] = 0
         squares += (lost / (1 - lost * reach))[:, None] * along**2
         squares[:, ~present] = np.inf
-        return squares
+        return np.asarray(squares)

@@ -46,6 +46,7 @@ def desk(run, decibel_bundle, root, tmp_path, monkeypatch):
     positions, land."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run / "bundle", "runs/ships/1/bundle")
+    shutil.copy(run / "run.json", "runs/ships/1")
     shutil.copytree(root / "chips/val", "chips")
     shutil.copytree(root, "data/ships")
     water = 20 * simulate_sea(160, 192)
