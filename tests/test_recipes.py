@@ -88,7 +88,7 @@ def test_shipped_recipe_runs(entry, run_command, tmp_path):
     size = (
         32
         if recipe.backbone.name.startswith("aconvnet")
-        else 2 * loading.find_card(recipe.backbone.name).patch
+        else max(8, 2 * loading.find_card(recipe.backbone.name).patch)
     )
     *_, finetune = entry.command.splitlines()
     options = [*SMALL_RUN, f"data.size={size}"]

@@ -254,7 +254,7 @@ def weights_path(card: PublishedEncoder) -> Path:
         raise WeightsError(
             "this network has no weights file",
             card.name,
-            "name it in a recipe",
+            "train it from a recipe: backbone.name",
         )
     if isinstance(card.weights, Remote):
         return weights_dir() / card.weights.file

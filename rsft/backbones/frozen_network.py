@@ -168,6 +168,11 @@ def register_encoder(name: str, module: nn.Module, *, size: int, **about: Any) -
 
     Raises:
         ValueError: an encoder of rsft has the name.
+
+    Example:
+        >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 16))
+        >>> register_encoder("flat", module, size=8).size
+        8
     """
     current = CARDS.get(name)
     if current is not None and not current.is_frozen:

@@ -8,6 +8,7 @@ import ctypes
 import os
 import platform
 import re
+import select
 import signal
 import sys
 import threading
@@ -248,6 +249,23 @@ def refuse_folder(error: OSError) -> None:
     raise RequestError(
         f"the folder cannot be read: {error.strerror}", error.filename, hint
     )
+
+
+def wait_for_end(pipe: int) -> bool:
+    """Wait until the other end of a pipe is closed.
+
+    Args:
+        pipe: descriptor of the end from which this process reads.
+
+    Returns:
+        Whether the system can tell; Windows cannot.
+    """
+    if sys.platform == "win32" or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(pipe, 0)  # only the end of the pipe is an event
+    poll.poll()
+    return True
 
 
 def walk_files(folder: Path) -> Iterator[str]:

@@ -19,7 +19,7 @@ def list_recipes(rsft):
 def test_recipes_are_grouped_by_transfer(list_recipes):
     code, printed = list_recipes()
     names = re.findall(r"^  (\w+)  +\S", printed, re.MULTILINE)
-    assert code == 0 and len(names) == 13 and f"{len(names)} recipes" in printed
+    assert code == 0 and len(names) == 14 and f"{len(names)} recipes" in printed
     transfer = printed.index("Optical -> SAR, SatMAE ViT-L/16 on FUSRS v2")
     below = printed.index("satmae_sar_lora ")
     assert transfer < below and printed.count("SatMAE ViT-L/16 on FUSRS v2") == 1

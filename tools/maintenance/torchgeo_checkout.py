@@ -10,6 +10,7 @@ tests, and exports the classes in torchgeo/datasets/__init__.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -96,7 +97,13 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
         tests = f"tests/plugins/{package.rpartition('.')[2]}"
         classes[name] = point.attr
         imports[package] = "torchgeo.datasets"
-        files[f"torchgeo/datasets/{name}.py"] = f"{point.module.replace('.', '/')}.py"
+        source = f"{point.module.replace('.', '/')}.py"
+        files[f"torchgeo/datasets/{name}.py"] = source
+        text = (_ROOT / source).read_text("utf-8")
+        for helper in re.findall(rf"from {re.escape(package)}\.(\w+) import", text):
+            files[f"torchgeo/datasets/{helper}.py"] = str(
+                Path(source).with_name(f"{helper}.py")
+            )
         files[f"tests/data/{name}/data.py"] = f"{tests}/data.py"
         files[f"tests/datasets/test_{name}.py"] = f"{tests}/test_{name}.py"
     texts = {

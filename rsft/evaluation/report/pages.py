@@ -55,6 +55,7 @@ POOLS = {
 
 HEAD_INITS = {
     "class-mean": "the class means of frozen features",
+    "lda": "a linear discriminant of frozen features",
     "k-shot": "the means of {shots} frozen features per class",
     "linear-probe": "a logistic regression on frozen features",
     "random": "random weights",

@@ -199,10 +199,10 @@ def _read_file(
     Args:
         path: the file.
         may_have_sidecar: as of `_read_header`.
-        max_side: largest side of an image whose pixels are read.
+        max_side: largest side of an image whose pixels are read; 0 reads none.
     """
     header = _read_header(path, may_have_sidecar)
-    if max(header.shape) > max_side:
+    if not max_side or max(header.shape) > max_side:
         return header, None
     return header, reader.read_chip(path)
 

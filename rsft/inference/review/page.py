@@ -120,7 +120,7 @@ def training_commands(
     bundle: Path,
     store: str,
     from_scenes: bool,
-    chips: Sequence[str] = (),
+    named: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the commands for a saved table of labels.
 
@@ -132,8 +132,8 @@ def training_commands(
         bundle: the bundle, or the folder of its run.
         store: the chip store on which the bundle was trained.
         from_scenes: whether the chips were cut from scenes.
-        chips: absolute paths of the files of the chips, which need not lie beside the
-            saved table.
+        named: absolute paths of the files that the saved table names, which need not
+            lie beside it.
 
     Returns:
         "add" adds the labels to the training data of the bundle, "finetune" continues
@@ -152,7 +152,7 @@ def training_commands(
     if bands in _DEFAULT_BANDS:
         bands = None
     commands = {
-        "add": ["data", "add", store, _TABLE, *added, *_source_options(chips)],
+        "add": ["data", "add", store, _TABLE, *added, *_source_options(named)],
         "finetune": ["finetune", "--from", str(bundle)],
         "prepare": ["prepare", "folder", _TABLE, "--root", "data/corrected"],
     }
@@ -228,10 +228,10 @@ def write_review_page(
     chips = _describe_chips(table, layer.classes, has_files)
     commands = {}
     if bundle is not None:
-        chip_files = [chip["path"] for chip in chips if chip["path"]]
-        commands = training_commands(
-            layer.metadata, bundle, store, bool(scenes), chip_files
-        )
+        named = [chip["path"] for chip in chips if chip["path"]]
+        if scenes:  # the saved table names this one, with the scene of each chip
+            named.append(str(table_path.absolute()))
+        commands = training_commands(layer.metadata, bundle, store, bool(scenes), named)
     colors = class_colors(layer.classes).items()
     bundle_name = layer.metadata["bundle_sha256"][:12]
     labels = page_columns().items()

@@ -64,8 +64,8 @@ def lower_probabilities(probabilities: Reals, accuracy: float) -> Floats:
 
     Example:
         >>> lower_probabilities(np.array([[0.9, 0.1], [0.8, 0.2]]), 0.6).round(2)
-        array([[0.63, 0.37],
-               [0.57, 0.43]])
+        array([[0.62, 0.38],
+               [0.58, 0.42]])
     """
     logs = np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
     sample = logs[:: math.ceil(len(logs) / _MAX_FIT_CHIPS)]

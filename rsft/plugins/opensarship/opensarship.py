@@ -24,9 +24,8 @@ from rsft.plugins.opensarship.ship_files import (
     read_opensarship_pixels,
     read_ship_records,
 )
-from rsft.types import Names
 
-_Files = dict[tuple[str, Names], dict[str, Path]]
+_Files = dict[tuple[str, tuple[str, ...]], dict[str, Path]]
 """Files of the bands of a chip by suffix, by its category and center."""
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
@@ -114,7 +113,7 @@ class OpenSARShip(LabeledImages):
     labels: ClassVar[tuple[OpenSARShipLabel, ...]] = ("marinetraffic", "ais")
     """Sources of the ship type."""
 
-    modes: ClassVar[Mapping[str, Names]] = {
+    modes: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "SDV": ("VH", "VV"),
         "SSV": ("VV",),
     }
@@ -190,7 +189,7 @@ class OpenSARShip(LabeledImages):
             )
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
-        suffixes: Names = ("",)
+        suffixes: tuple[str, ...] = ("",)
         if self.product == "uint8" and len(bands) > 1:
             suffixes = bands
         list_file = folder.parent / "Ship.xml"

@@ -45,6 +45,7 @@ def embed(
     Args:
         inputs: Chips: files, folders, chip stores, globs, @list. With --bundle and
             --at, --grid or --detect, scenes.
+        out: Table to write, .parquet.
         backbone: Name of an encoder, see `rsft backbones ls`.
         input_size: Side of the input of --backbone in pixels (default: its native
             size).

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import pickle
-import select
 import sys
 import threading
 import traceback
@@ -20,6 +19,7 @@ from rsft.utils.cell.answers import encode
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
 from rsft.utils.cell.named import SETTING
 from rsft.utils.cell.walls import Walls, build_walls
+from rsft.utils.operating_system import wait_for_end
 
 OUT_OF_MEMORY = 12
 """Exit status of a process that needs more memory than it may have."""
@@ -46,17 +46,17 @@ def serve() -> None:
     paths = [str(path) for path in (*walls.readable, *walls.writable)]
     os.environ[SETTING] = json.dumps([paths, walls.connects])
     build_walls(walls)
-    if hasattr(select, "poll"):  # not on Windows, where a call first comes to its end
-        threading.Thread(target=_end_with_command, daemon=True).start()
+    threading.Thread(target=_end_with_command, daemon=True).start()
     _Server(requests, answers).run()
 
 
 def _end_with_command() -> None:
-    """End this process as soon as the command has ended, also during a call."""
-    poll = select.poll()
-    poll.register(sys.stdin.fileno(), 0)  # only the end of the pipe is an event
-    poll.poll()
-    os._exit(1)
+    """End this process as soon as the command has ended, also during a call.
+
+    On Windows, a call first comes to its end.
+    """
+    if wait_for_end(sys.stdin.fileno()):
+        os._exit(1)
 
 
 class _Server(logging.Handler):

@@ -19,7 +19,7 @@ _LINK_TYPE = 6  # of a message in the header of an object
 _HEADERS = ((8, 2), (6, 1), (4, 1))
 """Bytes of the header of a message, and of the type in it: version 1 of the header of
 an object, and version 2 with and without the order of creation."""
-_MAX_PADDING = 255  # bytes after a link in its message
+_LINK_PADDING = 255  # bytes after a link in its message
 _BLOCK = re.compile(rb"FHDB")  # block of a heap, which contains links without headers
 _BLOCK_BYTES = 2**16
 # links in it can be compressed
@@ -128,7 +128,7 @@ def _is_message(data: mmap.mmap, start: int, size: int) -> bool:
         header = data[max(0, start - length) : start]
         kind = int.from_bytes(header[:width], "little")
         room = int.from_bytes(header[width : width + 2], "little")
-        if kind == _LINK_TYPE and 0 <= room - size <= _MAX_PADDING:
+        if kind == _LINK_TYPE and 0 <= room - size <= _LINK_PADDING:
             return True
     return False
 

@@ -239,7 +239,7 @@ def test_the_comparison_with_the_small_network_is_a_sentence(tmp_path):
         ("evaluation/predictions.parquet", "confidence", "No reliability diagram"),
         ("evaluation/embedding.parquet", "features", "embedding.parquet is missing"),
         ("evaluation/contributions.csv", "sites", "contributions.csv is missing"),
-        ("bundle/weights.safetensors", "data", "is not a chip store"),
+        ("bundle/weights.safetensors", "data", "are not those of the run"),
     ],
 )
 def test_a_missing_file_leaves_its_section_out_and_the_page_says_why(

@@ -10,7 +10,6 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict import pipeline
 from rsft.inference.predict.batch_journal import BatchJournal
 from rsft.inference.predict.bundles import (
     check_compatible,
@@ -58,12 +57,12 @@ def test_resume_in_the_second_bundle(run, other, root, tmp_path, monkeypatch):
         calls.append(arguments)
         if len(calls) == 5:  # the second of three batches of the second bundle
             raise KeyboardInterrupt
-        return batch_result(*arguments)
+        record(*arguments)
 
-    batch_result = pipeline.batch_result
+    record = BatchJournal.record
     request = PredictionRequest(device="cpu", batch_size=6)
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "batch_result", stop)
+        patched.setattr(BatchJournal, "record", stop)
         with pytest.raises(KeyboardInterrupt):
             predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
     assert len(list(tmp_path.glob(".*.journal"))) == 2

@@ -358,7 +358,8 @@ def test_labels_become_training_data(open_review, made, rsft, tmp_path, ships_st
         (add, ships_store, 14),
     ):
         program, *words = shlex.split(command)
-        assert program == "rsft" and rsft(*words)[0] == 0
+        code, printed = rsft(*words)
+        assert program == "rsft" and code == 0, printed
         store = pd.read_parquet(root / "manifest.parquet")
         assert len(store) == count and set(store["bands"]) == {"HH"}
     assert (
