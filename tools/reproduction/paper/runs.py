@@ -8,14 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rsft.plugins.paper.authors.runs import authors_folder, is_finished
-from rsft.plugins.paper.cells import (
-    PaperTable,
-    TableSettings,
-    cell_trials,
-    table_cells,
-)
-from rsft.plugins.paper.distances import class_distances
 from rsft.study.outcomes import TrialOutcome, read_outcomes
 from rsft.study.runs import MODULES, TrialSettings
 from rsft.study.strategies import ListedTrials
@@ -23,6 +15,14 @@ from rsft.study.sweep import SweepWatcher, TrialRunner, drop_failed
 from rsft.study.trials import Trial
 from rsft.utils.executor import open_executor
 from rsft.utils.untrusted.documents import load_json
+from tools.reproduction.paper.authors.runs import authors_folder, is_finished
+from tools.reproduction.paper.cells import (
+    PaperTable,
+    TableSettings,
+    cell_trials,
+    table_cells,
+)
+from tools.reproduction.paper.distances import class_distances
 
 
 class TableRuns:
