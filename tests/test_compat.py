@@ -174,10 +174,8 @@ def test_runs_commands(old_folder, run_command):
 
 def test_reports(old_folder, run_command):
     for run in RUNS:
-        run_command("report", f"./{run}")  # without ./, run is the name of a subcommand
+        run_command("report", run)
         assert (old_folder / run / "report.html").stat().st_size > 50_000
-    run_command("report", "compare", *RUNS)
-    assert (old_folder / "comparison.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,9 @@ from rsft.cli.display.console import (
     show_paths,
 )
 from rsft.cli.options import (
-    OUT,
     OverridesArgument,
     RecipeArgument,
     WordArgument,
-    check_new_file,
     documented,
     find_named_recipe,
 )
@@ -247,29 +245,12 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return rows
 
 
-class _RunByDefault(ExtensibleGroup):
-    """A command group in which `rsft report RUN` means `rsft report run RUN`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        names = {*self.commands, *ctx.help_option_names}
-        if args and args[0] not in names:
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
+report_app = typer.Typer()
 
 
-report_app = typer.Typer(
-    name="report",
-    cls=_RunByDefault,
-    help=(
-        "Write the HTML report of a run again (rsft report RUN), or compare runs on one"
-        " page."
-    ),
-)
-
-
-@report_app.command("run")
+@report_app.command("report")
 @documented
-def report_run(
+def report(
     run: Path,
     data: Path | None = None,
     no_pictures: bool = False,
@@ -278,8 +259,6 @@ def report_run(
     ] = None,
 ) -> None:
     """Write RUN/report.html again from the files of the run.
-
-    `rsft report RUN` does the same.
 
     Args:
         run: Run folder, or RUNS/<recipe> for its newest run.
@@ -301,32 +280,9 @@ def report_run(
         drawn = draw_scene_maps(scene_map, Bundle.load(folder).sha256)
         save_scene_maps(folder, [(SceneMap(*x[:5]), x[5]) for x in drawn])
         paths["map"] = folder / "maps/1.png"
-    with progress() as report:
-        page = write_report(folder, data, pictures=not no_pictures, progress=report)
+    with progress() as show:
+        page = write_report(folder, data, pictures=not no_pictures, progress=show)
     show_paths(paths | {"report": page})
-
-
-@report_app.command("compare")
-@documented
-def report_compare(
-    runs: list[Path],
-    out: Annotated[Path, OUT] = Path("comparison.html"),
-    overwrite: bool = False,
-) -> None:
-    """Compare runs on one page: accuracy, differences, features, cost, recipes.
-
-    Args:
-        runs: Run folders, or RUNS/<recipe> for its newest run; the first is the
-            reference.
-        out: HTML page to write.
-    """
-    from rsft.evaluation.report.pages import write_comparison
-    from rsft.training.runs.reader import find_newest_run
-
-    check_new_file(out, overwrite)
-    show_paths(
-        {"comparison": write_comparison([find_newest_run(run) for run in runs], out)}
-    )
 
 
 recipes_app = typer.Typer(

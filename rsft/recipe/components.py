@@ -396,25 +396,6 @@ def _lookup_error(registry: Registry[Any], name: object) -> str:
     return ""
 
 
-def summarize(component: Any) -> str:
-    """Return a component with its settings, such as "focal loss (γ = 2)".
-
-    A component may have a `summary` of its own.
-    """
-    if hasattr(component, "summary"):
-        return str(component.summary)
-    settings = []
-    for name, hint in _setting_hints(type(component)).items():
-        value = getattr(component, name)
-        _, setting = _split_hint(hint)
-        label = f"{setting.symbol} =" if setting.symbol else name
-        text = f"{value:g}" if isinstance(value, float) else str(value)
-        settings.append(f"{label} {text}")
-    if settings:
-        return f"{component.title} ({', '.join(settings)})"
-    return str(component.title)
-
-
 def _setting_hints(component: type[Any]) -> dict[str, Any]:
     """Return the types of the fields of a component, with their settings."""
     hints = get_type_hints(component, include_extras=True)

@@ -17,7 +17,6 @@ class Setting:
         ge: limit of numbers, as in the fields of pydantic; `gt` and `lt` as well.
         pattern: regular expression of text.
         words: the allowed text in words.
-        symbol: the setting in reports, which print "symbol = value".
     """
 
     help: str = ""
@@ -26,4 +25,3 @@ class Setting:
     lt: float | None = None
     pattern: str | None = None
     words: str = "text"
-    symbol: str = ""

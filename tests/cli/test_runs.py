@@ -93,10 +93,6 @@ def test_folder_of_runs_stands_for_its_newest_run(rsft, runs, tmp_path):
     )
     code, printed = rsft("report", "runs/other", "--no-pictures")
     assert code == 0 and "runs/other/9/report.html" in printed
-    assert (
-        rsft("report", "compare", "runs/bars", "runs/other")[0] == 0
-        and Path("comparison.html").is_file()
-    )
 
 
 def test_rm_takes_no_folder_of_runs(rsft, runs, tmp_path):

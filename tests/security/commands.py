@@ -49,7 +49,7 @@ COMMANDS = {
     "table": (
         "data add {store} {path}",
         "data suggest {path} -o {out}/o.csv --html {out}/o.html",
-        "report run {run} --map {path}",
+        "report {run} --map {path}",
         "predict {bundle} {given}/scene.tif --at {path} --crs pixel -o {out}/o.gpkg",
     ),
     "list": (
@@ -87,8 +87,7 @@ COMMANDS = {
     "run": (
         "runs show {path}",
         "runs ls {folder}",
-        "report run {copy}",
-        "report compare {path} {given}/runs/bars/001 -o {out}/compare.html",
+        "report {copy}",
         "evaluate {path} {given}/store -o {out}/evaluation",
     ),
     "store": (

@@ -39,7 +39,7 @@ FEW = {
     "list_of_a_file": "prepare folder",
     "bundle_with_linked_recipe": "bundle show",
     "recipe_that_calls_python": "recipes validate",
-    "run_of_a_private_store": "report run",
+    "run_of_a_private_store": "report",
     "store_with_a_linked_manifest": "data stats",
     "names_with_terminal": "bundle show",
 }

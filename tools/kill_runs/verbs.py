@@ -92,7 +92,7 @@ VERBS = {
         ),
         _verb("finetune-chips", "finetune INPUTS/folder budget=1min"),
         _verb("evaluate", "evaluate INPUTS/runs/ships INPUTS/store"),
-        _verb("report-run", "report run runs/ships", None, "runs"),
+        _verb("report-run", "report runs/ships", None, "runs"),
         _verb("sweep", "sweep INPUTS/sweep.yaml"),
         _verb("sweep-asha", "sweep INPUTS/asha.yaml"),
         _verb(

@@ -25,9 +25,6 @@ from tools.maintenance.chromium import (
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-CHIP_NUMBER = 12
-"""Number of the chip of the map that is shown."""
-
 VIEWS = {
     "report-desktop-light": View(1280, 1000, 1, "light"),
     "report-desktop-dark": View(1280, 1500, 1, "dark", "features"),
@@ -45,9 +42,6 @@ def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
         view: of the page; its state is the section at the top.
     """
     with open_page(browser, page, view) as window:
-        if view.state == "features":  # select a chip
-            for _ in range(CHIP_NUMBER):
-                window.locator(".focus").last.press("ArrowRight")
         if view.state:
             window.evaluate(
                 "id => document.getElementById(id).scrollIntoView()", view.state

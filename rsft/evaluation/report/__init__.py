@@ -1,1 +1,1 @@
-"""Write the HTML report of a run, and the page that compares runs."""
+"""Write the HTML report of a run."""

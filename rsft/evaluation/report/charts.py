@@ -3,8 +3,7 @@
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -12,11 +11,14 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib import rc_context, rcParams
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
+from rsft.evaluation.report.maps import HeatMap
 from rsft.evaluation.report.metric_tables import ACCURACIES, wilson_interval
-from rsft.evaluation.report.render import join_words, pluralize
+from rsft.evaluation.report.render import pluralize
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.intervals import Interval
 
@@ -33,6 +35,11 @@ _ROLES = (
     "medium",
     "tail",
     "outer",
+    "above",
+    "below",
+    "number",
+    "reversed",
+    *(f"c{number}" for number in range(8)),
 )
 COLORS = {role: f"#0000{index:02x}" for index, role in enumerate(_ROLES, 1)}
 """Colors of a drawing by their names in assets/style/colors.css, which replace them in
@@ -126,9 +133,9 @@ def _clean_tag(tag: re.Match[str]) -> str:
     )
 
 
-def _new_figure(height: float) -> Figure:
+def _new_figure(height: float, width: float = WIDTH) -> Figure:
     """Return an empty figure."""
-    size = (WIDTH / 72, height / 72)
+    size = (width / 72, height / 72)
     return Figure(size, dpi=72, frameon=False, layout="constrained")
 
 
@@ -320,88 +327,6 @@ def _interval_plot(
     return figure, title, "; ".join(ends)
 
 
-@dataclass(frozen=True)
-class ParetoPoint:
-    """A run in the chart: letter, number, cost and accuracy.
-
-    The number selects the marker.
-    """
-
-    letter: str
-    index: int
-    cost: float
-    accuracy: Interval
-
-
-def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
-    """Return the runs that no other run beats, by rising cost.
-
-    A run is beaten by another that is at least as accurate for at most the same cost,
-    and better at one of the two.
-    """
-
-    def beats(first: ParetoPoint, second: ParetoPoint) -> bool:
-        gain = first.accuracy.value - second.accuracy.value
-        saved = second.cost - first.cost
-        return min(gain, saved) >= 0 and max(gain, saved) > 0
-
-    front = []
-    for point in sorted(points, key=lambda point: point.cost):
-        if not any(beats(other, point) for other in points):
-            front.append(point)
-    return front
-
-
-@chart
-def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Drawing:
-    """Draw accuracy with its 95 % interval over cost.
-
-    A dashed line joins the runs that no other run beats.
-
-    Args:
-        points: at least one run.
-        measure: name of the accuracy.
-        cost: name of the cost, on a logarithmic axis.
-    """
-    front = pareto_front(points)
-    figure = _new_figure(300)
-    axes = figure.subplots()
-    steps = [point.cost for point in front], [point.accuracy.value for point in front]
-    axes.step(
-        *steps, where="post", color=COLORS["accent"], linewidth=1.4, dashes=(4, 3)
-    )
-    for point in points:
-        value = point.accuracy.value
-        axes.errorbar(
-            point.cost, value, _errors([point.accuracy]), **_marker_style(point.index)
-        )
-        offset: dict[str, Any] = {
-            "xytext": (7, 5),
-            "textcoords": "offset points",
-            "color": COLORS["ink"],
-        }
-        axes.annotate(point.letter, (point.cost, value), weight="bold", **offset)
-    low = min(point.cost for point in points)
-    high = max(point.cost for point in points)
-    axes.set(
-        title=f"{measure}, in %",
-        xlabel=f"{cost} (log)",
-        xscale="log",
-        xlim=(low / 1.3, high * 1.3),
-    )
-    if high < 1.05 * low:
-        axes.set_xlim(low / 2, high * 2)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(_percent)
-    axes.grid(axis="y")
-    summary = (
-        f"not beaten by another run: {join_words([point.letter for point in front])}"
-    )
-    return figure, f"{measure}, in %, against {cost}", summary
-
-
 RELIABILITY_BINS = 15
 
 
@@ -474,3 +399,96 @@ def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Dr
         f" {gap:.1%}"
     )
     return figure, "Accuracy by confidence, in %", summary
+
+
+_STRONG_SHADE = 0.72
+"""Strength of a shade (0-1) above which the number on it has the reversed color."""
+
+_LONGEST_NAME = 18
+
+
+@chart
+def heat_map(table: HeatMap) -> Drawing:
+    """Draw a table with shaded cells; without labels, only the shades."""
+    rows, columns = table.texts.shape
+    if table.has_labels:
+        figure = _new_figure(110 + 30 * rows, 120 + 62 * columns)
+    else:
+        figure = _new_figure(WIDTH)
+    axes = figure.subplots()
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) - 0.5
+    cells = np.argwhere(table.texts.to_numpy() != "")
+    shades = table.shades[tuple(cells.T)]
+    colors = [to_rgba(COLORS["above" if x > 0 else "below"], abs(x)) for x in shades]
+    squares = corners + cells[:, None, ::-1]
+    axes.add_collection(PolyCollection(squares, facecolors=colors, linewidths=0))
+    for bound in table.bounds:
+        for line in (axes.axhline, axes.axvline):
+            line(bound - 0.5, color=COLORS["muted"], linewidth=1, dashes=(3, 3))
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), xticks=[], yticks=[])
+    axes.xaxis.set_label_position("top")
+    axes.set(xlabel=table.texts.columns.name, ylabel=table.texts.index.name)
+    if table.has_labels:
+        for (row, column), shade in zip(cells, shades, strict=True):
+            color = COLORS["reversed" if abs(shade) > _STRONG_SHADE else "number"]
+            text = table.texts.iat[row, column]
+            axes.text(column, row, text, ha="center", va="center", color=color)
+        axes.xaxis.tick_top()
+        names = _shorten(table.texts.columns)
+        tilt = 45 if max(map(len, names)) > len("mlp1") else 0
+        axes.set_xticks(
+            range(columns), names, rotation=tilt, ha="left" if tilt else "center"
+        )
+        axes.set_yticks(range(rows), _shorten(table.texts.index))
+    return figure, table.title, table.summary
+
+
+def _shorten(names: Iterable[str]) -> list[str]:
+    """Return names with at most `_LONGEST_NAME` letters."""
+    return [
+        x if len(x) <= _LONGEST_NAME else f"{x[: _LONGEST_NAME - 1]}…" for x in names
+    ]
+
+
+_STAGES = {"frozen": "Before: frozen features", "adapted": "After: adapted features"}
+
+
+@chart
+def feature_maps(chips: pd.DataFrame) -> Drawing:
+    """Draw the t-SNE maps before and after fine-tuning.
+
+    A hollow marker is a misclassified chip.
+
+    Args:
+        chips: the table of `rsft.evaluation.report.maps.mapped_chips`.
+    """
+    labels = chips["label"].cat.categories
+    figure = _new_figure(WIDTH + 6 * len(labels), 2 * WIDTH)
+    panels = figure.subplots(1, 2)
+    for axes, (stage, title) in zip(panels, _STAGES.items(), strict=True):
+        for number, label in enumerate(labels):
+            style: dict[str, Any] = {"color": COLORS[f"c{number % 8}"], "markersize": 6}
+            marker = _MARKERS[(number % 8 + number // 8) % len(_MARKERS)]
+            for wrong in (False, True):
+                shown = chips[(chips["label"] == label) & (chips["wrong"] == wrong)]
+                axes.plot(
+                    shown[f"{stage}_x"],
+                    shown[f"{stage}_y"],
+                    marker,
+                    fillstyle="none" if wrong else "full",
+                    label="" if wrong else label,
+                    **style,
+                )
+        axes.set(
+            title=title, xticks=[], yticks=[], aspect="equal", adjustable="datalim"
+        )
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower left",
+        ncols=min(6, len(labels)),
+    )
+    summary = (
+        f"{len(chips)} chips of {len(labels)} classes or groups,"
+        f" {int(chips['wrong'].sum())} of them misclassified"
+    )
+    return figure, "Features before and after", summary

@@ -113,36 +113,15 @@ class ChipPictures:
             return data_uri(self._image(path, side))
         return ""
 
-    def sheet(self, paths: Sequence[str], side: int, columns: int) -> str:
-        """Return many chips in one picture as a data URI.
-
-        Chips that do not exist are black.
-
-        Args:
-            paths: paths of the chips, row by row.
-            side: side of a chip in pixels.
-            columns: number of chips per row.
-        """
-        rows = -(-len(paths) // columns)
-        sheet = np.zeros((rows * side, columns * side, 3), np.uint8)
-        for number, path in enumerate(paths):
-            if path in self.rows:
-                row, column = divmod(number, columns)
-                top = side * row
-                left = side * column
-                image = self._image(path, side, exact=True)
-                sheet[top : top + side, left : left + side] = image
-        return data_uri(sheet)
-
-    def _image(self, path: str, side: int, exact: bool = False) -> NDArray[np.uint8]:
+    def _image(self, path: str, side: int) -> NDArray[np.uint8]:
         """Return pixels (side, side, 3) as blue, green and red.
 
-        A smaller chip keeps its size unless `exact`.
+        A smaller chip keeps its size.
         """
         image = np.ascontiguousarray(
             self.images[self.rows[path]][:, :, self.planes[::-1]]
         )
-        if exact or image.shape[0] > side:
+        if image.shape[0] > side:
             image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         return image
 

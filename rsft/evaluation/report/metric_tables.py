@@ -16,7 +16,7 @@ from rsft.evaluation.report.render import (
     signed_points,
 )
 from rsft.evaluation.report.run_files import RunFiles
-from rsft.evaluation.schema import MEANINGS, Evaluation
+from rsft.evaluation.schema import Evaluation
 from rsft.metrics.intervals import Interval
 from rsft.models.uncertainty.distances import largest_chance_share
 from rsft.models.uncertainty.shift import SHIFT_LEVEL
@@ -188,17 +188,10 @@ def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """Return the four numbers of the first screen.
 
     Each has a label, a value in percent, and its interval or the name of a class.
-
-    The mean of the groups is no number of its own if it equals the overall accuracy.
     """
     summary = evaluation.summary
     values = {ACCURACIES[key]: getattr(summary, key) for key in ("micro", *GROUPS)}
     values = {label: value for label, value in values.items() if value}
-    if summary.avg and len(values) > 2:  # the mean of several groups
-        if format_percent(summary.avg.value) == format_percent(summary.micro.value):
-            values = {"Overall and mean of groups": values.pop("Overall"), **values}
-        else:
-            values["Mean of groups"] = summary.avg
     rows = [(label, x.value, format_interval(x)) for label, x in values.items()]
     index, recall = summary.worst
     rows.append(("Weakest class", recall, evaluation.classes[index]))
@@ -237,31 +230,6 @@ def accuracy_cell(
     return TableCell(text, format_interval(interval), interval.value == best)
 
 
-def accuracy_rows(
-    evaluations: Sequence[Evaluation | None],
-) -> list[tuple[str, list[TableCell | None]]]:
-    """Return each measure with one cell per run.
-
-    None if the measure is not defined or the run was not evaluated.
-    """
-    labels = ACCURACIES | {"macro": MACRO, "macro_f1": "Macro F1", "top2": "Top 2"}
-    rows = []
-    for measure, label in labels.items():
-        intervals: list[tuple[Interval | None, str]] = []
-        for evaluation in evaluations:
-            if evaluation is None:
-                intervals.append((None, ""))
-            else:
-                interval = getattr(evaluation.summary, measure)
-                intervals.append((interval, evaluation.mark))
-        best = max((x.value for x, _ in intervals if x), default=None)
-        if best is not None:
-            rows.append(
-                (label, [accuracy_cell(x, best, mark) for x, mark in intervals])
-            )
-    return rows
-
-
 def format_interval(interval: Interval, decimals: int | None = None) -> str:
     """Return both ends of an interval, such as "84.1–87.3".
 
@@ -274,35 +242,6 @@ def _format(value: float, decimals: int | None) -> str:
     if decimals is None:
         return format_percent(value)
     return f"{value:.{decimals}f}"
-
-
-def method_columns(evaluation: Evaluation) -> dict[str, str]:
-    """Return the headings of the table of methods, by `AccuracySummary` field."""
-    return {
-        name: label
-        for name, label in ACCURACIES.items()
-        if getattr(evaluation.summary, name)
-    }
-
-
-def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
-    """Return the accuracy of each method, the simplest baseline first."""
-    columns = method_columns(evaluation)
-    methods = evaluation.methods
-    best: dict[str, float] = {}
-    if len(methods) > 1:
-        for column in columns:
-            intervals = [getattr(summary, column) for summary in methods.values()]
-            best[column] = max(x.value for x in intervals if x)
-    meanings = MEANINGS | {evaluation.method: f"This run: {trained_parts(recipe)}."}
-    rows: list[TableRow] = []
-    for name, summary in reversed(methods.items()):
-        cells = []
-        for column in columns:
-            interval = getattr(summary, column)
-            cells.append(accuracy_cell(interval, best.get(column), evaluation.mark))
-        rows.append((name, meanings.get(name, ""), cells))
-    return rows
 
 
 def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
@@ -353,6 +292,9 @@ class Measure(NamedTuple):
 
 
 _MEASURES = (
+    Measure("Overall", "share of all chips", "micro"),
+    Measure("Mean of groups", "mean recall of head, medium and tail", "avg"),
+    *(Measure(group.capitalize(), "mean recall", group) for group in GROUPS),
     Measure("All classes", "mean recall (macro accuracy)", "macro"),
     Measure("Macro F1", "mean of classes", "macro_f1"),
     Measure("Harmonic mean", "of class recall", "harmonic"),
@@ -364,7 +306,7 @@ _MEASURES = (
 
 
 def measure_rows(evaluation: Evaluation) -> list[TableRow]:
-    """Return the further measures of every method, one row per measure."""
+    """Return the measures of every method, one row per measure that is defined."""
     rows: list[TableRow] = []
     for measure in _MEASURES:
         # value, and its interval or the name of the worst class
@@ -380,12 +322,15 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
             else:
                 items.append((value, ""))
         values = [item[0] for item in items if item]
+        if not values:
+            continue
         best = measure.best_of(values) if len(values) > 1 else None
+        mark = evaluation.mark if measure.best_of is max else ""
         cells = []
         for item in items:
             cell = None
             if item:
-                text = _format(item[0], measure.decimals)
+                text = _format(item[0], measure.decimals) + mark
                 cell = TableCell(text, item[1], item[0] == best)
             cells.append(cell)
         rows.append((measure.label, measure.note, cells))
@@ -503,17 +448,3 @@ def phase_table(epochs: pd.DataFrame | None) -> dict[str, str]:
         for column, value in seconds.items()
         if value > 0
     }
-
-
-def peak_memory_mb(epochs: pd.DataFrame | None) -> float | None:
-    """Return the peak memory in MB, or None if it was not measured.
-
-    It is that of the GPU if the run used one, else of the process.
-
-    Args:
-        epochs: the table metrics.csv, or None.
-    """
-    for column in ("gpu_mb", "memory_mb"):
-        if epochs is not None and column in epochs and epochs[column].notna().any():
-            return float(epochs[column].max())
-    return None

@@ -25,7 +25,6 @@ Beta = Annotated[
         "beta of the effective number of chips; 0 weights all classes alike",
         ge=0,
         lt=1,
-        symbol="β",
     ),
 ]
 
@@ -51,7 +50,6 @@ class LogitAdjustmentLoss:
         Setting(
             "weight of the class prior in logit adjustment; the prior follows the"
             " sampler: q tau log n",
-            symbol="τ",
             ge=0,
         ),
     ] = 1.0
@@ -95,7 +93,6 @@ class FocalLoss:
         Setting(
             "focusing exponent of focal loss; a larger one gives less weight to"
             " well-classified chips",
-            symbol="γ",
             ge=0,
         ),
     ] = 2.0
@@ -167,17 +164,6 @@ class LDAMLoss:
         if self.drw_start is not None:
             return {}
         return {"beta": "nothing: without loss.drw_start LDAM weights no class"}
-
-    @property
-    def summary(self) -> str:
-        """The loss with its settings, as reports print it."""
-        summary = f"{self.title} (margin {self.margin:g}, scale {self.margin_scale:g})"
-        if self.drw_start is None:
-            return summary
-        return (
-            f"{summary}, classes weighted after {self.drw_start:.0%} of training (β ="
-            f" {self.beta:g})"
-        )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F

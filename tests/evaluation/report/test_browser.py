@@ -2,14 +2,11 @@
 
 import io
 import re
-import shutil
 
-import pandas as pd
 import pytest
 from PIL import Image
 
-from rsft.evaluation.report.maps import SIDE
-from rsft.evaluation.report.pages import write_comparison, write_report
+from rsft.evaluation.report.pages import write_report
 from tests.helpers.browsing import needs_chromium, page_opener
 from tests.helpers.fake_run import SHIPS, write_fake_run
 from tools.maintenance.chromium import chromium
@@ -27,17 +24,8 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def fake_runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fakes")
-    return [
-        write_fake_run(folder / name, SHIPS, modulated=name == "meta")
-        for name in ("meta", "plain")
-    ]
-
-
-@pytest.fixture(scope="module")
-def report(fake_runs):
-    return write_report(fake_runs[0])
+def report(tmp_path_factory):
+    return write_report(write_fake_run(tmp_path_factory.mktemp("fake"), SHIPS))
 
 
 @pytest.fixture(scope="module")
@@ -52,43 +40,15 @@ def open_page(browser):
         yield open_page
 
 
-def right(element):
-    return element.evaluate(
-        "element => Math.floor(element.getBoundingClientRect().right)"
-    )
-
-
 def fits(page):
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("width", [390, 1280])
-def test_pages_fit_the_window(
-    open_page, report, report_with_chips, fake_runs, tmp_path, width
-):
-    for path in (
-        report,
-        report_with_chips,
-        write_comparison(fake_runs, tmp_path / "comparison.html"),
-    ):
+def test_pages_fit_the_window(open_page, report, report_with_chips, width):
+    for path in (report, report_with_chips):
         assert fits(open_page(path, width))
-
-
-@pytest.mark.exhaustive
-def test_many_runs_fit_a_phone_and_are_all_visible_on_a_desktop(
-    open_page, fake_runs, tmp_path
-):
-    others = [
-        shutil.copytree(fake_runs[1], tmp_path / f"fusrs_lt_lora/{number}")
-        for number in range(6)
-    ]
-    path = write_comparison([*others, fake_runs[0]], tmp_path / "comparison.html")
-    assert fits(open_page(path, 390))
-    page = open_page(path)
-    last = page.locator("table.measures thead th").last
-    table = page.get_by_label("Table of measures")
-    assert last.inner_text() == "G" and right(last) <= right(table)
 
 
 def test_terms_are_explained_under_the_mouse_by_touch_and_by_keyboard(
@@ -139,9 +99,6 @@ def test_a_table_that_is_cut_has_a_shadow_at_the_edge(open_page, report):
     assert edges()[0] > 240 > edges()[1]
     table.evaluate("table => table.scrollTo(1000, 0)")
     assert edges()[0] < 240 < edges()[1]
-    assert page.get_by_label("Table of methods").evaluate(
-        "table => table.scrollWidth <= table.clientWidth"
-    )
 
 
 def test_tables_sort_by_mouse_and_keyboard(open_page, report):
@@ -159,34 +116,6 @@ def test_tables_sort_by_mouse_and_keyboard(open_page, report):
     )
     page.get_by_role("button", name="Class", exact=True).click()
     assert names.all_inner_texts() == sorted(SHIPS)
-
-
-def test_the_slider_moves_the_modulator(open_page, report, fake_runs):
-    page = open_page(report)
-    slider = page.get_by_role("slider")
-    cells = page.locator(".modulator .site text")
-    table = pd.read_csv(fake_runs[0] / "modulator.csv")
-    slider.press("Home")
-    assert (
-        set(cells.all_text_contents()) == {"1.00"}
-        and page.locator("output[for=epoch]").inner_text() == "1"
-    )
-    for _ in range(5):
-        slider.press("ArrowRight")
-    assert slider.get_attribute("aria-valuetext") == "epoch 6"
-    expected = table[table.epoch == 5].sort_values("block", kind="stable").value
-    assert [float(text) for text in cells.all_text_contents()] == pytest.approx(
-        expected.tolist(), abs=0.0051
-    )
-
-
-def test_the_confusion_matrix_in_shares_and_in_chips(open_page, report):
-    page = open_page(report)
-    shares = page.locator("#matrix-1")
-    chips = page.locator("#matrix-2")
-    assert shares.is_visible() and not chips.is_visible()
-    page.get_by_label("chips", exact=True).check()
-    assert chips.is_visible() and not shares.is_visible()
 
 
 def test_the_gallery_sorts_and_filters(open_page, report):
@@ -208,76 +137,6 @@ def test_the_gallery_sorts_and_filters(open_page, report):
     assert cards.count() == 0 and page.get_by_text("No chip matches").is_visible()
     form.get_by_role("button", name="Reset").click()
     page.get_by_text("144 of 144 chips").wait_for()  # the form is reset after the click
-
-
-def chip_is_drawn(page):
-    # empty: about 200
-    return (
-        page.locator("#chip canvas").evaluate("canvas => canvas.toDataURL().length")
-        > 2000
-    )
-
-
-def test_hovering_shows_a_chip_on_both_maps(open_page, report_with_chips):
-    page = open_page(report_with_chips)
-    chip = page.evaluate(
-        "JSON.parse(document.getElementById('points').textContent).chips[3]"
-    )[0]
-    figure = page.locator("svg.map").last
-    card = page.locator("#chip")
-    figure.scroll_into_view_if_needed()
-    scale = figure.bounding_box()["width"] / SIDE
-    assert not card.is_visible()
-    figure.hover(position={"x": chip[2] * scale, "y": chip[3] * scale})
-    assert card.is_visible() and chip_is_drawn(page)
-    assert page.locator(".ring[visibility=visible]").count() == 2
-    page.mouse.move(0, 0)
-    assert not card.is_visible()
-
-
-def test_a_chip_is_marked_on_the_maps_of_both_runs(open_page, fake_runs, tmp_path):
-    page = open_page(write_comparison(fake_runs, tmp_path / "comparison.html"))
-    points, label, predicted = page.evaluate(
-        "JSON.parse(document.getElementById('points').textContent).chips[0]"
-    )
-    page.locator(".focus").last.press("ArrowRight")
-    rings = page.locator(".ring[visibility=visible]")
-    shown = [
-        [float(ring.get_attribute(name)) for name in ("cx", "cy")]
-        for ring in rings.all()
-    ]
-    assert shown == [points[:2], points[2:]]
-    text = page.locator("#chip p").inner_text()
-    outcomes = [
-        "correct" if index == label else f"predicted as {SHIPS[index]}"
-        for index in predicted
-    ]
-    assert text == f"{SHIPS[label]}, A {outcomes[0]}, B {outcomes[1]}"
-    assert not page.locator("#chip canvas").is_visible()
-    page.locator("#class").select_option(label="tanker (100)")
-    groups = page.locator("svg.map g:not(.faint)")
-    assert groups.evaluate_all("all => all.map((x) => x.dataset.class)")[0] == "2"
-
-
-def test_the_arrow_keys_go_from_chip_to_chip(open_page, report_with_chips):
-    page = open_page(report_with_chips)
-    page.locator("#class").select_option(label="steep (6)")
-    maps = page.locator(".focus").first
-    maps.focus()
-    seen = []
-    for _ in range(7):
-        maps.press("ArrowRight")
-        assert chip_is_drawn(page)
-        seen.append(
-            (
-                page.locator(".ring").first.get_attribute("cx"),
-                page.locator("#chip p").inner_text(),
-            )
-        )
-    assert len(set(seen[:6])) == 6 and seen[6] == seen[0]
-    assert all(words.startswith("steep, ") for _, words in seen)
-    maps.press("Escape")
-    assert not page.locator("#chip").is_visible()
 
 
 def test_the_gallery_has_pictures(open_page, report_with_chips):
@@ -307,12 +166,9 @@ def test_without_scripts_only_controls_are_hidden(open_page, report):
     page = open_page(report, java_script_enabled=False)
     assert (
         page.locator("#chips li").last.is_visible()
-        and page.locator(".modulator").is_visible()
+        and page.locator("svg.chart").first.is_visible()
     )
-    assert (
-        not page.locator("#epoch").is_visible()
-        and not page.locator("#filters").is_visible()
-    )
+    assert not page.locator("#filters").is_visible()
 
 
 def test_pictures_for_the_docs(browser, report):

@@ -57,12 +57,6 @@ def test_a_picture_is_the_chip_as_the_network_sees_it(folder, root):
         np.abs(shown[:, :, 0] - read_chip(root / path)[:, :, 0].astype(float)).mean()
         < 12
     )
-    sheet = pixels(pictures.sheet([path, "nowhere.png", path], 16, 2))
-    assert sheet.shape == (32, 32, 3)
-    assert (
-        sheet[:16, 16:].max() < 16 < sheet[:16, :16].max()
-        and sheet[16:, :16].max() > 16
-    )
 
 
 @pytest.mark.slow
@@ -142,18 +136,15 @@ def test_pictures_can_be_left_out(folder):
 
 @pytest.mark.slow
 def test_pictures_are_small(folder, monkeypatch):
-    """Noise compresses worst: 1,500 chips on the map and 144 in the gallery, in color
-    and at full size."""
+    """Noise compresses worst: 144 chips in the gallery, in color and at full size."""
     monkeypatch.setattr(ChipPictures, "__init__", lambda self: None)
     pictures = ChipPictures()
     rng = np.random.default_rng(0)
     pictures.images = rng.integers(0, 256, (144, 96, 96, 3), np.uint8)
     pictures.planes = [0, 1, 2]
     pictures.rows = {str(row): row for row in range(144)}
-    paths = [str(row % 144) for row in range(1500)]
-    sheet = pictures.sheet(paths, 40, 40)
     gallery = [pictures.picture(path, 96) for path in pictures.rows]
-    assert len(sheet) + sum(map(len, gallery)) < 4.5e6
+    assert sum(map(len, gallery)) < 2e6
 
 
 def test_every_picture_is_a_data_uri(folder):

@@ -1,4 +1,4 @@
-"""The linked maps of features."""
+"""The tables behind the maps of a report."""
 
 import numpy as np
 import pandas as pd
@@ -6,11 +6,13 @@ import pytest
 
 from rsft.evaluation.report.maps import (
     MAX_MARKED_CLASSES,
-    SIDE,
-    STAGES,
-    ChipMap,
-    linked_maps_data,
+    confusion_map,
+    contribution_map,
+    mapped_chips,
+    modulator_map,
+    scales_by_position,
 )
+from rsft.evaluation.report.run_files import read_run_files
 from rsft.evaluation.schema import Evaluation
 from tests.helpers.fake_run import SHIPS, read_metrics, write_fake_run
 
@@ -20,29 +22,15 @@ def run(tmp_path):
     return write_fake_run(tmp_path, SHIPS)
 
 
-def predictions(run):
-    return pd.read_parquet(run / "evaluation/predictions.parquet")
-
-
 def test_the_map_has_every_chip_and_marks_mistakes(run):
-    embedding = pd.read_parquet(run / "evaluation/embedding.parquet")
-    evaluation = Evaluation.model_validate(read_metrics(run))
-    chip_map = ChipMap(embedding, evaluation, predictions(run))
-    data = linked_maps_data([(chip_map, stage) for stage in STAGES])
-    truth = predictions(run).set_index("path").loc[embedding["path"]]
-    points, labels, predicted = zip(*data["chips"], strict=True)
-    assert [SHIPS[label] for label in labels] == truth["class"].tolist()
-    assert [[SHIPS[index] for index in indices] for indices in predicted] == [
-        [name] for name in truth["predicted"]
-    ]
-    assert (
-        np.array(points).shape == (len(truth), 4)
-        and np.min(points) >= 0
-        and np.max(points) <= SIDE
-    )
-    groups = chip_map.chip_groups("adapted")
-    wrong = sum(len(points) for _, style, _, points in groups if style == "wrong")
-    assert wrong == (truth["class"] != truth["predicted"]).sum()
+    files = read_run_files(run)
+    chips = mapped_chips(files.embedding, files.evaluation, files.predictions)
+    truth = files.predictions.set_index("path").loc[chips["path"]]
+    assert chips["label"].tolist() == truth["class"].tolist()
+    wrong = (truth["class"] != truth["predicted"]).tolist()
+    assert chips["wrong"].tolist() == wrong and any(wrong)
+    alone = mapped_chips(files.embedding, files.evaluation, None)
+    assert not alone["wrong"].any()
 
 
 @pytest.mark.slow
@@ -52,12 +40,65 @@ def test_every_class_has_its_own_marker_up_to_a_limit(tmp_path):
             tmp_path / str(count), [f"class {index}" for index in range(count)]
         )
         evaluation = Evaluation.model_validate(read_metrics(run))
-        chip_map = ChipMap(
-            pd.read_parquet(run / "evaluation/embedding.parquet"), evaluation, None
-        )
-        markers = {chip_map.marker(index) for index in range(count)}
-        assert (
-            len(markers)
-            == len(chip_map.legend())
-            == (count if count == MAX_MARKED_CLASSES else 3)
-        )
+        embedding = pd.read_parquet(run / "evaluation/embedding.parquet")
+        labels = mapped_chips(embedding, evaluation, None)["label"].cat.categories
+        assert len(labels) == (count if count == MAX_MARKED_CLASSES else 3)
+
+
+def test_every_count_of_the_confusion_matrix_is_shown(run):
+    evaluation = Evaluation.model_validate(read_metrics(run))
+    table = confusion_map(evaluation)
+    counts = pd.DataFrame(evaluation.confusion, SHIPS, SHIPS)
+    assert table.texts.replace("", "0").astype(int).equals(counts)
+    shares = np.diag(table.shades)
+    assert shares == pytest.approx(np.diag(counts) / counts.sum(axis=1))
+    assert table.bounds == [1, 2]
+
+
+def with_scales(run, rows):
+    columns = ["epoch", "block", "position", "value", "spread"]
+    table = pd.DataFrame(rows, columns=columns[: len(rows[0])])
+    table.to_csv(run / "modulator.csv", index=False)
+    return read_run_files(run)
+
+
+def test_the_scales_are_those_of_the_last_epoch(run):
+    rows = [(0, 2, "v", 1.0), (0, 5, "q", 1.0), (1, 2, "v", 1.4), (1, 5, "q", 0.8)]
+    files = with_scales(run, rows)
+    table = modulator_map(files)
+    assert table.summary == "strongest at block 2 v (1.40), weakest at block 5 q (0.80)"
+    assert table.texts.to_dict("list") == {"q": ["", "0.80"], "v": ["1.40", ""]}
+    assert table.shades[0, 1] == pytest.approx(1) and table.shades[1, 0] < 0
+    means = scales_by_position(files)
+    assert means.loc["v"].tolist() == [1.4, 1.4, 1.4]
+
+
+def test_small_changes_have_weak_colors(run):
+    table = modulator_map(with_scales(run, [(0, 0, "q", 1.01)]))
+    assert table.shades[0, 0] == pytest.approx(0.1)
+
+
+def test_scales_that_are_not_numbers_are_not_drawn(run):
+    files = with_scales(run, [(0, 0, "q", 1.01), (1, 0, "q", np.nan)])
+    assert modulator_map(files) is None and scales_by_position(files) is None
+
+
+def test_the_spread_of_the_features_is_a_mean_over_blocks(run):
+    rows = [(0, 0, "q", 1.0, 0.5), (0, 1, "q", 1.0, 0.25), (0, 0, "k", 1.0, 0.1)]
+    assert scales_by_position(with_scales(run, rows))["spread"].to_dict() == {
+        "q": 0.375,
+        "k": 0.1,
+    }
+
+
+def test_contributions_name_stage_and_block():
+    table = pd.DataFrame(
+        {"block": [1, 7], "position": ["mlp1", "mlp2"], "share": [0.1, 0.2]}
+    )
+    summary = contribution_map(table, [2, 2, 5, 2]).summary
+    assert summary == "most at block 2.3 mlp2 (20.0%), least at block 0.1 mlp1 (10.0%)"
+    assert "most at block 7 mlp2" in contribution_map(table, [12]).summary
+    contributions = contribution_map(table)
+    assert contributions.texts.index.tolist() == ["block 1", "block 7"]
+    assert contributions.texts["mlp2"].tolist() == ["", "20.0"]
+    assert contribution_map(table.assign(share=np.nan)) is None

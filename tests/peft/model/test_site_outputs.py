@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from rsft.errors import RecipeError
-from rsft.evaluation.report.pages import describe_recipe
 from rsft.peft import (
     BitFit,
     CompositeMethod,
@@ -329,11 +328,6 @@ def test_a_recipe_names_the_insertion(recipe_file):
     )
     assert recipe.peft.build().out_insertion == "sequential"
     assert "out_insertion: sequential" in dump_recipe(recipe)
-    assert "at out it reads what the output projection gives" in describe_recipe(recipe)
-    for overrides in ([], ["peft.out_insertion=sequential", "peft.positions=qv"]):
-        assert "output projection" not in describe_recipe(
-            load_recipe(recipe_file, overrides)
-        )
     with pytest.raises(RecipeError) as error:
         load_recipe(recipe_file, ["peft.out_insertion=after"])
     mentions(error, "peft.out_insertion", "parallel", "sequential")

@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsft.errors import Interrupted, RecipeError, RequestError
-from rsft.evaluation.report.pages import describe_recipe
 from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import AdaptFormer, LoRA, LoTR, attach
 from rsft.plugins.authors_schedule.loops import MetaloraLoop, MetaloraSplitter
@@ -420,11 +419,3 @@ def test_keys_without_effect_are_refused(recipe_file):
             recipe_file, ["meta={schedule: metalora, order: 2, holdout: false}"]
         )
     mentions(error, "meta.order", "meta.holdout", "authors' code")
-
-
-def test_the_report_says_where_the_scales_act(recipe_file):
-    text = describe_recipe(load_recipe(recipe_file, OVERRIDES))
-    assert (
-        "is 0.5. The learned scales only act in one outer step after each epoch" in text
-    )
-    assert "2 trial steps" in text and "30%" in text

@@ -1,5 +1,5 @@
 "use strict";
-{% for name in ("terms", "tables", "choice", "slider", "map", "gallery") %}
+{% for name in ("terms", "tables", "gallery") %}
 {
 {% include "script/" ~ name ~ ".js" %}
 }
