@@ -136,8 +136,13 @@ def _scores(
     for logits, features in outputs:
         others = _unit(features)
         values = {
-            "distance": distances.mahalanobis_distance(features, *raw),
-            "distance, unit length": distances.mahalanobis_distance(others, *unit),
+            "nearest chip": distances.mahalanobis_distance(
+                features, chips.train, raw[1]
+            ),
+            "nearest class mean": distances.mahalanobis_distance(features, *raw),
+            "nearest class mean, unit length": distances.mahalanobis_distance(
+                others, *unit
+            ),
             "nearest chip, cosine": 1 - (others @ unit_train.T).max(axis=1),
             "energy": -np.log(np.exp(logits.astype(float)).sum(axis=1)),
         }

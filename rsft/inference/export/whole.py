@@ -48,7 +48,7 @@ from rsft.models.outputs import (
     average_outputs,
     tta_contract,
 )
-from rsft.models.uncertainty.distances import nearest_distance, white_class_means
+from rsft.models.uncertainty.distances import nearest_distance, whiten_references
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.types import Floats, JsonObject
 from rsft.utils.atomic_files import atomic_folder
@@ -206,8 +206,10 @@ class WholePipeline(nn.Module):
         if calibrator is not None:
             self.temperature = calibrator.temperature
             self.limit = calibrator.ood_limit()
-            means = white_class_means(calibrator.means, calibrator.whitening)
-            self.register_buffer("white_means", torch.from_numpy(means))
+            references = whiten_references(
+                calibrator.references(), calibrator.whitening
+            )
+            self.register_buffer("white_references", torch.from_numpy(references))
             self.register_buffer(
                 "whitening", torch.from_numpy(calibrator.whitening).double()
             )
@@ -231,7 +233,7 @@ class WholePipeline(nn.Module):
         if not self.has_distance:
             return (probabilities,)
         white = features.double() @ cast(Tensor, self.whitening)
-        distances = nearest_distance(white, cast(Tensor, self.white_means))
+        distances = nearest_distance(white, cast(Tensor, self.white_references))
         return probabilities, (distances / self.limit).float()
 
 

@@ -4,7 +4,7 @@ It is fitted on validation chips.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -38,6 +38,10 @@ from rsft.types import Floats, Labels, Reals
 MAX_CLASSES = 16
 """Number of classes whose probabilities are recorded: those with the largest mean
 probability."""
+
+MAX_REFERENCES = 4000
+"""Training chips in a bundle that distances are measured to. With more of them, such as
+100 chips of 100 classes, the bundle has the class means alone."""
 
 _PREFIX = "validation."  # of the names of the arrays in a file
 
@@ -158,6 +162,8 @@ class Calibrator:
         distances: (N,) distances of the validation chips from the training chips.
         means: (C, D) mean features of the training chips of every class; NaN for a
             class without any.
+        chips: (K, D) features of the training chips; K is 0 if they are more than
+            `MAX_REFERENCES`, and in bundles of 0.2.
         whitening: (D, D), makes the covariance within the classes the identity.
         validation: further properties of the validation chips; the last field, the
             others are single arrays.
@@ -168,6 +174,7 @@ class Calibrator:
     labels: NDArray[np.int64]
     distances: Floats
     means: NDArray[np.float32]
+    chips: NDArray[np.float32]
     whitening: NDArray[np.float32]
     validation: ValidationChips
 
@@ -209,19 +216,17 @@ class Calibrator:
             if not np.isfinite(array).all():
                 raise ValueError("logits and features must be finite")
         temperature = fit_temperature(logits, labels)
-        exact_means, exact_whitening = fit_distance(
-            train_features, train_labels, logits.shape[1]
-        )
-        means = exact_means.astype(np.float32)
-        whitening = exact_whitening.astype(np.float32)
+        means, whitening = fit_distance(train_features, train_labels, logits.shape[1])
+        kept = len(train_labels) if len(train_labels) <= MAX_REFERENCES else 0
         logs = log_softmax(logits, temperature)
-        return cls(
+        calibrator = cls(
             temperature=temperature,
             scores=-logs[np.arange(len(labels)), labels],
             labels=labels.astype(np.int64),
-            distances=mahalanobis_distance(features, means, whitening),
-            means=means,
-            whitening=whitening,
+            distances=np.zeros(0),
+            means=means.astype(np.float32),
+            chips=train_features[:kept].astype(np.float32),
+            whitening=whitening.astype(np.float32),
             validation=ValidationChips.from_probabilities(
                 np.exp(logs),
                 positions=positions,
@@ -229,6 +234,7 @@ class Calibrator:
                 trained_groups=trained_groups,
             ),
         )
+        return replace(calibrator, distances=calibrator._distances(features))
 
     def apply(
         self,
@@ -258,12 +264,21 @@ class Calibrator:
         )
         sets = -log_probabilities <= thresholds
         sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
-        distances = mahalanobis_distance(features, self.means, self.whitening)
         return ConfidenceEstimate(
             np.exp(log_probabilities),
             sets,
-            distances / self.ood_limit(),
+            self._distances(features) / self.ood_limit(),
         )
+
+    def references(self) -> NDArray[np.float32]:
+        """Return the features (K, D) that distances are measured to.
+
+        They are the training chips, or the class means in a bundle without them.
+        """
+        return self.chips if len(self.chips) else self.means
+
+    def _distances(self, features: Reals) -> Floats:
+        return mahalanobis_distance(features, self.references(), self.whitening)
 
     def ood_limit(self) -> float:
         """Return the distance above which a chip is out-of-distribution."""
@@ -467,6 +482,7 @@ class Calibrator:
             KeyError: an array is missing.
             ValueError: the temperature is not one number.
         """
+        tensors = {"chips": tensors["means"][:0], **tensors}  # 0.2 has no chips
         arrays = {field.name: tensors[field.name] for field in fields(cls)[1:-1]}
         validation = {
             field.name: tensors[f"{_PREFIX}{field.name}"]

@@ -1,7 +1,7 @@
 """Distances from the training chips, and the limit above which a chip is foreign.
 
 The limit of distances is an order statistic of the Mahalanobis distances of N
-validation chips. The share of new chips above it is then beta-distributed, if they are
+validation chips from the nearest training chip. The share of new chips above it is then beta-distributed, if they are
 like the validation chips (Vovk 2012). With few validation chips, it varies much: with
 60 chips, between 1 % and 11 % for a target of 5 %.
 """
@@ -134,55 +134,61 @@ def fit_distance(
 _ROWS = 4096  # chips whose features are in memory as float64
 
 
-def mahalanobis_distance(features: Reals, means: Reals, whitening: Reals) -> Floats:
-    """Return the Mahalanobis distance of each chip to the nearest class mean.
+def mahalanobis_distance(
+    features: Reals, references: Reals, whitening: Reals
+) -> Floats:
+    """Return the Mahalanobis distance of each chip to the nearest reference.
 
-    Source: Lee et al. 2018, eq. 2.
+    Sources: Lee et al. 2018, eq. 2, for class means; Sun et al. 2022, for the nearest
+    training chip.
 
     Args:
         features: (N, D).
-        means: (C, D); rows with NaN are ignored.
+        references: (K, D) features of training chips, or class means; rows with NaN
+            are ignored.
         whitening: (D, D), from `fit_distance`.
 
     Returns:
         (N,).
     """
-    white_means = white_class_means(means, whitening)
+    white_references = whiten_references(references, whitening)
     starts = range(0, max(1, len(features)), _ROWS)
     parts = (
         features[start : start + _ROWS].astype(np.float64) @ whitening
         for start in starts
     )
-    return np.concatenate([nearest_distance(part, white_means) for part in parts])
+    return np.concatenate([nearest_distance(part, white_references) for part in parts])
 
 
-def white_class_means(means: Reals, whitening: Reals) -> Floats:
-    """Return the class means in the whitened space.
+def whiten_references(references: Reals, whitening: Reals) -> Floats:
+    """Return references in the whitened space.
 
     There, the covariance within classes is the identity.
 
     Args:
-        means: (C, D); rows with NaN are left out.
+        references: (K, D); rows with NaN are left out.
         whitening: (D, D), from `fit_distance`.
 
     Returns:
-        (K, D) for K classes with a mean.
+        (L, D) for L references without NaN.
     """
-    return means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
+    return references[~np.isnan(references).any(axis=1)].astype(np.float64) @ whitening
 
 
-def nearest_distance(white: Any, white_means: Any) -> Any:
-    """Return the Euclidean distance of each row to the nearest mean.
+def nearest_distance(white: Any, white_references: Any) -> Any:
+    """Return the Euclidean distance of each row to the nearest reference.
 
     Args:
         white: (N, D) whitened features, an array or a tensor.
-        white_means: (K, D), from `white_class_means`.
+        white_references: (K, D), from `whiten_references`.
 
     Returns:
         (N,).
     """
     namespace = array_namespace(white)
     squares = (
-        (white**2).sum(1)[:, None] - 2 * white @ white_means.T + (white_means**2).sum(1)
+        (white**2).sum(1)[:, None]
+        - 2 * white @ white_references.T
+        + (white_references**2).sum(1)
     )
     return namespace.sqrt(namespace.clip(namespace.amin(squares, axis=1), 0, None))

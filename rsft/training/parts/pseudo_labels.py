@@ -29,7 +29,6 @@ from rsft.models.uncertainty.distances import (
     fit_distance,
     nearest_distance,
     ood_limit,
-    white_class_means,
 )
 from rsft.recipe.registries import LossConfig, LossFunction
 from rsft.recipe.schema import Recipe, SemiSection
@@ -124,7 +123,7 @@ class PseudoLabeler(Part):
             target = counts
         self.target = (target / target.sum()).to(self.device)
         self.mean_probabilities = self.target.clone()
-        # white means, whitening, limit
+        # training chips in the whitened space, whitening, limit
         self.distance: tuple[Tensor, Tensor, float] | None = None
         self.counts = torch.zeros(len(counts) + 2, dtype=torch.int64)
 
@@ -308,18 +307,14 @@ class PseudoLabeler(Part):
             known = teacher.final_features(known)
             new = compute_features(teacher, self.val, others, size)
             new = teacher.final_features(new)
-        means, whitening = fit_distance(
+        _, whitening = fit_distance(
             known.cpu().numpy(), labels[chips], len(self.target)
         )
-        white_means = (
-            torch.from_numpy(white_class_means(means, whitening))
-            .float()
-            .to(self.device)
-        )
         matrix = torch.from_numpy(whitening).float().to(self.device)
-        distances = nearest_distance(new.float() @ matrix, white_means)
+        white_chips = known.float() @ matrix
+        distances = nearest_distance(new.float() @ matrix, white_chips)
         self.distance = (
-            white_means,
+            white_chips,
             matrix,
             ood_limit(distances.cpu().numpy(), self.section.foreign),
         )
@@ -327,9 +322,9 @@ class PseudoLabeler(Part):
     def _is_foreign(self, features: Tensor) -> Tensor:
         if self.distance is None:
             return torch.zeros(len(features), dtype=torch.bool, device=features.device)
-        white_means, whitening, limit = self.distance
+        white_chips, whitening, limit = self.distance
         return torch.as_tensor(
-            nearest_distance(features.float() @ whitening, white_means) > limit
+            nearest_distance(features.float() @ whitening, white_chips) > limit
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -349,5 +344,5 @@ class PseudoLabeler(Part):
         self.shares = state["shares"]
         self.counts = state["counts"]
         if state["distance"] is not None:
-            means, whitening, limit = state["distance"]
-            self.distance = means.to(self.device), whitening.to(self.device), limit
+            white_chips, whitening, limit = state["distance"]
+            self.distance = white_chips.to(self.device), whitening.to(self.device), limit

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom
 
+from rsft.models.uncertainty import calibrator as module
 from rsft.models.uncertainty.calibrator import MAX_CLASSES, Calibrator, ValidationChips
 from rsft.models.uncertainty.class_sets import class_thresholds, min_calibration_chips
 
@@ -109,6 +110,33 @@ def test_distant_features_are_out_of_distribution():
         0.05, abs=0.03
     )
     assert (calibrator.apply(logits, features + 20).ood > 3).all()
+
+
+def test_a_chip_between_two_groups_of_a_class_is_unlike_both():
+    """The class mean lies between the groups, where no training chip is."""
+    rng = np.random.default_rng(8)
+    sides = np.tile([-6.0, 6.0], 50)[:, None]
+    train, new = (sides + rng.normal(size=(100, 2)) for _ in range(2))
+    labels = np.zeros(100, int)
+    calibrator = Calibrator.fit(
+        np.zeros((100, 1)), labels, new, train_features=train, train_labels=labels
+    )
+    between = calibrator.apply(np.zeros((1, 1)), train.mean(axis=0)[None])
+    assert between.ood > 2
+    old = replace(calibrator, chips=calibrator.chips[:0])
+    assert old.apply(np.zeros((1, 1)), train.mean(axis=0)[None]).ood < 0.5
+
+
+def test_bundles_of_0_2_and_of_many_chips_measure_to_class_means(monkeypatch):
+    rng = np.random.default_rng(9)
+    calibrator = fitted(rng, [20, 20])
+    assert calibrator.references().shape == (60, 2)
+    arrays = calibrator.tensors()
+    del arrays["chips"]
+    old = Calibrator.from_tensors(arrays)
+    assert old.references().shape == (2, 2)
+    monkeypatch.setattr(module, "MAX_REFERENCES", 59)
+    assert fitted(rng, [20, 20]).references().shape == (2, 2)
 
 
 def test_fewer_chips_than_features_and_a_class_without_training_chips():

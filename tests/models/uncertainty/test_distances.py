@@ -1,5 +1,5 @@
-"""The limit for unlike chips: its rate on new chips, with few and many validation
-chips, over many seeds."""
+"""Distances from references, and the limit for unlike chips: its rate on new chips,
+with few and many validation chips, over many seeds."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,19 @@ from rsft.models.uncertainty.distances import (
     chance_of_ood_chips,
     expected_share,
     largest_chance_share,
+    mahalanobis_distance,
     ood_limit,
 )
+
+
+def test_the_distance_is_that_of_the_nearest_reference_in_deviations():
+    """The second feature has ten times the deviation of the first."""
+    references = np.array([[0.0, 0.0], [4.0, 0.0], [np.nan, 1.0]])
+    whitening = np.diag([1.0, 0.1])
+    features = np.array([[1.0, 0.0], [4.0, 20.0], [0.0, 10.0]])
+    assert mahalanobis_distance(features, references, whitening) == pytest.approx(
+        [1.0, 2.0, 1.0]
+    )
 
 
 @pytest.mark.parametrize(
