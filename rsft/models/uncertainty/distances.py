@@ -1,9 +1,9 @@
 """Distances from the training chips, and the limit above which a chip is foreign.
 
 The limit of distances is an order statistic of the Mahalanobis distances of N
-validation chips from the nearest training chip. The share of new chips above it is then beta-distributed, if they are
-like the validation chips (Vovk 2012). With few validation chips, it varies much: with
-60 chips, between 1 % and 11 % for a target of 5 %.
+validation chips from the nearest training chip. The share of new chips above it is then
+beta-distributed, if they are like the validation chips (Vovk 2012). With few validation
+chips, it varies much: with 60 chips, between 1 % and 11 % for a target of 5 %.
 """
 
 import math

@@ -67,8 +67,8 @@ _BUNDLE_FILES = {
     "recipe": (RECIPE_FILE, "settings of the run", "application/yaml", "metadata"),
     "confidence": (
         CONFIDENCE_FILE,
-        "temperature, class means and validation chips, for the confidence of"
-        " predictions",
+        "temperature, features of training chips and validation chips, for the"
+        " confidence of predictions",
         _PYTORCH_FILE,
         "data",
     ),
