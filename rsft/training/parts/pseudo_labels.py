@@ -345,4 +345,8 @@ class PseudoLabeler(Part):
         self.counts = state["counts"]
         if state["distance"] is not None:
             white_chips, whitening, limit = state["distance"]
-            self.distance = white_chips.to(self.device), whitening.to(self.device), limit
+            self.distance = (
+                white_chips.to(self.device),
+                whitening.to(self.device),
+                limit,
+            )
