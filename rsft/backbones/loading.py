@@ -105,8 +105,8 @@ def find_unlisted_card(word: str) -> Card:
     in_timm = timm.list_models(f"*{glob.escape(word)}*", pretrained=True)
     if in_timm:
         hints.append(
-            f"timm has {_first_few(in_timm)}: `rsft backbones check NAME` tells whether"
-            " one can be fine-tuned"
+            f"timm has {_first_few(in_timm)}: a recipe can name one, and is refused if"
+            " it cannot be fine-tuned"
         )
     hints.append("`rsft backbones ls` lists all encoders")
     raise RequestError(f"no encoder matches {word!r}", "", "; ".join(hints))

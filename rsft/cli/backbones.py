@@ -1,4 +1,4 @@
-"""`rsft backbones` and `rsft weights`: list, check, download and convert encoders."""
+"""`rsft backbones` and `rsft weights`: list, download and convert encoders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from rich.text import Text
 from rsft.cli.display.console import (
     console,
     make_table,
-    print_rows,
     progress,
     show_paths,
     show_waiting,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="backbones",
     cls=ExtensibleGroup,
-    help="List the frozen encoders that a recipe can name, and check one.",
+    help="List the frozen encoders that a recipe can name.",
     no_args_is_help=True,
 )
 
@@ -84,59 +83,6 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
     show_paths({"weights": weights_dir()})
 
 
-@app.command("check")
-@documented
-def backbones_check(
-    name: str, size: int | None = None, weights: Path | None = None
-) -> None:
-    """Load an encoder, and show its features on fixed noise images and its speed.
-
-    Args:
-        name: Name of an encoder, from `rsft backbones ls` or timm.
-        size: Side of the input in pixels (default: the native size).
-        weights: Weights file (default: the file that `rsft weights ls` lists).
-    """
-    from rsft.backbones.card import weights_path
-    from rsft.backbones.encoder_check import BATCH_SIZE, check_encoder
-    from rsft.backbones.loading import find_card, load_backbone
-    from rsft.utils.licenses import describe_license, license_restrictions
-
-    card = find_card(name)
-    side = size or card.size
-    with show_waiting(f"loading and running {card.name}"):
-        backbone = load_backbone(card.name, side, weights)
-        result = check_encoder(backbone, side)
-    state = backbone.vit.state_dict()
-    parameters = sum(x.numel() for x in backbone.vit.parameters())
-    loaded = f"{len(state)} of {len(state)} loaded, {parameters:,} parameters"
-    if backbone.left_out:
-        loaded += f", left out of the file: {_summarize_names(backbone.left_out)}"
-    file: object = weights
-    if weights is None:
-        file = "random" if card.weights is None else weights_path(card)
-    if card.is_frozen:
-        file = "in the network"
-    restrictions = license_restrictions(backbone.license)
-    print_rows(
-        {
-            "backbone": f"{card.name}: {card.about}",
-            "weights": file,
-            "license": describe_license(backbone.license, restrictions),
-            "encoder": f"SHA-256 {backbone.sha256}",
-            "tensors": loaded,
-            "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side}",
-            "output": f"{result.tokens} tokens x {backbone.width}",
-            "speed": f"{result.speed:,.1f} images/s in batches of {BATCH_SIZE}"
-            f" ({result.device})",
-        }
-    )
-    rows = []
-    for feature, x in result.features.items():
-        rows.append((feature, f"{x[0]:.5f}", f"{x[1]:.5f}", f"{x[2]:.4f}"))
-    columns = (f"features of {BATCH_SIZE} noise images", "mean", "std", "norm")
-    console.print(make_table("", columns, rows))
-
-
 def _row(encoder: ListedEncoder) -> dict[str, Any]:
     names = (
         "name about parameters size patch bands unit mean std sensor license"
@@ -164,28 +110,6 @@ NamesArgument = Annotated[
     list[str],
     Argument("Names of encoders, from `rsft backbones ls` or timm."),
 ]
-
-
-@weights_app.command("ls")
-@documented
-def weights_ls(word: WordArgument = "", as_json: bool = False) -> None:
-    """List the weights files of the encoders: size, checksum, and whether present."""
-    from rsft.backbones.catalog import search_listing
-    from rsft.utils.download import weights_dir
-
-    rows = [_weights_row(encoder) for encoder in search_listing(word)]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    lines: list[tuple[str | Text, ...]] = []
-    for row in rows:
-        size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
-        present = "yes" if row["here"] else "-"
-        cell = two_lines(row["name"], row["file"] or "random")
-        lines.append((cell, size, row["checksum"], present))
-    columns = ("backbone, file", "MB", "checksum", "present")
-    console.print(make_table("", columns, lines))
-    show_paths({"weights": weights_dir()})
 
 
 @weights_app.command("get")
@@ -297,31 +221,6 @@ def weights_convert(
             " metadata of the file"
         )
     console.print(line)
-
-
-def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
-    from rsft.backbones.card import describe_checksum
-
-    path = encoder.path
-    remote = encoder.remote
-    is_present = path is not None and path.is_file()
-    row: dict[str, Any] = {
-        "name": encoder.name,
-        "file": path and path.name,
-        "path": path and str(path),
-        "here": is_present,
-        "bytes": None,
-        "checksum": describe_checksum(encoder),
-        "url": None,
-        "page": None,
-        "license": encoder.license,
-        "restrictions": encoder.restrictions,
-    }
-    if remote:
-        row |= {"bytes": remote.bytes, "url": remote.url, "page": remote.page}
-    if path is not None and is_present:
-        row["bytes"] = path.stat().st_size
-    return row
 
 
 def _show(encoder: PublishedEncoder, status: WeightsStatus) -> None:

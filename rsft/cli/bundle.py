@@ -1,4 +1,4 @@
-"""`rsft bundle`: show, verify and compare bundles."""
+"""`rsft bundle`: show and verify bundles, and make one of a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rsft.utils.command_options import Access, Argument, Option
 app = typer.Typer(
     name="bundle",
     cls=ExtensibleGroup,
-    help="Show, verify, compare, sign and publish bundles.",
+    help="Show, verify, sign and publish bundles.",
     no_args_is_help=True,
 )
 
@@ -99,25 +99,3 @@ def bundle_from(
     for note in bundle_from_checkpoint(checkpoint, out, data, size, weights):
         console.print(f"note: {note}")
     show_paths({"bundle": out})
-
-
-@app.command("diff")
-@documented
-def bundle_diff(
-    first: BundleArgument,
-    second: Annotated[Path, Argument(access=Access.BUNDLE)],
-    as_json: bool = False,
-) -> None:
-    """Compare two bundles: recipe, classes, contract, licenses, accuracy and tensors.
-
-    Args:
-        second: Bundle to compare with.
-    """
-    from rsft.cli.display.bundles import show_differences
-    from rsft.models.inspection.describe import diff_bundles
-
-    differences = diff_bundles(first, second)
-    if as_json:
-        typer.echo(json.dumps(differences, indent=2))
-    else:
-        show_differences(differences, (str(first), str(second)))

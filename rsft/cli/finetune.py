@@ -19,7 +19,6 @@ from rsft.cli.finetune_plan import (
 )
 from rsft.cli.finetune_steps import FinetuneRequest, Steps, find_steps
 from rsft.cli.options import check_store, documented, find_named_recipe
-from rsft.errors import RequestError
 from rsft.recipe.library import AUTO, SHIPPED, find_recipe
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ app = typer.Typer()
 
 @app.command()
 @documented
-def finetune(request: FinetuneRequest, dry_run: bool = False) -> None:
+def finetune(request: FinetuneRequest) -> None:
     """Fine-tune with a recipe, or with the method that suits your chips; report it.
 
     rsft finetune CHIPS, with one folder per class, prepares and audits the chips,
@@ -43,13 +42,7 @@ def finetune(request: FinetuneRequest, dry_run: bool = False) -> None:
     Writes RUNS/<recipe or chips>/<number>/ with bundle/, report.html, metrics.csv and
     the resolved recipe. A stopped or killed run of a recipe can be continued with
     --resume, and gives the same result. With --quiet, only the run folder is printed.
-
-    Args:
-        dry_run: Only say what the run of a recipe needs and what is missing: data,
-            weights, disk, memory, hours.
     """
-    if dry_run:
-        return _show_needs(request)
     folder, paths, _ = run_finetune(request)
     if not paths:
         return
@@ -117,28 +110,6 @@ def _find_shipped_recipe(request: FinetuneRequest) -> FinetuneRequest:
     if path.parts[:1] == (SHIPPED,) and not path.exists():
         return replace(request, recipe=str(find_named_recipe(request.recipe)))
     return request
-
-
-def _show_needs(request: FinetuneRequest) -> None:
-    """Print what a run needs; the exit code is 1 if something is missing."""
-    from rsft.cli.doctor import show_environment
-    from rsft.cli.run_needs import list_needs
-    from rsft.recipe.load import load_recipe
-
-    request = _find_shipped_recipe(request)
-    names_no_recipe = request.resume or not request.recipe
-    if names_no_recipe or find_steps(request) or find_auto_file(request):
-        message = "a dry run takes a recipe"
-        raise RequestError(message, "--dry-run", "name a recipe, or leave it out")
-    fault = None
-    try:
-        recipe = plan_run(request).recipe
-    except RequestError as error:
-        recipe = load_recipe(find_recipe(request.recipe), request.recipe_keys)
-        fault = error
-    with display.show_waiting(display.IMPORTS):
-        rows = list(list_needs(recipe, request.runs, fault))
-    show_environment(rows)
 
 
 def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:

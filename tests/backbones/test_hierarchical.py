@@ -6,7 +6,6 @@ import torch
 from safetensors.torch import save_file
 
 from rsft.backbones import fit_inputs, timm_vits
-from rsft.backbones.encoder_check import check_encoder
 from rsft.backbones.input_layer import first_layer_path
 from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
@@ -169,16 +168,3 @@ def test_planes_of_one_image_are_folded_or_refused(tmp_path):
             None,
             "fold",
         )
-
-
-@pytest.mark.slow
-def test_check_describes_the_feature_map(tmp_path):
-    path, _ = stored(tmp_path, "resnet18")
-    result = check_encoder(
-        load_encoder_weights(find_card("timm:resnet18"), 64, path), 64, seconds=0
-    )
-    assert (
-        result.tokens == 4
-        and list(result.features) == ["map mean"]
-        and result.features["map mean"][2] > 0
-    )

@@ -70,8 +70,8 @@ def test_search():
         (
             "regnety_16",
             (
-                r"timm has regnety_160\.[^,]+, [^,]+, [^,]+ and \d+ more: `rsft"
-                r" backbones check NAME`"
+                r"timm has regnety_160\.[^,]+, [^,]+, [^,]+ and \d+ more: a recipe can"
+                r" name one"
             ),
         ),
         ("?", "no encoder matches '\\?' \\| `rsft backbones ls` lists all encoders"),

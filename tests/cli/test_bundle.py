@@ -64,21 +64,3 @@ def test_verify(rsft, run, tmp_path):
     code, printed = rsft("bundle", "verify", folder, "--json")
     assert code == 1 and len(json.loads(printed)["faults"]) == 2
     assert rsft("bundle", "verify", tmp_path / "nowhere")[0] == 2
-
-
-@pytest.mark.slow
-def test_diff(rsft, run, tmp_path):
-    assert rsft("bundle", "diff", run, run)[1].strip() == "the bundles are identical"
-    bundle = Bundle.load(run)
-    tensors = {key: tensor + 1 for key, tensor in bundle.tensors.items()}
-    other = tmp_path / "other"
-    type(bundle)(
-        **(vars(bundle) | {"tensors": tensors, "train_counts": (24, 4, 13)})
-    ).save(other)
-    code, printed = rsft("bundle", "diff", run, other)
-    rows = [line.split() for line in printed.splitlines()]
-    assert code == 0 and ["training", "chips", "of", "steep", "12", "13"] in rows
-    assert ["gamma", "1", "0", "0", "1"] in [row[:5] for row in rows]
-    assert json.loads(rsft("bundle", "diff", run, other, "--json")[1])["classes"] == {
-        "steep": [12, 13]
-    }

@@ -66,7 +66,6 @@ class Job(NamedTuple):
 JOBS = {
     "--help": Job(("--help",)),
     "backbones ls": Job(("backbones", "ls"), 0.6),
-    "weights ls": Job(("weights", "ls")),
     "runs ls": Job(("runs", "ls"), 0.6),
     "bundle show": Job(("bundle", "show", "runs/quickstart")),
     "doctor": Job(("doctor",)),

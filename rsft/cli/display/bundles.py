@@ -1,4 +1,4 @@
-"""Print what a bundle is, and how two bundles differ."""
+"""Print what a bundle is."""
 
 from __future__ import annotations
 
@@ -106,51 +106,3 @@ def scales_table(scales: Mapping[Any, Mapping[str, float]]) -> Table:
         cells = [f"{row[x]:.2f}" if x in row else "" for x in positions]
         table.add_row(str(block), *cells)
     return table
-
-
-_PREFIXES = {
-    "recipe": "",
-    "classes": "training chips of ",
-    "chip": "chip, ",
-    "backbone": "backbone ",
-    "licenses": "license, ",
-    "metrics": "",
-}
-"""Keys of the differences of two bundles -> what stands before a name."""
-
-
-def show_differences(differences: Mapping[str, Any], headings: tuple[str, str]) -> None:
-    """Print how two bundles differ, see `diff_bundles`."""
-    if differences["sha256"][0] == differences["sha256"][1]:
-        console.print("the bundles are identical")
-        return
-    table = Table("", *headings, box=None, pad_edge=False)
-    for key, prefix in _PREFIXES.items():
-        for name, values in differences[key].items():
-            label = f"{prefix}{MEASURES.get(name, name)}"
-            table.add_row(label, *map(_format_value, values))
-    if differences["order"]:
-        orders = [", ".join(names) for names in differences["order"]]
-        table.add_row("order of classes", *orders)
-    if table.row_count:
-        console.print(table)
-    else:
-        console.print("only the tensors differ")
-    console.print(_tensors_table(differences["tensors"]))
-
-
-def _tensors_table(tensors: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = ("tensors", "in both", "only first", "only second")
-    table = display.make_table("", [*columns, "largest difference", "relative"])
-    for name, row in tensors.items():
-        counts = [f"{row[key]:,}" for key in ("both", "first", "second")]
-        for key in ("max", "relative"):
-            counts.append("-" if row[key] is None else f"{row[key]:.3g}")
-        table.add_row(name, *counts)
-    return table
-
-
-def _format_value(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,11 +1,10 @@
-"""Describe a bundle for a reader who did not train it, and compare two bundles."""
+"""Describe a bundle for a reader who did not train it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rsft.backbones.card import Remote
 from rsft.backbones.catalog import find_encoder, is_listed
@@ -21,8 +20,6 @@ from rsft.recipe.schema import BackboneSection
 from rsft.types import JsonObject
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rsft.peft import Modulator
 
 
@@ -258,119 +255,3 @@ def find_encoder_origin(section: BackboneSection) -> EncoderOrigin:
     url = encoder.weights.url
     match = re.match(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/", url or "")
     return EncoderOrigin(encoder.about, url, match and match[1])
-
-
-TENSOR_KINDS = ("adapter", "gamma", "head")
-"""The kinds of learned tensors."""
-
-
-def diff_bundles(first: Path, second: Path) -> JsonObject:
-    """Compare two bundles, and return the differences as data for JSON.
-
-    Bundles are given as in `find_bundle`.
-
-    Returns:
-        "sha256" of both bundles. "recipe", "classes", "chip", "backbone", "licenses"
-        and "metrics": name -> the two values, for names with different values. A value
-        is None if the bundle lacks the name; the value of a class is its number of
-        training chips; a license is named after its source, "backbone" or "data".
-        "order": the class names of both bundles, if names or order differ. "tensors":
-        kind -> number of tensors in "both", only in the "first" and only in the
-        "second" bundle; "max", the largest absolute difference; and "relative", the
-        norm of the difference divided by the norm of the first. "max" and "relative"
-        are None if no tensor can be compared.
-
-    Raises:
-        RequestError: a folder contains no bundle.
-        WeightsError: a bundle is damaged or changed.
-        RecipeError: this version of rsft does not know a recipe.
-    """
-    bundles = (Bundle.load(first), Bundle.load(second))
-    order = [list(bundle.classes) for bundle in bundles]
-    contents, others = map(_named_values, bundles)
-    return {
-        "sha256": [bundle.sha256 for bundle in bundles],
-        **{name: _differences(x, others[name]) for name, x in contents.items()},
-        "order": [] if order[0] == order[1] else order,
-        "tensors": _diff_tensors(bundles[0].tensors, bundles[1].tensors),
-    }
-
-
-def _named_values(bundle: Bundle) -> dict[str, JsonObject]:
-    licenses: dict[str, str] = {}
-    for entry in bundle.licenses:
-        licenses[entry.source] = ": ".join(filter(None, (entry.name, str(entry))))
-    metrics = dict(bundle.metrics)
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            metrics[name] = value["value"]
-    return {
-        "recipe": bundle.recipe.flatten(),
-        "classes": dict(zip(bundle.classes, bundle.train_counts, strict=True)),
-        "chip": describe_contract(bundle.contract),
-        "backbone": {bundle.recipe.backbone.name: bundle.backbone_sha256},
-        "licenses": licenses,
-        "metrics": metrics,
-    }
-
-
-def tensor_kind(name: str) -> str:
-    """Return the kind of a learned tensor of a bundle, one of `TENSOR_KINDS`."""
-    name = name.split(".", 2)[2] if name.startswith("runs.") else name
-    if name == "gamma":
-        return "gamma"
-    if name.startswith("head."):
-        return "head"
-    return "adapter"
-
-
-def _differences(
-    first: Mapping[str, Any], second: Mapping[str, Any]
-) -> dict[str, list[Any]]:
-    return {
-        key: [first.get(key), second.get(key)]
-        for key in {**first, **second}
-        if first.get(key) != second.get(key)
-    }
-
-
-def _diff_tensors(
-    first: Mapping[str, Tensor], second: Mapping[str, Tensor]
-) -> dict[str, JsonObject]:
-    """Compare tensors by kind."""
-    differences = {}
-    for kind in TENSOR_KINDS:
-        tensors = {name: x for name, x in first.items() if tensor_kind(name) == kind}
-        others = {name: x for name, x in second.items() if tensor_kind(name) == kind}
-        if tensors or others:
-            differences[kind] = _diff_kind(tensors, others)
-    return differences
-
-
-def _diff_kind(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> JsonObject:
-    """Compare tensors of one kind; equal values have the distance 0.
-
-    This includes -inf, the gamma of a pruned site.
-    """
-    import torch
-
-    shared = [
-        name
-        for name, tensor in first.items()
-        if name in second and second[name].shape == tensor.shape
-    ]
-    row: JsonObject = {
-        "both": len(shared),
-        "first": len(first) - len(shared),
-        "second": len(second) - len(shared),
-        "max": None,
-        "relative": None,
-    }
-    if shared:
-        a = torch.cat([first[name].flatten().double() for name in shared])
-        b = torch.cat([second[name].flatten().double() for name in shared])
-        difference = (a - b).masked_fill(a == b, 0.0)
-        norm = float(a.norm())
-        row["max"] = float(difference.abs().max())
-        row["relative"] = float(difference.norm()) / norm if norm else None
-    return row

@@ -1,4 +1,4 @@
-"""What is printed of a bundle, and of the differences of two."""
+"""What is printed of a bundle."""
 
 import io
 
@@ -87,31 +87,3 @@ def test_many_classes_are_counted_by_group(monkeypatch):
         ["head", "-"],
         ["1", "1"],
     ]
-
-
-EQUAL = dict.fromkeys(("recipe", "classes", "chip", "backbone", "licenses", "metrics"))
-EQUAL = {key: {} for key in EQUAL} | {"order": None, "tensors": {}}
-
-
-def test_differences(printed):
-    bundles.show_differences(EQUAL | {"sha256": ("a", "a")}, ("one", "two"))
-    assert printed.getvalue() == "the bundles are identical\n"
-    row = {"both": 4, "first": 1000, "second": 0, "max": 0.12345, "relative": None}
-    tensors = {"head": row}
-    bundles.show_differences(
-        EQUAL | {"sha256": ("a", "b"), "tensors": tensors}, ("one", "two")
-    )
-    text = printed.getvalue()
-    assert "only the tensors differ" in text
-    last = text.split()[-6:]
-    assert last == ["head", "4", "1,000", "0", "0.123", "-"]
-    changed = {
-        "sha256": ("a", "b"),
-        "recipe": {"train.lr": (0.001, None)},
-        "classes": {"tug": (3, 4)},
-        "order": (["a", "b"], ["b", "a"]),
-    }
-    bundles.show_differences(EQUAL | changed, ("one", "two"))
-    text = " ".join(printed.getvalue().split())
-    assert "train.lr 0.001 -" in text and "training chips of tug 3 4" in text
-    assert "order of classes a, b b, a" in text
