@@ -28,7 +28,7 @@ from rsft.data.chips.folds import HeldOutStore, open_store
 from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.record import describe_groups
 from rsft.data.chips.store import ChipStore
-from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
+from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
 from rsft.evaluation.baselines import (
@@ -41,27 +41,23 @@ from rsft.evaluation.baselines import (
 from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
 from rsft.evaluation.embedding import MAX_MAP_CHIPS, tsne
 from rsft.evaluation.files import (
+    EMBEDDING_FILE,
     EVALUATION_FILE,
+    write_parquet,
     write_predictions,
-    write_representation,
 )
 from rsft.evaluation.leaks import SEEN_SPLITS, count_leaks
 from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
-from rsft.evaluation.site_contributions import (
-    CONTRIBUTION_CHIPS,
-    measure_contributions,
-)
 from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
 from rsft.metrics.comparison import compare_predictions
 from rsft.models.averaging import tta_warning
 from rsft.models.batch_outputs import join_rows
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Classifier, extract_features
+from rsft.models.classifier import extract_features
 from rsft.models.devices import copy_to_device
 from rsft.models.loading import load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.temperature import log_softmax
-from rsft.peft import Site
 from rsft.training.classify import classify_chips
 from rsft.training.small_network import (
     predict_with_small_network,
@@ -141,8 +137,6 @@ def evaluate(
     notes = []
     if baselines or representation:
         unmerged = load_unmerged_classifier(bundle, device)
-        if representation:
-            contributions = _contributions(job, unmerged, chips)
         vit = cast(VisionTransformer, unmerged.adapted.detach())
         frozen = _frozen_features(job, vit, chips)
     if baselines and not training.split("train").empty:
@@ -164,7 +158,7 @@ def evaluate(
         table = columns.iloc[indices].reset_index(drop=True)
         table[["frozen_x", "frozen_y"]] = tsne(frozen[indices])
         table[["adapted_x", "adapted_y"]] = tsne(outputs.features[indices])
-        write_representation(output_dir, table, contributions)
+        write_parquet(output_dir / EMBEDDING_FILE, table)
     return result
 
 
@@ -278,21 +272,6 @@ def _open_held_out(
         error.hint = "; ".join(filter(None, (error.hint, way_out)))
         raise
     return HeldOutStore.open(store.root)
-
-
-def _contributions(
-    job: _Job, unmerged: Classifier, chips: ChipImages
-) -> dict[Site, float]:
-    """Measure the contributions of the sites on validation chips.
-
-    Without validation chips, these are the evaluated chips.
-    """
-    announce(job.progress, "contributions of the sites")
-    if not job.training.split("val").empty:
-        chips = job.load(job.training, "val")
-    indices = _evenly_spaced(len(chips), CONTRIBUTION_CHIPS)
-    size = min(job.bundle.recipe.evaluate.batch_size, CONTRIBUTION_CHIPS)
-    return measure_contributions(unmerged, UnaugmentedLoader(chips, indices, size))
 
 
 @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,6 @@ from rsft.errors import DataError, RequestError
 from rsft.evaluation.schema import Evaluation
 from rsft.metrics.comparison import PairedDifferences, compare_predictions
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
-from rsft.peft import Site
 from rsft.training.runs.reader import find_newest_run
 from rsft.types import Floats
 from rsft.utils.atomic_files import atomic_file
@@ -28,7 +27,6 @@ T = TypeVar("T")
 EVALUATION_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.parquet"
 EMBEDDING_FILE = "embedding.parquet"
-CONTRIBUTIONS_FILE = "contributions.csv"
 
 
 def write_predictions(
@@ -61,35 +59,11 @@ def write_predictions(
         table["class_set"] = [names[members].tolist() for members in estimate.sets]
         table["ood"] = estimate.ood.astype(np.float32)
     table[[f"p_{name}" for name in names]] = probabilities.astype(np.float32)
-    _write_parquet(folder / PREDICTIONS_FILE, table)
+    write_parquet(folder / PREDICTIONS_FILE, table)
 
 
-def write_representation(
-    folder: Path, table: pd.DataFrame, contributions: Mapping[Site, float]
-) -> None:
-    """Write embedding.parquet and contributions.csv.
-
-    Without sites, delete contributions.csv of an earlier evaluation.
-
-    Args:
-        folder: folder of the evaluation.
-        table: one row per chip of the map.
-        contributions: contribution of each site, relative to the frozen layer.
-    """
-    _write_parquet(folder / EMBEDDING_FILE, table)
-    path = folder / CONTRIBUTIONS_FILE
-    if not contributions:
-        path.unlink(missing_ok=True)
-        return
-    rows = [
-        {"block": site.block, "position": site.position, "share": share}
-        for site, share in contributions.items()
-    ]
-    with atomic_file(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
-
-
-def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its index, whole or not at all."""
     with atomic_file(path) as temporary:
         table.to_parquet(temporary, index=False)
 

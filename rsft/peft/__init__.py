@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rsft.peft.model.adapted_model import AdaptedModel
     from rsft.peft.model.attach import attach, load
     from rsft.peft.model.class_token import class_token_features
-    from rsft.peft.model.site_outputs import observe_additions
     from rsft.peft.modulator import Modulator, gamma_to_scale
 
 __all__ = [
@@ -73,7 +72,6 @@ __all__ += [
     "gamma_to_scale",
     "import_peft",
     "load",
-    "observe_additions",
     "register",
     "select_blocks",
 ]
@@ -85,7 +83,6 @@ _MODULE_OF = {  # of the names that need torch
     **dict.fromkeys(("Modulator", "gamma_to_scale"), "modulator"),
     "AdaptedModel": "model.adapted_model",
     "class_token_features": "model.class_token",
-    "observe_additions": "model.site_outputs",
 }
 
 

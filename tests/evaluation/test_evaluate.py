@@ -138,11 +138,6 @@ def test_accuracy_only(out, metrics, run, root, tmp_path):
     ]
 
 
-def test_every_site_has_a_contribution(out):
-    table = pd.read_csv(out / "contributions.csv")
-    assert len(table) == 18 and (table["share"] > 0).all()
-
-
 @pytest.mark.slow
 def test_a_bundle_without_confidence_says_so(run, root, tmp_path):
     replace(Bundle.load(run), calibrator=None).save(tmp_path / "bundle")

@@ -9,10 +9,8 @@ from rsft.evaluation.evaluate import evaluate
 from rsft.evaluation.files import (
     compare_runs,
     write_predictions,
-    write_representation,
 )
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
-from rsft.peft import Site
 from tests.helpers.fake_run import SHIPS, change_metrics, write_fake_run
 from tests.helpers.messages import mentions
 
@@ -40,16 +38,6 @@ def test_predictions(tmp_path):
     write_predictions(tmp_path, CHIPS, ("a", "b"), PROBABILITIES, None)
     plain = pd.read_parquet(tmp_path / "predictions.parquet")
     assert list(plain) == ["name", "path", "class", "predicted", "p_a", "p_b"]
-
-
-def test_contributions_of_an_earlier_evaluation_go(tmp_path):
-    table = pd.DataFrame({"path": ["x"]})
-    write_representation(tmp_path, table, {Site(3, "q"): 0.123456789})
-    text = (tmp_path / "contributions.csv").read_text().splitlines()
-    assert text == ["block,position,share", "3,q,0.123457"]
-    write_representation(tmp_path, table, {})
-    assert not (tmp_path / "contributions.csv").exists()
-    assert pd.read_parquet(tmp_path / "embedding.parquet").equals(table)
 
 
 @pytest.fixture

@@ -86,11 +86,6 @@ def _write_once(
         evaluation / "predictions.parquet"
     )
     _embedding(rng, chips, labels).to_parquet(evaluation / "embedding.parquet")
-    sites = [(block, position) for block in range(blocks) for position in POSITIONS]
-    shares = pd.DataFrame(sites, columns=["block", "position"]).assign(
-        share=rng.gamma(2, 0.05, len(sites))
-    )
-    shares.to_csv(evaluation / "contributions.csv", index=False)
     return folder
 
 

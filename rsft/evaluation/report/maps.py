@@ -95,32 +95,6 @@ def _extremes(table: pd.DataFrame, number: str) -> list[str]:
     return texts
 
 
-def contribution_map(
-    contributions: pd.DataFrame, stage_depths: Sequence[int] | None = None
-) -> HeatMap | None:
-    """Return what each site adds, in percent of the frozen layer's output.
-
-    None if no share is a number.
-
-    Args:
-        contributions: the table contributions.csv. The largest share has the strongest
-            shade.
-        stage_depths: number of blocks in each stage of the network; None if it is
-            unknown.
-    """
-    shares = contributions.dropna()
-    if shares.empty:
-        return None
-    table = _site_table(shares, "share", stage_depths)
-    most, least = _extremes(table, "{:.1%}")
-    return HeatMap(
-        "What each site adds, in % of the frozen layer's output",
-        f"most at {most}, least at {least}",
-        _format_cells(100 * table, "{:.1f}"),
-        (table / max(float(table.max(axis=None)), 1e-9)).to_numpy(),
-    )
-
-
 def _format_cells(table: pd.DataFrame, number: str) -> pd.DataFrame:
     return table.map(lambda value: "" if np.isnan(value) else number.format(value))
 

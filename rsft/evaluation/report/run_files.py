@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from rsft.errors import RequestError
 from rsft.evaluation.files import (
-    CONTRIBUTIONS_FILE,
     EMBEDDING_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
@@ -58,11 +57,6 @@ SCALE_COLUMNS = [
 ]
 PSEUDO_LABEL_COLUMNS = [
     Column(name, "finite number") for name in ("epoch", "foreign", "chips")
-]
-CONTRIBUTION_COLUMNS = [
-    Column("block", "finite number"),
-    Column("position"),
-    Column("share", "finite number"),
 ]
 MAP_COLUMNS = [
     *(Column(name) for name in ("path", "class")),
@@ -161,7 +155,7 @@ class RunFiles:
     None means that the file is missing or that its table has no rows.
 
     `epochs` is the table metrics.csv, `scales` modulator.csv, `pseudo_labels`
-    pseudo_labels.csv; `evaluation` is evaluation/metrics.json, and the three tables
+    pseudo_labels.csv; `evaluation` is evaluation/metrics.json, and the two tables
     after it lie beside it. `licenses` are those of backbone and data, from
     bundle/bundle.json.
     """
@@ -176,7 +170,6 @@ class RunFiles:
     evaluation: Evaluation | None
     predictions: pd.DataFrame | None
     embedding: pd.DataFrame | None
-    contributions: pd.DataFrame | None
     bundle_bytes: int | None
     licenses: tuple[SourceLicense, ...] | None
     replay: Replay | None
@@ -246,7 +239,6 @@ def read_run_files(folder: Path) -> RunFiles:
         evaluation=evaluation,
         predictions=_read_table(evaluated / PREDICTIONS_FILE, chip_columns),
         embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),
-        contributions=_read_table(evaluated / CONTRIBUTIONS_FILE, CONTRIBUTION_COLUMNS),
         bundle_bytes=bundle_bytes,
         licenses=licenses,
         replay=read_replay(folder / REPLAY_FILE),

@@ -1,1 +1,1 @@
-"""Inspection of bundles: describe, verify and compare."""
+"""Inspection of bundles: describe and verify."""

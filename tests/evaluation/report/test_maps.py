@@ -7,7 +7,6 @@ import pytest
 from rsft.evaluation.report.maps import (
     MAX_MARKED_CLASSES,
     confusion_map,
-    contribution_map,
     mapped_chips,
     modulator_map,
     scales_by_position,
@@ -89,16 +88,3 @@ def test_the_spread_of_the_features_is_a_mean_over_blocks(run):
         "q": 0.375,
         "k": 0.1,
     }
-
-
-def test_contributions_name_stage_and_block():
-    table = pd.DataFrame(
-        {"block": [1, 7], "position": ["mlp1", "mlp2"], "share": [0.1, 0.2]}
-    )
-    summary = contribution_map(table, [2, 2, 5, 2]).summary
-    assert summary == "most at block 2.3 mlp2 (20.0%), least at block 0.1 mlp1 (10.0%)"
-    assert "most at block 7 mlp2" in contribution_map(table, [12]).summary
-    contributions = contribution_map(table)
-    assert contributions.texts.index.tolist() == ["block 1", "block 7"]
-    assert contributions.texts["mlp2"].tolist() == ["", "20.0"]
-    assert contribution_map(table.assign(share=np.nan)) is None

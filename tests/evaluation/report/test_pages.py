@@ -126,7 +126,7 @@ def test_the_page_is_accessible(page):
     assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
     assert page.all("html")[0]["lang"] == "en"
     figures = [attrs for attrs in page.all("svg") if "aria-hidden" not in attrs]
-    assert len(figures) == 8
+    assert len(figures) == 7
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     named = {attrs["for"] for attrs in page.all("label") if "for" in attrs}
     controls = page.all("select") + [
@@ -195,7 +195,6 @@ def test_the_comparison_with_the_small_network_is_a_sentence(tmp_path):
         ("evaluation/predictions.parquet", "gallery", "predictions.parquet is missing"),
         ("evaluation/predictions.parquet", "confidence", "No reliability diagram"),
         ("evaluation/embedding.parquet", "features", "embedding.parquet is missing"),
-        ("evaluation/contributions.csv", "sites", "contributions.csv is missing"),
         ("bundle/weights.safetensors", "data", "are not those of the run"),
     ],
 )
@@ -274,8 +273,6 @@ METRICS_HEADER = "epoch,train_loss,meta_loss,val_loss,val_macro,val_head,val_med
         ("evaluation/metrics.json", "[]"),
         ("evaluation/predictions.parquet", "no table"),
         ("evaluation/embedding.parquet", ""),
-        ("evaluation/contributions.csv", "block\n1\n"),
-        ("evaluation/contributions.csv", "block,position,share\n5,q,p.00683615\n"),
         ("modulator.csv", "epoch,block,position,value\n0,0,q,1\n1,0,q,1-\n"),
         ("modulator.csv", "epoch,block,position,value\n0,0,,1\n"),
         ("metrics.csv", METRICS_HEADER + "true,1,,1,.5,,,,2,3\n"),

@@ -58,7 +58,6 @@ def test_a_folder_without_recipe_or_metadata_is_no_run(run, name):
         ("run.json", "{"),
         ("run.json", '{"status": "done"}'),
         ("evaluation/metrics.json", "[]"),
-        ("evaluation/contributions.csv", "block,position,share\n0,q,inf\n"),
         ("evaluation/embedding.parquet", "PAR1"),
     ],
 )

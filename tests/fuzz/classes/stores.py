@@ -151,7 +151,7 @@ REPORT_FILES = _mutators(
     RUN, "run.json", "metrics.csv", "modulator.csv", "evaluation/metrics.json"
 )
 REPORT_FILES |= _mutators(
-    f"{RUN}/evaluation", "contributions.csv", "predictions.parquet", "embedding.parquet"
+    f"{RUN}/evaluation", "predictions.parquet", "embedding.parquet"
 )
 TABLES: list[tuple[str, Mutator, float]] = [
     (".csv", mutate_text, 1),

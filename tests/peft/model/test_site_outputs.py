@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn import functional as F
 
 from rsft.errors import RecipeError
 from rsft.peft import (
@@ -21,7 +20,6 @@ from rsft.peft import (
     import_peft,
     load,
 )
-from rsft.peft.model.site_outputs import observe_additions
 from rsft.peft.modulator import gamma_to_scale
 from rsft.recipe.load import dump_recipe, load_recipe
 from tests.helpers.closeness import close
@@ -227,24 +225,6 @@ def test_bfloat16_stays_near(images):
         delta = adapted.adapter_modules[0].delta(Site(0, "out"))
     assert delta.a.dtype == delta.shift.dtype == torch.float32
     assert torch.allclose(rough.float(), exact, atol=0.2)
-
-
-def test_additions_are_observed(images):
-    adapted = with_random_adapter(
-        attach(tiny_vit(), LoRA(positions="o", blocks=[1], **SEQUENTIAL))
-    )
-    (module,), layer = adapted.adapter_modules, adapted.vit.blocks[1].attn.proj
-    inputs = []
-    additions = []
-    layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    with observe_additions(
-        adapted, lambda site, addition, frozen: additions.append(addition)
-    ):
-        adapted.vit(images)
-    a, b = module.factors(Site(1, "out"))
-    assert close(
-        additions, [F.linear(inputs[0], layer.weight, layer.bias) @ a.t() @ b.t()]
-    )
 
 
 def test_dropout_at_out_is_refused():

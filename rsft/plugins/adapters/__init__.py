@@ -1,1 +1,0 @@
-"""Adapters of Hugging Face PEFT."""
