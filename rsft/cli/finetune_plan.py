@@ -235,6 +235,26 @@ def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
     if request.as_json:
         bundle = str(run.folder / "bundle")
         display.emit_json_event("first", {"bundle": bundle, "sentence": sentence})
+    _warn_of_rare_classes(run.folder / "bundle", recipe.data.root, request)
+
+
+def _warn_of_rare_classes(folder: Path, root: str, request: FinetuneRequest) -> None:
+    """Say what leaving out one chip at a time says of classes with few chips."""
+    from rsft.data.chips.store import ChipStore
+    from rsft.evaluation.rare_classes import check_rare_classes
+    from rsft.models.bundle.bundle import Bundle
+
+    rare = check_rare_classes(Bundle.load(folder), ChipStore.open(Path(root)))
+    if not rare:
+        return
+    lines = [f"  {row}" for row in rare]
+    console.print("\n".join(["each training chip classified by all others:", *lines]))
+    if any(row.wrong >= row.right for row in rare):
+        hint = 'to make one class of them: --prepare "--rare merge", or "--rare drop"'
+        console.print(hint)
+    if request.as_json:
+        rows = [row._asdict() for row in rare]
+        display.emit_json_event("rare_classes", {"classes": rows})
 
 
 def train_run(

@@ -94,6 +94,7 @@ def test_a_chip_store_takes_the_shipped_candidates(rsft, root, tmp_path):
         "comparing small network, padded small network, LoRA, linear probe,"
         " discriminant for tail in 3 folds" in printed
     )
+    assert "slanted: 4 of 4 chips are recognized, and 0 of other classes" in printed
     first = Path("runs/ships-first/001")
     assert f"first bundle, until a better one is trained: {first}/bundle" in printed
     assert (first / "bundle/bundle.json").is_file()

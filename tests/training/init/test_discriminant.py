@@ -57,6 +57,17 @@ def test_leaving_out_in_closed_form_is_fitting_again(shrinkage):
     assert scores == pytest.approx([np.mean(means)])
 
 
+def test_a_chip_is_predicted_from_all_others():
+    features, labels = clusters()
+    predicted = ChipStatistics(features, labels, 4).predict_held_out(0.3)
+    expected = [
+        logits_without_chip(features, labels, index, 0.3).argmax()
+        for index in range(len(labels))
+    ]
+    assert predicted.tolist() == expected
+    assert predicted[-1] != labels[-1]  # the only chip of its class
+
+
 def test_the_best_shrinkage_is_taken_and_classes_are_equally_likely():
     features, labels = clusters((40, 30, 3))
     discriminant = fit_discriminant(features, labels, 4)
