@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -26,9 +24,9 @@ from rsft.cli.flags import take_flags
 from rsft.cli.options import OverridesArgument, RunsOption
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.library import AUTO, find_recipe
+from rsft.utils.cell.client import separate_cell
+from rsft.utils.cell.named import SETTING
 from rsft.utils.command_options import Argument, Option
-from rsft.utils.operating_system import terminate_with_parent
-from rsft.utils.untrusted.gdal_drivers import LIMIT
 
 
 @dataclass(frozen=True)
@@ -231,45 +229,26 @@ _STEP_HINT = (
 
 
 def _run_command(words: Sequence[str]) -> None:
-    """Run a command; the program `rsft` runs it in a process with a cell of its own.
+    """Run a command, with a cell of its own if this one has a cell.
 
     Raises:
         RsftError: the command fails.
     """
+    arguments, flags = take_flags(words[1:], uses_cell=SETTING in os.environ)
     try:
-        if os.environ.get(LIMIT) == "limited":
-            code = _run_process(words[1:])
-        else:
-            code = _run_here(words[1:])
+        with separate_cell():
+            get_command(build_app(words[1])).main(arguments, "rsft", obj=flags)
+        return
     except RsftError as error:
         error.hint = "; ".join(filter(None, (error.hint, _STEP_HINT)))
         raise
+    except SystemExit as stop:
+        code = stop.code
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
         message = "a step failed, as it says above"
         raise RequestError(message, shlex.join(words), _STEP_HINT)
-
-
-def _run_process(words: Sequence[str]) -> int:
-    """Run a command in a process that ends with this one; return its exit code."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "rsft", *words],
-        stdout=subprocess.DEVNULL if console.quiet else None,
-        preexec_fn=terminate_with_parent if sys.platform == "linux" else None,
-        check=False,
-    ).returncode
-
-
-def _run_here(words: Sequence[str]) -> int:
-    """Run a command in this process; return its exit code."""
-    arguments, flags = take_flags(words)
-    try:
-        get_command(build_app(words[0])).main(arguments, "rsft", obj=flags)
-    except SystemExit as stop:
-        assert isinstance(stop.code, int)  # as typer ends commands
-        return stop.code
-    return 0
 
 
 def find_steps(request: FinetuneRequest) -> Steps | None:

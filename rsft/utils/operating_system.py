@@ -4,7 +4,6 @@ All branches on the platform are here, in `rsft.utils.cell.walls` and in the
 allocators of `rsft.peft`.
 """
 
-import ctypes
 import os
 import platform
 import re
@@ -31,7 +30,6 @@ _NOT_ON_WINDOWS = (
 )
 _LONGEST_PATH = 259  # characters on Windows, unless long paths are enabled
 _PROCESSORS = Path("/proc/cpuinfo")
-_SET_PARENT_DEATH_SIGNAL = 1  # option of prctl
 _PATIENCE_S = (
     2.0  # virus scanners and the search index of Windows open a new file for a moment
 )
@@ -221,11 +219,6 @@ def watch_memory(process: Popen[bytes], size: int) -> None:
             ):
                 process.kill()
             time.sleep(0.02)
-
-
-def terminate_with_parent() -> None:
-    """Ask Linux to end this process with SIGTERM when its parent ends."""
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def limits_file_size() -> bool:

@@ -2,11 +2,10 @@
 and what a second call keeps."""
 
 import json
+import os
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import geopandas
 import pytest
@@ -17,8 +16,8 @@ from rsft.cli.finetune_steps import FinetuneRequest, Source, Steps, find_steps
 from rsft.data.chips.store import ChipStore, read_dataset
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
-from rsft.utils.operating_system import terminate_with_parent
-from rsft.utils.untrusted.gdal_drivers import LIMIT
+from rsft.utils.cell.client import open_cell, separate_cell
+from rsft.utils.cell.named import SETTING
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 
 SHORT = ("train.epochs=1", "budget=0s", "--no-report")
@@ -108,7 +107,7 @@ def test_all_steps_are_the_printed_commands_and_continue(
         )
 
 
-def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
+def test_a_scene_with_labels(rsft, tmp_path, stopped):
     pixels = simulate_sea(128, 128)
     pixels[20:30, 20:50] = pixels[20:30, 80:90] = pixels[90:94, 20:50] = pixels[
         90:94, 80:90
@@ -127,28 +126,21 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
     }
     geopandas.GeoDataFrame(rows, crs="EPSG:32633").to_file(tmp_path / "ships.gpkg")
     words = ("--at", "ships.gpkg", "--prepare", "--size 32 --val 0.5 --jobs 1")
-    processes = []
-
-    def run(command, stdout, preexec_fn, check):
-        assert preexec_fn is terminate_with_parent
-        processes.append(
-            subprocess.run(command, capture_output=True, text=True, check=check)
+    # as in the program: preparation and audit have cells
+    with separate_cell():
+        open_cell([tmp_path / "scene.tif"])
+        setting = os.environ[SETTING]
+        code, printed = rsft(
+            "finetune", "scene.tif", *words, "--root", "store", "name=first"
         )
-        return processes[-1]
-
-    # as in the program: preparation and audit are processes behind a fence
-    monkeypatch.setenv(LIMIT, "limited")
-    fake = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL)
-    monkeypatch.setattr(finetune_steps, "subprocess", fake)
-    code, printed = rsft(
-        "finetune", "scene.tif", *words, "--root", "store", "name=first"
-    )
+        assert os.environ[SETTING] == setting
+    assert SETTING not in os.environ
     assert (
         code == 2
         and "stopped by the test" in printed
         and "runs in runs/first" in printed
-    ), (printed, processes)
-    assert "4 chips in store" in processes[0].stdout and len(processes) == 2
+    ), printed
+    assert "4 chips in store" in printed
     command = (
         "rsft prepare scenes scene.tif --root store --at ships.gpkg --split object"
     )
@@ -165,10 +157,7 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
         "finetune", "scene.tif", *words[:2], "--prepare=--bogus", "--root", "other"
     )
     assert code == 2 and "a step failed" in printed and "--prepare" in printed
-    assert (
-        "No such option: --bogus" in processes[2].stderr
-        and "rsft prepare scenes" in processes[2].stderr
-    )
+    assert "No such option: --bogus" in printed and "rsft prepare scenes" in printed
     Path("scenes").mkdir()
     steps = find_steps(FinetuneRequest("scenes", prepare="--ais ais.csv"))
     assert steps.commands["prepare"] == shlex.split(

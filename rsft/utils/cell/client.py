@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from rsft.utils.cell.named import INSIDE, SETTING
 from rsft.utils.cell.walls import Walls
+from rsft.utils.remote_files import NO_SERVERS
 
 if TYPE_CHECKING:
     from rsft.utils.cell.processes import ReaderCell
@@ -66,6 +67,28 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
         _cell.close()
     _cell = None
     os.environ[SETTING] = json.dumps([[*map(str, readable)], connects])
+
+
+@contextmanager
+def separate_cell() -> Iterator[None]:
+    """Let a command that runs within another one open a cell of its own.
+
+    At the end of the block, the cell and the servers are those of the outer command.
+    """
+    global _cell
+    outer = _cell
+    settings = {name: os.environ.get(name) for name in (SETTING, NO_SERVERS)}
+    _cell = None
+    try:
+        yield
+    finally:
+        if _cell is not None:
+            _cell.close()
+        _cell = outer
+        for name, value in settings.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def allow_reading(path: Path) -> None:
