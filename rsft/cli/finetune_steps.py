@@ -31,7 +31,11 @@ from rsft.utils.command_options import Argument, Option
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """The arguments of `rsft finetune`, see its help."""
+    """The arguments of `rsft finetune`, see its help.
+
+    Attributes:
+        data: the chip store of a recipe, for programs; in commands data.root=DIR.
+    """
 
     recipe: Annotated[
         str,
@@ -65,10 +69,7 @@ class FinetuneRequest:
         bool,
         Option("Only measure accuracy: no baselines, no t-SNE map, no report."),
     ] = False
-    data: Annotated[
-        Path | None,
-        Option("Chip store of a recipe, the same as data.root=DIR.", metavar="DIR"),
-    ] = None
+    data: Path | None = None
     at: Annotated[
         Path | None,
         Option(

@@ -38,7 +38,7 @@ COMMANDS = {
         "prepare scenes {given}/scene.tif --at {path} --crs pixel --field note"
         " --root {out}/store --split object --size 32 --jobs 1",
         "data add {store} {path} --field note",
-        "data suggest {path} -o {out}/o.csv --html {out}/o.html",
+        "data suggest {path} -o {out}/o.html",
     ),
     "chip": (
         "predict {bundle} {folder} -o {out}/o.geojson --html {out}/o.html",
@@ -48,7 +48,7 @@ COMMANDS = {
     ),
     "table": (
         "data add {store} {path}",
-        "data suggest {path} -o {out}/o.csv --html {out}/o.html",
+        "data suggest {path} -o {out}/o.html",
         "report {run} --map {path}",
         "predict {bundle} {given}/scene.tif --at {path} --crs pixel -o {out}/o.gpkg",
     ),
@@ -93,13 +93,13 @@ COMMANDS = {
     "store": (
         "data show {path}",
         "data stats {path}",
-        "data suggest {path} -o {out}/o.csv --html {out}/o.html",
+        "data suggest {path} -o {out}/o.html",
         "data croissant {copy}",
         "data add {copy} {given}/corrected.csv",
         "audit {path} -o {out}/audit.json",
         "evaluate {bundle} {path} --split all -o {out}/evaluation",
         "predict {bundle} {path} -o {out}/o.geojson --html {out}/o.html",
-        "finetune {given}/bars.yaml --data {path} --runs {out}/runs --no-report",
+        "finetune {given}/bars.yaml data.root={path} --runs {out}/runs --no-report",
     ),
     "page": (
         "predict {path} {given}/scene.tif --at {given}/at.csv -o {out}/o.gpkg"

@@ -128,8 +128,7 @@ VERBS = {
         ),
         _verb(
             "data-suggest",
-            "data suggest INPUTS/store --bundle INPUTS/runs/ships --html page.html -o"
-            " labels.csv",
+            "data suggest INPUTS/store --bundle INPUTS/runs/ships -o page.html",
         ),
         _verb("data-croissant", "data croissant store", None, "store"),
         _verb("audit", "audit INPUTS/folder -o audit.json"),

@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rsft.data.prepare.registry import data_set
-from rsft.data.prepare.store_build import StoreBuild, builds_store, check_choice
+from rsft.data.prepare.store_build import (
+    PROCESSES,
+    StoreBuild,
+    builds_store,
+    check_choice,
+)
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
@@ -58,9 +63,9 @@ def prepare_dota(
     version: Literal["1.0", "1.5", "2.0"] = "1.0",
     classes: int = 15,
     lists: Path | None = None,
-    jobs: int = 2,
     overwrite: bool = False,
     progress: Progress | None = None,
+    jobs: int = PROCESSES,
 ) -> ChipStore:
     """Build a chip store of DOTA: one chip per object, along its horizontal box.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rsft.data.prepare.registry import data_set
-from rsft.data.prepare.store_build import StoreBuild, check_choice
+from rsft.data.prepare.store_build import PROCESSES, StoreBuild, check_choice
 from rsft.errors import DataError, RequestError
 from rsft.utils.command_options import Access, Option
 
@@ -46,10 +46,10 @@ def prepare_fusrs(
     classes: int = 4,
     val: float | None = None,
     allow_partial: bool = False,
-    jobs: int = 2,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
+    jobs: int = PROCESSES,
 ) -> ChipStore:
     """Build and audit a chip store of FUSRS v2: the ships of FUSAR-Ship and SRSDD.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 from rsft.data.prepare.registry import format_prepare_command
 from rsft.errors import DataError, RequestError
 from rsft.utils.licenses import UNKNOWN
+from rsft.utils.operating_system import available_cores
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord, StoreDescription
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from rsft.types import Progress
 
 P = ParamSpec("P")
+
+PROCESSES = min(4, len(available_cores()))
+"""Number of processes that prepare chips. Each may keep a large image in memory."""
 
 _NO_OPTIONS = ("root", "jobs", "overwrite", "progress")
 """Parameters that do not change the chips of a store."""

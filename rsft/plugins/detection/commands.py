@@ -40,7 +40,7 @@ def detect(
 
     rsft detect S1A_IW_GRDH_1SDV_20210119T031653.SAFE -o objects.gpkg --chips chips
 
-    rsft data suggest chips --html classes.html
+    rsft data suggest chips -o classes.html
 
     Args:
         scenes: Scenes, folders of scenes, patterns, or @LIST: a text file with one

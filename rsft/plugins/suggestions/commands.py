@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,27 +19,13 @@ from rsft.cli.display.console import (
 )
 from rsft.errors import RequestError
 from rsft.scenes.options import UNDECLARED, Declaration
-from rsft.utils.command_options import Access, Argument, Option
+from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
     from rsft.plugins.suggestions.suggest import Suggestions
 
-TableOption = Annotated[
-    Path | None,
-    replace(
-        options.OUT,
-        help="CSV file to write, to be filled by you; or the page, as for --html.",
-    ),
-]
 PAGE_SUFFIXES = (".html", ".htm")
-PageOption = Annotated[
-    Path | None,
-    Option(
-        "HTML page to write, on which you confirm or correct the classes.",
-        access=Access.WRITE,
-    ),
-]
 
 app = typer.Typer(add_completion=False)
 
@@ -50,10 +35,8 @@ app = typer.Typer(add_completion=False)
 def data_suggest(
     source: Annotated[Path, Argument(metavar="CHIPS|PREDICTIONS|STORE")],
     count: Annotated[int, Option(min=1)] = 50,
-    out: TableOption = None,
+    out: Annotated[Path | None, options.OUT] = None,
     bundle: Path | None = None,
-    html: PageOption = None,
-    split: str | None = None,
     declaration: Declaration = UNDECLARED,
     overwrite: bool = False,
     as_json: bool = False,
@@ -77,37 +60,38 @@ def data_suggest(
     Args:
         source: Folder of chips, table that `rsft predict` wrote, or a chip store.
         count: Number of chips.
-        split: Only chips of this split: train, val or test.
+        out: HTML page to write, on which you confirm or correct the classes; or CSV
+            file, to be filled by you.
         bundle: Bundle that contradicts labels of a chip store, or the one of a table in
             CSV, which has no training counts.
     """
     from rsft.data.chips.manifest import MANIFEST
+    from rsft.inference.writers.tables import check_output_file
     from rsft.plugins.suggestions.page import write_suggestion_page
     from rsft.utils.tables import write_csv_table
 
-    if out is not None and out.suffix.lower() in PAGE_SUFFIXES:
-        out, html = None, out
-    check_outputs(out, html, overwrite)
+    page = None
+    if out is not None:
+        check_output_file(out, (".csv", *PAGE_SUFFIXES), overwrite)
+        if out.suffix.lower() in PAGE_SUFFIXES:
+            out, page = None, out
     is_store = (source / MANIFEST).is_file()
     is_folder = source.is_dir() and not is_store
-    if split is not None and not (is_store and bundle):
-        message = "--split only works with a chip store and --bundle"
-        raise RequestError(message, "--split", "leave it out")
     if declaration != UNDECLARED and not is_folder:
         message = "--unit and --bands only work with a folder of chips"
         raise RequestError(message, "--unit, --bands", "leave them out")
     if is_folder:
-        suggestions = _suggest_first(source, count, html, declaration)
+        suggestions = _suggest_first(source, count, page, declaration)
     else:
-        suggestions = _suggest(source, count, bundle, split, is_store)
+        suggestions = _suggest(source, count, bundle, is_store)
         if suggestions.table.empty:
-            html = None
-        elif html is not None:
+            page = None
+        elif page is not None:
             store = str(source) if is_store else "STORE"
-            write_suggestion_page(html, suggestions, bundle, store)
+            write_suggestion_page(page, suggestions, bundle, store)
     if out is not None:
         write_csv_table(suggestions.table, out)
-    show_suggestions(suggestions, {"table": out, "page": html}, as_json)
+    show_suggestions(suggestions, {"table": out, "page": page}, as_json)
 
 
 def _suggest_first(
@@ -129,7 +113,7 @@ def _suggest_first(
 
 
 def _suggest(
-    source: Path, count: int, bundle: Path | None, split: str | None, is_store: bool
+    source: Path, count: int, bundle: Path | None, is_store: bool
 ) -> Suggestions:
     """Suggest chips of a predictions table, or labels of a chip store."""
     from rsft.data.chips.store import ChipStore
@@ -143,7 +127,7 @@ def _suggest(
         return suggest_chips(source, count, loaded)
     if bundle is None:
         return _audit_labels(ChipStore.open(source)).head(count)
-    return suggest_label_checks(source, Predictor.load(bundle), count, split)
+    return suggest_label_checks(source, Predictor.load(bundle), count)
 
 
 def _audit_labels(store: ChipStore) -> Suggestions:
@@ -160,16 +144,6 @@ def _audit_labels(store: ChipStore) -> Suggestions:
     return suggest_audited_labels(
         store, result.table, result.probabilities, result.notes
     )
-
-
-def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> None:
-    """Raise a RequestError if the files of suggestions cannot be written."""
-    from rsft.inference.writers.tables import check_output_file
-
-    if table is not None:
-        check_output_file(table, (".csv",), overwrite)
-    if page is not None:
-        check_output_file(page, PAGE_SUFFIXES, overwrite)
 
 
 def show_suggestions(

@@ -19,9 +19,7 @@ from rsft.types import Floats, JsonObject, Names
 from rsft.version import __version__
 
 
-def suggest_label_checks(
-    root: Path, predictor: Predictor, count: int, split: str | None = None
-) -> Suggestions:
+def suggest_label_checks(root: Path, predictor: Predictor, count: int) -> Suggestions:
     """Suggest the chips of a chip store whose labels a bundle contradicts most.
 
     Chips are ordered by the margin of their label: its probability minus that of the
@@ -34,24 +32,22 @@ def suggest_label_checks(
         root: the chip store.
         predictor: the bundle.
         count: number of chips to suggest.
-        split: only chips of this split; None for all.
 
     Returns:
         At most `count` chips whose predicted class is not their label. `scene` is the
         group of the chip.
 
     Raises:
-        RequestError: the folder is not a chip store, no chip has the split, or no label
-            is a class of the bundle.
+        RequestError: the folder is not a chip store, or no label is a class of the bundle.
         WeightsError: the bundle cannot be used.
 
     Example:
         >>> predictor = Predictor.load(Path("runs/ships"))
-        >>> checks = suggest_label_checks(Path("data/ships"), predictor, 20, "train")
+        >>> checks = suggest_label_checks(Path("data/ships"), predictor, 20)
         >>> checks.table["reason"][0]
         'labeled ... %, predicted ... %'
     """
-    chips, predictions, notes = _classify(ChipStore.open(root), predictor, split)
+    chips, predictions, notes = _classify(ChipStore.open(root), predictor)
     bundle = predictor.bundle
     metadata = {
         "bundle_sha256": bundle.sha256,
@@ -154,7 +150,7 @@ def _rank_labels(
 
 
 def _classify(
-    store: ChipStore, predictor: Predictor, split: str | None
+    store: ChipStore, predictor: Predictor
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Classify the chips of a store.
 
@@ -163,7 +159,7 @@ def _classify(
         the same order, and notes.
     """
     classes = predictor.bundle.classes
-    chips = store.table if split is None else store.split(split)
+    chips = store.table
     is_known = chips["class"].isin(classes)
     notes = []
     unknown = int((~is_known).sum())
@@ -171,10 +167,9 @@ def _classify(
         notes.append(f"chips whose labels are not classes of the bundle: {unknown:,}")
     chips = chips[is_known]
     if chips.empty or len(classes) < 2:
-        location = store.root if split is None else f"{store.root}, split {split}"
         raise RequestError(
             "the bundle knows no label of the chips",
-            location,
+            store.root,
             f"its classes: {', '.join(classes)}",
         )
     declarations = read_declarations(store.root)

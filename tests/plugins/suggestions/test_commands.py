@@ -50,10 +50,7 @@ def test_suggest_from_a_table_of_an_earlier_version(suggest, tmp_path):
     assert "give --bundle BUNDLE" not in " ".join(content["notes"])
 
 
-def test_suggest_is_refused(suggest, root, tmp_path):
-    for source in (root, COMPAT / "run_predictions.csv"):
-        code, printed = suggest(source, "--split", "val")
-        assert code == 2 and "--split only works with a chip store and" in printed
+def test_suggest_is_refused(suggest, tmp_path):
     code, printed = suggest(tmp_path / "none.csv")
     assert code == 2 and "no such file" in printed
     assert suggest(tmp_path / "none.csv", "--count", "0")[0] == 2
@@ -67,9 +64,7 @@ def test_suggest_labels_to_check(suggest, tmp_path):
         COMPAT / "run",
         "--count",
         "2",
-        "--split",
-        "val",
-        "--html",
+        "-o",
         page,
     ]
     code, printed = suggest(COMPAT / "store", *options)
@@ -92,8 +87,6 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
         "store",
         "-o",
         "labels.csv",
-        "--html",
-        "labels.html",
         "--count",
         3,
     )
@@ -101,9 +94,7 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
     table = pd.read_csv("labels.csv", dtype=object)
     first = table.iloc[0]
     assert first["path"].endswith("chips/train/steep/wrong.png") and len(table) <= 3
-    assert (first["label"], first["predicted"]) == ("steep", "flat") and Path(
-        "labels.html"
-    ).is_file()
+    assert (first["label"], first["predicted"]) == ("steep", "flat")
     assert (
         not (store.root / "audit.json").exists()
         and not (store.root / ".cache").exists()
@@ -153,7 +144,7 @@ def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
                 pixels.astype(np.uint8),
             )
     prepare_folder(tmp_path / "source", tmp_path / "store", val=0)
-    code, printed = rsft("data", "suggest", "store", "--html", "labels.html")
+    code, printed = rsft("data", "suggest", "store", "-o", "labels.html")
     assert (
         code == 0
         and "labels that are contradicted: 0 of 12" in printed
@@ -164,9 +155,7 @@ def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--split", "val"], "--split"),
         (["-o", "labels.txt"], ".csv"),
-        (["--html", "page.csv"], ".html"),
     ],
 )
 def test_arguments_that_do_not_fit(rsft, class_folders, arguments, words):

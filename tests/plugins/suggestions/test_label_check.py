@@ -76,20 +76,16 @@ def test_contradicted_labels(root):
     ]
 
 
-def test_count_and_split(root):
+def test_count(root):
     assert suggest_label_checks(root, make_predictor(), 1).predictions[
         "chip"
     ].tolist() == ["dark-250.png"]
-    suggestions = suggest_label_checks(root, make_predictor(), 9, "val")
-    assert suggestions.candidates == 1 and suggestions.table["predicted"].tolist() == [
-        "dark"
-    ]
 
 
 def test_refused(root, tmp_path):
     with pytest.raises(RequestError, match=mentions("no label")) as refused:
-        suggest_label_checks(root, make_predictor(("ship", "boat")), 9, "val")
-    assert "split val" in refused.value.location and "ship, boat" in refused.value.hint
+        suggest_label_checks(root, make_predictor(("ship", "boat")), 9)
+    assert "ship, boat" in refused.value.hint
     with pytest.raises(RequestError, match=mentions("classify no chip")):
         suggest_label_checks(root, make_predictor(band="VV"), 9)
     with pytest.raises(RequestError, match="not a chip store"):
