@@ -29,7 +29,7 @@ FusarTask = tuple[str, int, int]
 """Category, index of the sub-category, and number of the chip."""
 
 # FUSAR-Ship: number of the category, and its sub-categories with the kind of ship that
-# is simulated
+# is simulated: for those that are no class of the demonstration, a similar one
 _FUSAR = {
     "Cargo": (
         1,
@@ -37,10 +37,10 @@ _FUSAR = {
     ),
     "Dredger": (3, {"Dredger": "dredger"}),
     "Fishing": (4, {"Fishing": "fishing", "Trawler": "fishing"}),
-    "LawEnforce": (6, {"LawEnforce": "patrol"}),
-    "Passenger": (8, {"Passenger": "passenger"}),
+    "LawEnforce": (6, {"LawEnforce": "fishing"}),
+    "Passenger": (8, {"Passenger": "container"}),
     "Tanker": (12, {"CrudeOilTanker": "tanker", "Tanker": "tanker"}),
-    "Tug": (13, {"Tug": "tug"}),
+    "Tug": (13, {"Tug": "fishing"}),
 }
 _NOT_SHIPS = "SeaClutterWaves"
 # extent of a chip along azimuth and range in meters: 512 px of 1.72 and 1.124 m
@@ -58,7 +58,7 @@ _SRSDD = {
     "Cell-Container": (2053, "container"),
     "Container": (89, "cargo"),
     "Fishing": (288, "fishing"),
-    "LawEnforce": (25, "patrol"),
+    "LawEnforce": (25, "fishing"),
     "Dredger": (263, "dredger"),
     "ore-oil": (166, "tanker"),
 }

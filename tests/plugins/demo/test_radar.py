@@ -15,7 +15,8 @@ from rsft.plugins.demo.radar import (
     amplitude_to_uint16,
     render_sar_chip,
 )
-from rsft.plugins.demo.ships import SHIP_KINDS, DeckObject, Ship, sample_ship
+from rsft.plugins.demo.ships import DeckObject, Ship, sample_ship
+from tools.simulation.ships import SHIP_KINDS
 
 SENSOR = SarSensor(
     spacing=(2.0, 2.0),

@@ -131,7 +131,7 @@ def test_the_outline_of_a_coast_is_where_land_begins():
 def test_no_ship_is_moored_at_a_natural_coast():
     coast = Shore(0.0, 300.0, ((50.0, 700.0, 0.0),))
     poses = place_ships(
-        ["tug"] * 20, coast, (1000.0, 3000.0), np.random.default_rng(0), 40.0
+        ["fishing"] * 20, coast, (1000.0, 3000.0), np.random.default_rng(0), 40.0
     ).values()
     assert len(poses) > 15 and max(abs(pose.x) for pose in poses) <= 500 < max(
         abs(pose.y) for pose in poses

@@ -7,9 +7,9 @@ import pytest
 from rsft.plugins.demo.ships import (
     DECK_OBJECT_KINDS,
     SHIP_CLASSES,
-    SHIP_KINDS,
     sample_ship,
 )
+from tools.simulation.ships import SHIP_KINDS
 
 
 def sample_ships(kind, count=40):

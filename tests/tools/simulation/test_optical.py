@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from rsft.plugins.demo.ships import SHIP_KINDS, sample_ship
+from rsft.plugins.demo.ships import sample_ship
 from tools.simulation.optical import SURFACES, render_optical_chip, render_optical_scene
+from tools.simulation.ships import SHIP_KINDS
 
 
 def ship(kind="cargo", seed=0):
