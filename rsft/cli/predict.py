@@ -24,10 +24,6 @@ def predict(
     inputs: Annotated[list[str], Argument(metavar="INPUT...")],
     out: Annotated[Path, OUT],
     request: PredictionRequest,
-    also: Annotated[
-        list[Path] | None,
-        Option(metavar="BUNDLE", panel="Outputs", access=Access.BUNDLE),
-    ] = None,
     strict: bool = False,
     ray: Annotated[bool, Option(panel="Speed", access=Access.ONLINE)] = False,
     as_json: bool = False,
@@ -44,24 +40,19 @@ def predict(
         out: Output table: .gpkg, .geojson, .parquet, .csv or .xlsx; .coco.json or
             .labelstudio.json for labeling tools. A folder gets one .gpkg per scene;
             the scenes are classified in parallel.
-        also: Classify with this bundle too (same backbone). Written to OUT.RECIPE.gpkg.
         strict: Exit with status 1 if anything was rejected.
         ray: For an output folder, use the Ray cluster of RAY_ADDRESS or of this
             machine. If there is none, start one here.
     """
-    bundles = [bundle, *(also or [])]
     is_archive = not out.suffix
     if ray and not is_archive:
         message = "--ray is for many scenes with an output folder"
         raise RequestError(message, "--ray", "give -o FOLDER")
-    if is_archive and also:
-        message = "an output folder is for one bundle"
-        raise RequestError(message, "--also", "run the command once per bundle")
     request = _split_engine(request)
     if is_archive:
         has_rejected = _predict_archive(bundle, inputs, out, request, ray, as_json)
     else:
-        has_rejected = _predict(bundles, inputs, out, request, as_json=as_json)
+        has_rejected = _predict(bundle, inputs, out, request, as_json=as_json)
     if strict and has_rejected:
         raise typer.Exit(1)
 
@@ -96,14 +87,14 @@ def _predict_archive(
 
 
 def _predict(
-    bundles: list[Path],
+    bundle: Path,
     inputs: list[str],
     out: Path,
     request: PredictionRequest,
     *,
     as_json: bool,
 ) -> bool:
-    """Write one table per bundle, and return whether anything was rejected."""
+    """Write one table, and return whether anything was rejected."""
     from rsft.cli.display.results import (
         emit_predictions,
         report_progress,
@@ -113,17 +104,13 @@ def _predict(
 
     with report_progress(as_json) as report:
         report(0, 0, "loading the bundle")
-        from rsft.inference.predict.bundles import predict_bundles
         from rsft.inference.predict.job import predict as predict_table
         from rsft.utils.memory import retain_freed_memory
 
         retain_freed_memory()
-        show_bundles(bundles)
-        warn_about_licenses(bundles)
-        if len(bundles) > 1:
-            results = predict_bundles(bundles, inputs, out, request, report)
-        else:
-            results = [predict_table(bundles[0], inputs, out, request, report)]
+        show_bundles([bundle])
+        warn_about_licenses([bundle])
+        result = predict_table(bundle, inputs, out, request, report)
     outputs = {
         "chips": request.chips_dir,
         "page": request.html_path,
@@ -131,12 +118,9 @@ def _predict(
     }
     paths = {name: path for name, path in outputs.items() if path is not None}
     if as_json:
-        for result in results:
-            emit_predictions(result, paths)
+        emit_predictions(result, paths)
     else:
-        for result in results:
-            show_predictions(result)
+        show_predictions(result)
         show_paths(paths)
-        for result in results:
-            show_checks(result)
-    return any(result.rejected for result in results)
+        show_checks(result)
+    return bool(result.rejected)

@@ -17,7 +17,6 @@ import pandas as pd
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict.bundles import reject_scene_outputs
 from rsft.inference.predict.engine import choose_engine, load_engine
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.open_job import job_key
@@ -144,9 +143,7 @@ def predict_archive(
             "an archive consists of scenes",
             hint="say where to cut chips: give --at, --grid or --detect",
         )
-    reject_scene_outputs(
-        request, "review page, map and truth are for one job, not for an archive"
-    )
+    _reject_outputs_of_one_job(request)
     bundle = Bundle.load(bundle_dir)
     columns = table_columns(bundle.classes)
     check_output_path(output_dir / "any.gpkg", columns, overwrite=True)
@@ -174,6 +171,22 @@ def predict_archive(
         table = pd.DataFrame(rows, columns=names).drop(columns="address")
         write_csv_table(table, archive.summary_path)
     return archive
+
+
+def _reject_outputs_of_one_job(request: PredictionRequest) -> None:
+    """Raise a RequestError if a job has a review page, a map or a truth."""
+    options = {
+        "--html": request.html_path,
+        "--picture": request.picture_path,
+        "--truth": request.truth_path,
+    }
+    for option, path in options.items():
+        if path is not None:
+            raise RequestError(
+                "review page, map and truth are for one job, not for an archive",
+                option,
+                f"leave out {option}, or run the job without it first",
+            )
 
 
 def _run(

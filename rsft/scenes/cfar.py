@@ -86,6 +86,9 @@ def cfar_threshold(pfa: float, looks: Floats, cells: int) -> Floats:
         pfa: probability with which it does.
         looks: number of looks.
         cells: number of other pixels.
+
+    Returns:
+        The ratios, in the shape of `looks`.
     """
     return np.asarray(stats.f.isf(pfa, 2 * looks, 2 * looks * cells), np.float64)
 

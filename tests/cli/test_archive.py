@@ -147,8 +147,6 @@ def test_options_of_an_output_folder(rsft, run, tmp_path):
     words = ("predict", run, "x.tif", "-o")
     code, printed = rsft(*words, "x.csv", "--grid", "32", "--ray")
     assert code == 2 and "give -o FOLDER" in printed
-    code, printed = rsft(*words, "out", "--grid", "32", "--also", run)
-    assert code == 2 and "an output folder is for one bundle" in printed
     code, printed = rsft(*words, "out")
     assert code == 2 and "say where to cut chips" in printed
 

@@ -1,4 +1,4 @@
-"""A run with a network of two blocks, exported and compiled in a third of the time;
+"""A run with a network of two blocks, exported in a third of the time;
 layers are read in this process."""
 
 from __future__ import annotations

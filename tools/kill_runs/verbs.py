@@ -128,7 +128,7 @@ VERBS = {
         ),
         _verb(
             "data-suggest",
-            "data suggest INPUTS/store --bundle INPUTS/runs/ships -o page.html",
+            "data suggest INPUTS/store -o page.html",
         ),
         _verb("data-croissant", "data croissant store", None, "store"),
         _verb("audit", "audit INPUTS/folder -o audit.json"),

@@ -59,10 +59,9 @@ class EngineSpec(NamedTuple):
 
     engine: str
     precision: str = "fp32"
-    compiled: bool = False
 
     def __str__(self) -> str:
-        return f"{self.engine} {self.precision}{', compiled' if self.compiled else ''}"
+        return f"{self.engine} {self.precision}"
 
 
 REFERENCE = EngineSpec("torch")
@@ -74,18 +73,14 @@ class EngineModel(NamedTuple):
 
     Attributes:
         model: computes logits and features of images on `device`.
-        spec: the loaded engine. If it differs from the requested one, `note` gives the
-            reason.
+        spec: the loaded engine.
         batch_size: number of images per call; None for all images in one call.
-        concurrency: number of threads that may call the model at the same time.
     """
 
     model: SupportsPredict
     spec: EngineSpec
     device: torch.device | str = "cpu"
     batch_size: int | None = CPU_BATCH_SIZE
-    concurrency: int = 1
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,10 +160,6 @@ class Engine(_Component):
     """
 
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
-
-    def spec(self, precision: str) -> EngineSpec:
-        """Return the options for an engine that the user requests in a precision."""
-        return EngineSpec(self.name, precision)
 
     def check(self, precision: str, device: str) -> None:
         """Raise an error if the engine cannot be used.

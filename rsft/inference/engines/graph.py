@@ -225,9 +225,7 @@ def as_inference_fn(
     return infer
 
 
-def run_in_threads(
-    infer: InferenceFn, pool: ThreadPoolExecutor | None = None, share: int = 4
-) -> GraphModel:
+def run_in_threads(infer: InferenceFn, share: int = 4) -> GraphModel:
     """Run a single-core function in as many threads as PyTorch uses.
 
     Each thread takes a share of the images.
@@ -239,16 +237,18 @@ def run_in_threads(
 
     Args:
         infer: thread-safe function that uses one core.
-        pool: threads to use (default: a new pool).
         share: largest number of images of a call. With more images, activations need
             more memory, but no less time.
+
+    Returns:
+        A model that computes in the threads.
     """
     import numpy as np
 
     from rsft.models.outputs import ClassifierOutputs
 
     threads = engine_threads()
-    executor = pool or ThreadPoolExecutor(threads, "engine")
+    executor = ThreadPoolExecutor(threads, "engine")
 
     def infer_in_shares(images: NDArray[Any]) -> ClassifierOutputs:
         count = max(min(threads, len(images)), -(-len(images) // share))

@@ -5,7 +5,7 @@ The outputs of an export are compared with those of PyTorch in float32.
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -140,20 +140,15 @@ class BFloat16Network(nn.Module):
 
     Args:
         network: the network, which is changed in place.
-        products: replace PyTorch's fused attention by two matrix products around a
-            softmax. The fused kernel does not round attention scores, because it uses
-            float32 internally, but takes 1.5 times as long on a CPU with bfloat16.
     """
 
-    def __init__(self, network: TraceableNetwork, *, products: bool = False) -> None:
+    def __init__(self, network: TraceableNetwork) -> None:
         super().__init__()
         self.network = network
         for run in cast(Sequence[Classifier], network.runs):
             for module in run.adapted.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     module.bfloat16()
-                elif products and hasattr(module, "fused_attn"):
-                    cast(Any, module).fused_attn = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, C) and features (B, D) of images (B, P, S, S), float32."""

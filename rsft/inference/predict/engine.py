@@ -105,7 +105,7 @@ def load_engine(
             )
         return loaded._replace(note=f"from {name}")
     engine = find_engine(name)
-    spec = engine.spec(precision or "fp32")
+    spec = EngineSpec(engine.name, precision or "fp32")
     engine.check(spec.precision, device)
     if isinstance(engine, DirectEngine):
         return _load_directly(bundle, engine, spec, device)
@@ -140,7 +140,7 @@ def _load_directly(
             outputs.append([tensor.float().cpu().numpy() for tensor in tensors])
         return ClassifierOutputs(*map(np.concatenate, zip(*outputs, strict=True)))
 
-    return LoadedEngine(infer, contract, loaded.spec, loaded.note, loaded.concurrency)
+    return LoadedEngine(infer, contract, loaded.spec)
 
 
 def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:

@@ -88,6 +88,9 @@ def azimuth_shift(
         slant_range: distances (N,) from the radar in meters.
         motion: speed and look side of the radar.
 
+    Returns:
+        Displacements (N,); positive along the flight.
+
     Example:
         A ship that sails to the west moves away from a descending radar:
 

@@ -106,6 +106,9 @@ def find_pairs(
         length: lengths of the ships in meters; NaN if unknown.
         heading: headings of the ships in degrees; NaN if unknown.
         area: area of the scene in square meters.
+
+    Returns:
+        The pairs within the gate whose score is positive.
     """
     tree = cKDTree(_vectors(objects.lon, objects.lat))
     i, j = _find_near(tree, view)

@@ -22,7 +22,6 @@ from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
-    from rsft.data.chips.store import ChipStore
     from rsft.plugins.suggestions.suggest import Suggestions
 
 PAGE_SUFFIXES = (".html", ".htm")
@@ -36,7 +35,6 @@ def data_suggest(
     source: Annotated[Path, Argument(metavar="CHIPS|PREDICTIONS|STORE")],
     count: Annotated[int, Option(min=1)] = 50,
     out: Annotated[Path | None, options.OUT] = None,
-    bundle: Path | None = None,
     declaration: Declaration = UNDECLARED,
     overwrite: bool = False,
     as_json: bool = False,
@@ -53,21 +51,20 @@ def data_suggest(
 
     From a table of predictions: chips of uncertain class, of rare classes, unlike the
     training chips, and different from each other. From a chip store: chips whose label
-    is contradicted by classifiers that were fitted on chips of other scenes, or by a
-    bundle. Write the class of each chip into the column `class` of the CSV, or `not a
-    target` or `unsure` into `verdict`.
+    is contradicted by classifiers that were fitted on chips of other scenes. Write the
+    class of each chip into the column `class` of the CSV, or `not a target` or `unsure`
+    into `verdict`.
 
     Args:
         source: Folder of chips, table that `rsft predict` wrote, or a chip store.
         count: Number of chips.
         out: HTML page to write, on which you confirm or correct the classes; or CSV
             file, to be filled by you.
-        bundle: Bundle that contradicts labels of a chip store, or the one of a table in
-            CSV, which has no training counts.
     """
     from rsft.data.chips.manifest import MANIFEST
     from rsft.inference.writers.tables import check_output_file
     from rsft.plugins.suggestions.page import write_suggestion_page
+    from rsft.plugins.suggestions.suggest import suggest_chips
     from rsft.utils.tables import write_csv_table
 
     page = None
@@ -83,12 +80,16 @@ def data_suggest(
     if is_folder:
         suggestions = _suggest_first(source, count, page, declaration)
     else:
-        suggestions = _suggest(source, count, bundle, is_store)
+        store = "STORE"
+        if is_store:
+            store = str(source)
+            suggestions = _audit_labels(source).head(count)
+        else:
+            suggestions = suggest_chips(source, count)
         if suggestions.table.empty:
             page = None
         elif page is not None:
-            store = str(source) if is_store else "STORE"
-            write_suggestion_page(page, suggestions, bundle, store)
+            write_suggestion_page(page, suggestions, store)
     if out is not None:
         write_csv_table(suggestions.table, out)
     show_suggestions(suggestions, {"table": out, "page": page}, as_json)
@@ -112,32 +113,16 @@ def _suggest_first(
     return chips.suggestions
 
 
-def _suggest(
-    source: Path, count: int, bundle: Path | None, is_store: bool
-) -> Suggestions:
-    """Suggest chips of a predictions table, or labels of a chip store."""
+def _audit_labels(root: Path) -> Suggestions:
+    """Return all chips of a store whose labels other scenes contradict."""
     from rsft.data.chips.store import ChipStore
-    from rsft.inference.predict.predictor import Predictor
-    from rsft.models.bundle.bundle import Bundle
-    from rsft.plugins.suggestions.label_check import suggest_label_checks
-    from rsft.plugins.suggestions.suggest import suggest_chips
-
-    if not is_store:
-        loaded = None if bundle is None else Bundle.load(bundle)
-        return suggest_chips(source, count, loaded)
-    if bundle is None:
-        return _audit_labels(ChipStore.open(source)).head(count)
-    return suggest_label_checks(source, Predictor.load(bundle), count)
-
-
-def _audit_labels(store: ChipStore) -> Suggestions:
-    """Return all chips whose labels classifiers of other scenes contradict."""
     from rsft.plugins.suggestions.label_audit import (
         predict_out_of_fold,
         read_audit_inputs,
     )
     from rsft.plugins.suggestions.label_check import suggest_audited_labels
 
+    store = ChipStore.open(root)
     with progress() as report:
         inputs = read_audit_inputs(store, progress=report)
         result = predict_out_of_fold(inputs, store.classes, report)

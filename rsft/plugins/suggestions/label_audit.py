@@ -184,6 +184,9 @@ def compute_chip_features(
         chips: the chips.
         device: "auto", "cpu" or "cuda".
         progress: called while chips are read.
+
+    Returns:
+        The features of the readable chips, and the faults of the others.
     """
     target = choose_device(device)
     classifier, contract = _load_encoder(chips)

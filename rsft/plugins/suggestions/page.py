@@ -34,15 +34,12 @@ _KEYS = (
 )
 
 
-def write_suggestion_page(
-    path: Path, suggestions: Suggestions, bundle: Path | None, store: str
-) -> None:
+def write_suggestion_page(path: Path, suggestions: Suggestions, store: str) -> None:
     """Write the review page of suggested chips, with the reason for each one.
 
     Args:
         path: path of the page.
         suggestions: the chips.
-        bundle: the bundle, for the commands on the page; None if it is unknown.
         store: the chip store that gets the labels, for the commands on the page.
 
     Raises:
@@ -77,9 +74,10 @@ def write_suggestion_page(
         columns = probability_columns(suggestions.classes)
         rows["probability"] = rows[columns].max(axis=1)
     layer = PredictionLayer(rows, None, suggestions.classes, suggestions.metadata)
-    bundle = bundle or Path("BUNDLE")
     # without scenes, because no table cuts chips that have files
-    write_review_page(path, layer, thumbnails, (), bundle, store, path, ranked=True)
+    write_review_page(
+        path, layer, thumbnails, (), Path("BUNDLE"), store, path, ranked=True
+    )
 
 
 def write_naming_page(path: Path, chips: FirstChips, declaration: Declaration) -> None:

@@ -40,16 +40,12 @@ class PredictionFile(NamedTuple):
     invalid: int = 0
 
 
-def read_prediction_file(
-    path: Path, classes: Sequence[str] | None = None
-) -> PredictionFile:
+def read_prediction_file(path: Path) -> PredictionFile:
     """Read a table of predictions.
 
     Args:
         path: a GeoPackage, GeoJSON, GeoParquet or CSV that `rsft predict` wrote. It may
             have more columns.
-        classes: names of the classes, if they are known; None takes them from the
-            metadata or from the columns.
 
     Raises:
         RequestError: the file does not exist, cannot be read, or is not a table of
@@ -63,7 +59,7 @@ def read_prediction_file(
             _HINT,
         )
     table = table.drop(columns=["_line", "geometry"], errors="ignore")
-    classes = classes or metadata.get("classes") or _find_classes(table)
+    classes = metadata.get("classes") or _find_classes(table)
     names = probability_columns(classes)
     needed = ["path", "class", *names]
     if table.empty and names:  # GeoJSON without features names no columns

@@ -12,9 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rsft.data.datasets.formats.label_rows import exists
-from rsft.errors import RequestError
 from rsft.inference.writers.columns import SET_SEPARATOR, probability_columns
-from rsft.models.bundle.bundle import Bundle
 from rsft.plugins.suggestions.chip_selection import (
     describe_reason,
     select_chips,
@@ -71,9 +69,7 @@ class Suggestions:
         )
 
 
-def suggest_chips(
-    predictions: Path, count: int, bundle: Bundle | None = None
-) -> Suggestions:
+def suggest_chips(predictions: Path, count: int) -> Suggestions:
     """Suggest the chips of a predictions table that are worth labeling next.
 
     A chip scores high if its class is uncertain (margin, class set), if it may be of a
@@ -84,22 +80,19 @@ def suggest_chips(
     Args:
         predictions: a table that `rsft predict` wrote.
         count: number of chips to suggest.
-        bundle: has the number of training chips of every class; None takes them from
-            the metadata of the table.
 
     Returns:
         At most `count` chips.
 
     Raises:
-        RequestError: the file is not a table of predictions, or the bundle has other
-            classes.
+        RequestError: the file is not a table of predictions.
 
     Example:
         >>> suggestions = suggest_chips(Path("predictions.csv"), 3)
         >>> len(suggestions.table)
         3
     """
-    file = read_prediction_file(predictions, None if bundle is None else bundle.classes)
+    file = read_prediction_file(predictions)
     table = file.table
     classes = file.classes
     notes = []
@@ -110,11 +103,11 @@ def suggest_chips(
         if is_labeled.any():
             notes.append(f"rows that have a label already: {is_labeled.sum():,}")
         table = table[~is_labeled]
-    counts = _count_training_chips(file, bundle, predictions)
+    counts = _count_training_chips(file)
     if counts is None:
         notes.append(
             "training chips by class unknown, so rarity is that of the predictions:"
-            " give --bundle BUNDLE"
+            " CSV has no metadata"
         )
     set_sizes = None
     if "class_set" in table:
@@ -149,23 +142,8 @@ def suggest_chips(
     )
 
 
-def _count_training_chips(
-    file: PredictionFile, bundle: Bundle | None, path: Path
-) -> Floats | None:
-    """Return the number of training chips of each class; None if it is unknown.
-
-    Raises:
-        RequestError: the bundle has other classes.
-    """
-    if bundle is not None:
-        listed = file.metadata.get("classes")
-        if listed is not None and set(listed) != set(file.classes):
-            raise RequestError(
-                f"the table has the classes {', '.join(listed)}",
-                path,
-                "give the bundle that made the table, or one with the same classes",
-            )
-        return np.array(bundle.train_counts, float)
+def _count_training_chips(file: PredictionFile) -> Floats | None:
+    """Return the number of training chips of each class; None if it is unknown."""
     counts = file.metadata.get("train_counts")
     if not isinstance(counts, dict) or not set(file.classes) <= set(counts):
         return None

@@ -11,8 +11,7 @@ import typer
 from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import OUT, check_bundle, documented
 from rsft.errors import RequestError
-from rsft.scenes.options import ChipOptions, Declaration
-from rsft.scenes.query import Query
+from rsft.scenes.options import Declaration
 from rsft.utils.command_options import Access, Argument, Option
 
 app = typer.Typer(add_completion=False)
@@ -21,11 +20,9 @@ app = typer.Typer(add_completion=False)
 @app.command("embed")
 @documented
 def embed(
-    inputs: Annotated[list[str], Argument(metavar="INPUT...")],
+    inputs: Annotated[list[str], Argument(metavar="CHIPS...")],
     out: Annotated[Path, OUT],
-    query: Query,
     declaration: Declaration,
-    chips: ChipOptions,
     backbone: str | None = None,
     bundle: Annotated[
         Path | None,
@@ -40,11 +37,16 @@ def embed(
 
     The table has the geometry of each chip, where its file has a georeference, and
     name and hash of the model. For a chip store, it has split and class as well, and
-    `rsft prepare vectors` takes it. Run the same command again to resume.
+    `rsft prepare vectors` takes it.
+
+    Cut the chips of a scene first; they keep their georeference:
+
+    rsft detect SCENE -o objects.gpkg --chips chips
+
+    rsft embed chips -o vectors.parquet --bundle runs/ships
 
     Args:
-        inputs: Chips: files, folders, chip stores, globs, @list. With --bundle and
-            --at, --grid or --detect, scenes.
+        inputs: Chips: files, folders, chip stores, globs, @list.
         out: Table to write, .parquet.
         backbone: Name of an encoder, see `rsft backbones ls`.
         input_size: Side of the input of --backbone in pixels (default: its native
@@ -52,8 +54,9 @@ def embed(
         device: Device: auto, cpu or cuda.
     """
     from rsft.cli.display.results import report_progress
-    from rsft.models.bundle.bundle import Bundle
+    from rsft.inference.writers.tables import check_output_file
     from rsft.plugins.vectors import embed_job
+    from rsft.scenes.inputs import find_chips
 
     if (backbone is None) == (bundle is None):
         raise RequestError(
@@ -61,32 +64,28 @@ def embed(
             "--backbone, --bundle",
             "give one of --backbone NAME and --bundle RUN",
         )
-    request = embed_job.EmbedRequest(
-        query=query,
-        declaration=declaration,
-        chip_options=chips,
-        overwrite=overwrite,
-        device=device,
-        engine="torch",
-    )
+    check_output_file(out, (".parquet",), overwrite)
+    files, _ = find_chips(inputs, declaration)
     with report_progress(as_json) as report:
         report(0, 0, "loading the encoder")
         if bundle is not None:
             check_bundle(bundle)
-            model = Bundle.load(bundle)
+            model = embed_job.load_bundle_model(bundle, device)
         else:
-            model = embed_job.frozen_model(str(backbone), inputs, request, input_size)
-        folder = bundle or out.parent
-        result = embed_job.write_vectors(model, folder, inputs, out, request, report)
+            model = embed_job.load_encoder_model(
+                str(backbone), files, device, input_size
+            )
+        stores = [Path(item) for item in inputs]
+        result = embed_job.write_vectors(model, files, stores, out, report)
     if as_json:
         row = {"vectors": str(result.path), "chips": result.chips}
         row |= {"dimensions": result.length, "rejected": len(result.rejections)}
-        print(json.dumps(row | {"notes": list(result.notes)}))
+        print(json.dumps(row | {"notes": list(model.notes)}))
         return
     console.print(f"{result.chips:,} chips, vectors of {result.length:,} numbers")
     if result.rejections:
         rejected = result.path.with_suffix(".rejected.csv")
         console.print(f"rejected: {len(result.rejections):,}, listed in {rejected}")
-    for note in result.notes:
+    for note in model.notes:
         console.print(note)
     show_paths({"vectors": result.path})

@@ -33,7 +33,7 @@ def test_suggest_from_a_table_of_an_earlier_version(suggest, tmp_path):
         and "3 of 12 chips" in printed
         and "fill in class or verdict" in printed
     )
-    assert "possible classes" in printed and "give --bundle BUNDLE" in printed
+    assert "possible classes" in printed and "CSV has no metadata" in printed
     rows = pd.read_csv(out, keep_default_na=False)
     assert rows.columns.tolist() == list(COLUMNS)
     assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == set(
@@ -41,38 +41,16 @@ def test_suggest_from_a_table_of_an_earlier_version(suggest, tmp_path):
     ) == {""}
     code, printed = suggest(table, "-o", out)
     assert code == 2 and "the file exists already" in printed
-    code, printed = suggest(
-        table, "--count", "99", "--json", "--bundle", COMPAT / "run"
-    )
+    code, printed = suggest(table, "--count", "99", "--json")
     content = json.loads(printed)
     assert code == 0 and len(content["chips"]) == content["candidates"] == 12
     assert content["table"] is content["page"] is None
-    assert "give --bundle BUNDLE" not in " ".join(content["notes"])
 
 
 def test_suggest_is_refused(suggest, tmp_path):
     code, printed = suggest(tmp_path / "none.csv")
     assert code == 2 and "no such file" in printed
     assert suggest(tmp_path / "none.csv", "--count", "0")[0] == 2
-
-
-@pytest.mark.slow
-def test_suggest_labels_to_check(suggest, tmp_path):
-    page = tmp_path / "page.html"
-    options = [
-        "--bundle",
-        COMPAT / "run",
-        "--count",
-        "2",
-        "-o",
-        page,
-    ]
-    code, printed = suggest(COMPAT / "store", *options)
-    assert code == 0 and "labeled cargo 13 %, predicted fishing 48 %" in printed
-    assert (
-        "labels that are contradicted" in printed
-        and "labeled cargo 13 %" in page.read_text("utf-8")
-    )
 
 
 @pytest.mark.slow

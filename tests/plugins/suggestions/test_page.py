@@ -63,7 +63,7 @@ def write(folder, name="p.gpkg", **columns):
 
 def test_page(tmp_path):
     suggestions = suggest_chips(write(tmp_path), 2)
-    write_suggestion_page(tmp_path / "page.html", suggestions, None, "data/ships")
+    write_suggestion_page(tmp_path / "page.html", suggestions, "data/ships")
     text = (tmp_path / "page.html").read_text("utf-8")
     data = json.loads(
         re.search(r'<script id="data" type="application/json">(.*?)</script>', text)[1]
@@ -82,18 +82,15 @@ def test_page(tmp_path):
 def test_refused(tmp_path):
     page = tmp_path / "page.html"
     with pytest.raises(RequestError, match="which lacks bundle_sha256"):
-        write_suggestion_page(
-            page, suggest_chips(write(tmp_path, "p.csv"), 2), None, "x"
-        )
+        write_suggestion_page(page, suggest_chips(write(tmp_path, "p.csv"), 2), "x")
     with pytest.raises(RequestError, match=mentions("no file")):
         write_suggestion_page(
-            page, suggest_chips(write(tmp_path, "s.gpkg", path="x/s.tif"), 2), None, "x"
+            page, suggest_chips(write(tmp_path, "s.gpkg", path="x/s.tif"), 2), "x"
         )
     with pytest.raises(RequestError, match=mentions("no file")):
         write_suggestion_page(
             page,
             suggest_chips(write(tmp_path, "g.gpkg", path="gone.tif"), 2),
-            None,
             "x",
         )
     assert not page.exists()

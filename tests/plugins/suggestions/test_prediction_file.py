@@ -82,7 +82,7 @@ def test_a_layer_that_was_saved_again(tmp_path):
         write(tmp_path / "out.gpkg"), layer="predictions"
     ).assign(corrected=["ship", None])
     frame.to_file(tmp_path / "edited.gpkg", layer="my ships", driver="GPKG")
-    file = read_prediction_file(tmp_path / "edited.gpkg", CLASSES)
+    file = read_prediction_file(tmp_path / "edited.gpkg")
     assert file.table["corrected"].tolist() == ["ship", ""] and file.metadata == {}
 
 
@@ -148,11 +148,6 @@ def test_missing_files_and_folders(tmp_path):
         read_prediction_file(tmp_path / "no.gpkg")
     with pytest.raises(RequestError, match="unknown format: no suffix"):
         read_prediction_file(tmp_path)
-
-
-def test_a_bundle_with_other_classes_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="no column p_tug"):
-        read_prediction_file(write(tmp_path / "out.csv"), ("ship", "tug"))
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,10 @@
 analyst fills."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from rsft.errors import RequestError
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table
 from rsft.plugins.suggestions.suggest import (
@@ -17,7 +13,6 @@ from rsft.plugins.suggestions.suggest import (
     suggest_chips,
 )
 from rsft.utils.tables import write_csv_table
-from tests.helpers.messages import mentions
 
 CLASSES = ("cargo", "tug")
 METADATA = {"classes": list(CLASSES), "train_counts": {"cargo": 90, "tug": 3}}
@@ -94,23 +89,13 @@ def test_labeled_rows_are_left_out(tmp_path):
     assert "rows that have a label already: 2" in suggestions.notes
 
 
-def test_counts_of_a_bundle(tmp_path):
+def test_a_table_without_training_counts(tmp_path):
     path = write(tmp_path, [0.4, 0.6], "p.csv", ood_distance=0.5)
     note = (
-        "training chips by class unknown, so rarity is that of the predictions: give"
-        " --bundle BUNDLE"
+        "training chips by class unknown, so rarity is that of the predictions: CSV has"
+        " no metadata"
     )
     assert note in suggest_chips(path, 1).notes
-    bundle: Any = SimpleNamespace(classes=CLASSES, train_counts=(2, 50))
-    suggestions = suggest_chips(path, 1, bundle)
-    assert (
-        suggestions.predictions["chip"].tolist() == ["0"]
-        and note not in suggestions.notes
-    )
-    assert "cargo has 2 training chips" in suggestions.table["reason"][0]
-    other: Any = SimpleNamespace(classes=("cargo",), train_counts=(2,))
-    with pytest.raises(RequestError, match=mentions("table", "cargo, tug")):
-        suggest_chips(write(tmp_path, [0.0], p_cargo=1.0), 1, other)
 
 
 def test_a_table_without_rows(tmp_path):

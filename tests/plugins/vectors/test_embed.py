@@ -4,6 +4,7 @@ import json
 import shutil
 from functools import partial
 
+import cv2
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -12,8 +13,6 @@ import pytest
 
 import rsft as package
 from rsft.data.chips.store import ChipStore
-from rsft.plugins.vectors.embed_job import EmbedRequest, frozen_model
-from tests.helpers.killing import kill_at_call, run_until_killed
 
 SIMSHIP = ("--backbone", "vit_tiny_patch8_64.simship", "--input-size", "32")
 
@@ -68,25 +67,13 @@ def test_a_classifier_on_vectors(rsft, embed, root, tmp_path):
     assert code == 2 and "peft.method=linear-probe" in printed
 
 
-def test_a_killed_job_resumes(embed, run, root, rsft, tmp_path, caplog):
-    from rsft.inference.predict.batch_journal import BatchJournal
-
-    def killed():
-        kill_at_call(BatchJournal, "record", 2, after=True)
-        embed()
-
-    run_until_killed(killed)
-    assert not (tmp_path / "vectors.parquet").exists()
-    code, printed = embed()
-    assert code == 0, printed
-    assert "resuming an interrupted job after 2 batches" in caplog.text
-    assert len(pq.read_table("vectors.parquet")) == 58
-    assert not list(tmp_path.glob(".*.journal"))
-    models = [
-        frozen_model(SIMSHIP[1], [str(root)], EmbedRequest(), side) for side in (32, 64)
-    ]
-    assert models[0].sha256 != models[1].sha256  # a job resumes none of the other
+def test_the_encoder_of_a_bundle(embed, run, root, rsft, tmp_path):
     code, printed = rsft("embed", root, "-o", "run.parquet", "--bundle", run)
     assert code == 0 and "vectors of 192 numbers" in printed
     code, printed = rsft("embed", root, "-o", "x.parquet")
     assert code == 2 and "--backbone" in printed
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800), np.uint8)
+    cv2.imwrite("scene.png", noise)
+    code, printed = rsft("embed", "scene.png", "-o", "x.parquet", *SIMSHIP)
+    assert code and "a scene, not a chip" in printed
+    assert not (tmp_path / "x.parquet").exists()
