@@ -65,7 +65,7 @@ remote_files._PAUSE = 0
 page._SCENE_SIDES = 150, 150  # the picture of a scene is made from its overviews
 rasterio.Env(GDAL_HTTP_TIMEOUT=5, GDAL_HTTP_MAX_RETRY=0).__enter__()
 
-def read_layer(path, layer=None, content=None):
+def read_layer(path, layer=None):
     layers = {name: kind is not None for name, kind in pyogrio.list_layers(path)}
     layer = layer or next(iter(layers))
     header, table = pyogrio.read_arrow(path, layer=layer, return_fids=True)
@@ -77,7 +77,7 @@ def resolve(uri, name, content):
 
 if naive:
     rasters.open_raster = lambda name: rasterio.open(name)
-    layers.read_layer, layers.is_json = read_layer, lambda path: False
+    layers.read_layer = read_layer
     stac_items.check_host = lambda *names: None
     stac_items._resolve = resolve
     inputs.names_servers = lambda path: False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -35,9 +35,8 @@ def missing_classes(counts: Counts) -> dict[str, list[str]]:
 
 def list_first_names(names: Sequence[str], limit: int = 10) -> str:
     """Return names for a message: the first `limit`, and how many follow."""
-    return ", ".join(names[:limit]) + (
-        f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    )
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -45,8 +44,8 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
 
     One edit adds, removes or changes a letter, or exchanges two neighbors. Upper and
     lower case, spaces, hyphens, underscores and equal letters of two alphabets do not
-    count. Names shorter than four
-    characters and names that differ in a digit are left out.
+    count. Names shorter than four characters and names that differ in a digit are left
+    out.
 
     Returns:
         Pairs of the rare class and the class that is at least ten times as large. If
@@ -60,10 +59,11 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     for name in counts:
         letters = re.sub(r"[\s_-]", "", name).casefold()
         plain[name] = letters.translate(_LATIN_LETTERS)
-    similar: dict[str, set[str]] = {}
+    similar: dict[tuple[str, str], set[str]] = {}
     for name, text in plain.items():
-        for pattern in {text, *_edit_patterns(text)}:
-            similar.setdefault(pattern, set()).add(name)
+        digits = re.sub(r"\D", "", text)
+        for pattern in {text, *_shortened(text)}:
+            similar.setdefault((digits, pattern), set()).add(name)
     pairs = set[tuple[str, str]]()
     for names in similar.values():
         for rare, common in permutations(names, 2):
@@ -76,19 +76,8 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     return sorted(pairs)
 
 
-def _edit_patterns(text: str) -> Iterator[str]:
-    """Yield patterns that two texts share if one edit makes them equal.
-
-    An asterisk stands for a letter that is changed or missing, a slash is before two
-    letters in any order.
-    """
+def _shortened(text: str) -> list[str]:
+    """Return a text without each of its letters; texts one edit apart share one."""
     if len(text) < _SHORTEST_NAME:
-        return
-    for index in range(len(text) + 1):
-        before = text[:index]
-        after = text[index:]
-        yield f"{before}*{after}"
-        if not after[:1].isdigit():
-            yield f"{before}*{after[1:]}"
-        if not any(map(str.isdigit, after[:2])):
-            yield f"{before}/{''.join(sorted(after[:2]))}{after[2:]}"
+        return []
+    return [text[:index] + text[index + 1 :] for index in range(len(text))]

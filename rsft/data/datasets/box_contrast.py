@@ -1,6 +1,7 @@
 """Refuse labels of ships that are not where the images are bright.
 
-Such labels are of other images, or of images of another size.
+Such labels are of other images, or of images of another size; boxes outside of the
+image are among them.
 
 Ships are the brightest objects of their radar images. Measured on 25 real images with
 62 ships (HRSID, SSDD): right boxes have 43 % or more of the contrast of the brightest
@@ -91,10 +92,14 @@ def measure_contrast(image: Plane, boxes: Iterable[Sequence[float]]) -> float | 
 
     Returns:
         1 if all boxes are as bright as the brightest window, about 0 for boxes at
-        random; None if no window is bright.
+        random, 0 if the center of a box is outside the image; None if no window is
+        bright.
     """
     corners: Floats = np.reshape(np.array(list(boxes), np.float64), (-1, 4, 2))
     limits = np.array(image.shape[::-1])
+    centers = corners.mean(axis=1)
+    if (centers < 0).any() or (centers > limits).any():
+        return 0.0
     sides = np.median(np.ptp(corners, axis=1), axis=0)
     width, height = np.clip(sides, 4, limits / 2).astype(int).tolist()
     values = image.astype(np.float32)
@@ -104,6 +109,5 @@ def measure_contrast(image: Plane, boxes: Iterable[Sequence[float]]) -> float | 
     brightest = float(difference.max())
     if brightest < _MIN_BRIGHTNESS + _NOISE / np.sqrt(width * height):
         return None
-    centers = np.rint(corners.mean(axis=1))
-    columns, rows = np.clip(centers, 0, limits - 1).astype(int).T
+    columns, rows = np.clip(np.rint(centers), 0, limits - 1).astype(int).T
     return float(difference[rows, columns].mean()) / brightest

@@ -87,8 +87,7 @@ class SRSDD(LabeledImages):
         Raises:
             AssertionError: If *split* argument is invalid.
             DatasetNotFoundError: If dataset is not found.
-            ValueError: If files that differ are equally near, or the labels are of
-                images of another size.
+            ValueError: If files that differ are equally near.
         """
         assert split in self.splits, (
             f"Split '{split}' not supported, use one of {self.splits}"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from rsft.data.chips.manifest import SPLITS
+from rsft.data.chips.record import describe_rejections
 from rsft.data.datasets.archive_search import PublishedArchive
-from rsft.data.datasets.formats.label_rows import OUTSIDE, exists, read_list_rows
+from rsft.data.datasets.formats.label_rows import (
+    describe_row_fault,
+    exists,
+    read_list_rows,
+)
 from rsft.errors import RequestError
 from rsft.plugins.natural_images.archives import (
     INATURALIST_2018_ARCHIVE,
@@ -60,19 +61,6 @@ INATURALIST_2018 = PublishedLists(
 )
 
 
-_NUMBER = re.compile("[0-9]{1,9}")
-
-
-class _Row(NamedTuple):
-    """A row of a list; `label` is that of `text`, -1 if it is no number of a class."""
-
-    split: str
-    line: int
-    path: str
-    text: str
-    label: int
-
-
 class ListFiles:
     """The images in the list files of a data set.
 
@@ -83,118 +71,72 @@ class ListFiles:
     Attributes:
         images: split, path and class of every existing image, in the order of the
             lists.
-        classes: class names in the order of the labels: the folder of the images, see
-            `folder_to_class_name`, otherwise the number of the label.
-        differences: differences between the lists and the published ones.
-        rejected: rows that cannot be used.
+        classes: class names in the order of the labels: the folder of the first
+            image, see `folder_to_class_name`, otherwise the number of the label.
+        rejected: rows that cannot be used, and lists that differ in length from the
+            published ones.
 
     Raises:
-        RequestError: the folder, the training list or all of the images are missing.
+        RequestError: the training list or all of the images are missing.
         DataError: a list is not a text file.
     """
 
     def __init__(self, published: PublishedLists, root: Path) -> None:
-        if not root.is_dir():
-            raise RequestError(
-                "the folder does not exist",
-                root,
-                f"give the folder of {published.title}",
-            )
         self.published = published
         self.root = root
-        self.images: list[tuple[str, str, str]] = []
         self.rejected: list[Rejection] = []
-        self._names: dict[str, set[str]] = {}
-        rows = self._read_lists()
-        train = [row for row in rows if row.split == "train" and row.label >= 0]
-        self.classes, labels = _name_classes(train, published.classes)
-        self.differences = self._compare_with_published(rows, train)
-        seen = set()
-        for row in rows:
-            fault = self._describe_fault(row, labels)
-            if not fault and row.path in seen:
-                fault = "the path is already listed"
-            if fault:
-                file = str(self._list_path(row.split))
-                self.rejected.append(
-                    (file, row.line, f"{fault}: {row.path} {row.text}")
-                )
-            else:
-                seen.add(row.path)
-                self.images.append((row.split, row.path, self.classes[row.label]))
+        self.classes = [f"class-{label}" for label in range(published.classes)]
+        self._rows: list[tuple[str, str, int]] = []
+        self._seen: set[str] = set()
+        self._labels: dict[str, int] = {}
+        train = root / published.lists["train"]
+        if not train.is_file():
+            raise RequestError(
+                f"{train.name} is missing", root, "copy the lists into the folder"
+            )
+        for split, name in published.lists.items():
+            self._read_list(split, root / name)
+        for name, label in reversed(self._labels.items()):
+            self.classes[label] = name
+        self.images = [
+            (split, path, self.classes[label]) for split, path, label in self._rows
+        ]
         if not self.images:
-            first = "it is empty"
-            if rows:
-                first = f"the first row needs {root / rows[0].path}"
             raise RequestError(
                 f"none of the images of {published.title} is in the folder",
                 root,
-                f"see {self._list_path('train')}: {first}",
+                describe_rejections(self.rejected),
             )
 
-    def _list_path(self, split: str) -> Path:
-        return self.root / self.published.lists[split]
+    def _read_list(self, split: str, path: Path) -> None:
+        rows = list(read_list_rows(path)) if path.is_file() else []
+        expected = self.published.rows[split]
+        if len(rows) != expected:
+            fault = f"{len(rows):,} rows; published: {expected:,}"
+            self.rejected.append((str(path), 0, fault))
+        for line, name, label in rows:
+            fault = self._describe_fault(name, label)
+            if fault:
+                self.rejected.append((str(path), line, f"{fault}: {name} {label}"))
+                continue
+            self._seen.add(name)
+            self._rows.append((split, name, int(label)))
 
-    def _read_lists(self) -> list[_Row]:
-        train = self._list_path("train")
-        if not train.is_file():
-            raise RequestError(
-                f"{train.name} is missing",
-                self.root,
-                "copy the lists into the folder",
-            )
-        rows = []
-        for split in self.published.lists:
-            path = self._list_path(split)
-            for line, name, text in read_list_rows(path) if path.is_file() else ():
-                label = int(text) if _NUMBER.fullmatch(text) else -1
-                if label >= self.published.classes:
-                    label = -1
-                rows.append(_Row(split, line, name, text, label))
-        return rows
-
-    def _compare_with_published(
-        self, rows: Sequence[_Row], train: Sequence[_Row]
-    ) -> list[str]:
-        counts = Counter(row.split for row in rows)
-        numbers = {}
-        for split, name in self.published.lists.items():
-            numbers[f"rows of {name}"] = counts[split], self.published.rows[split]
-        classes = len({row.label for row in train})
-        numbers["classes with a training row"] = classes, self.published.classes
-        return [
-            f"{what}: {count:,}; published: {expected:,}"
-            for what, (count, expected) in numbers.items()
-            if count != expected
-        ]
-
-    def _describe_fault(self, row: _Row, labels: Mapping[str, int]) -> str:
+    def _describe_fault(self, name: str, label: str) -> str:
         """Return the first fault of a row, "" for a usable one."""
-        folder, _, name = row.path.rpartition("/")
-        if not row.path:
-            return "a row is `path label`"
-        if row.label < 0:
+        fault = describe_row_fault(name, label)
+        if fault:
+            return fault
+        if not label.isdecimal() or int(label) >= self.published.classes:
             return f"the class number must be 0 to {self.published.classes - 1}"
-        if row.path.startswith(OUTSIDE):
-            return "the path leaves the folder"
-        if name not in self._names_in(folder):
+        if name in self._seen:
+            return "the path is already listed"
+        if not exists(self.root / name):
             return "the file does not exist"
-        if labels.get(folder_to_class_name(folder), row.label) != row.label:
+        folder = folder_to_class_name(name.rpartition("/")[0])
+        if folder and self._labels.setdefault(folder, int(label)) != int(label):
             return "the folder belongs to another class"
         return ""
-
-    def _names_in(self, folder: str) -> set[str]:
-        """Return the names of the files in a folder, which is listed once.
-
-        Half a million `stat` calls are slow on a network disk.
-        """
-        if folder not in self._names:
-            path = self.root / folder
-            names = set()
-            if exists(path, Path.is_dir):
-                names = {entry.name for entry in os.scandir(path) if entry.is_file()}
-            self._names[folder] = names
-        return self._names[folder]
 
 
 def folder_to_class_name(folder: str) -> str:
@@ -209,22 +151,3 @@ def folder_to_class_name(folder: str) -> str:
     """
     parts = folder.split("/")[1:]
     return "-".join(name for name in parts if len(name) > 1 or name.isdecimal())
-
-
-def _name_classes(
-    train: Iterable[_Row], count: int
-) -> tuple[list[str], dict[str, int]]:
-    """Name the classes by the folders of most of their rows in the training list.
-
-    Returns:
-        The names in the order of the labels, and the label of each name.
-    """
-    pairs = Counter((row.label, row.path.rpartition("/")[0]) for row in train)
-    names: dict[int, str] = {}
-    labels: dict[str, int] = {}
-    for (label, folder), _ in pairs.most_common():
-        name = folder_to_class_name(folder)
-        if name and label not in names and name not in labels:
-            names[label] = name
-            labels[name] = label
-    return [names.get(label, f"class-{label}") for label in range(count)], labels

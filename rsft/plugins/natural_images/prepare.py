@@ -125,7 +125,7 @@ def prepare_places_lt(
 ) -> ChipStore:
     """Build a chip store of Places-LT from Places_LT_train.txt and so on.
 
-    rejected.csv contains the differences between the lists and the published ones. The
+    rejected.csv contains the lists that differ in length from the published ones. The
     license of the images is unknown.
 
     Args:
@@ -153,7 +153,7 @@ def prepare_inat2018(
 ) -> ChipStore:
     """Build a chip store of iNaturalist 2018 from iNaturalist18_train.txt and so on.
 
-    rejected.csv contains the differences between the lists and the published ones.
+    rejected.csv contains the lists that differ in length from the published ones.
 
     Args:
         source: Folder that contains train_val2018/ (default: search in ROOT, beside it
@@ -176,12 +176,11 @@ def _build_list_store(build: StoreBuild, published: PublishedLists) -> ChipStore
 
     with explain_wrong_source(published.archive, build.source_path):
         files = ListFiles(published, build.source_path)
-    differences = [(str(files.root), 0, text) for text in files.differences]
     description = StoreDescription(
         published.title,
         files.classes,
         build.command,
-        rejected=differences + files.rejected,
+        rejected=files.rejected,
         license=published.license,
     )
     return build.write(_list_records(files), description, len(files.images))

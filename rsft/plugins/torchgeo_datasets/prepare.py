@@ -5,7 +5,6 @@ TorchGeo's class gives splits, class names and samples.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -24,29 +23,6 @@ if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
     from rsft.types import Pixels, Progress, Rejection
-
-_MULTI_LABEL = (
-    "BigEarthNet",
-    "BigEarthNetV2",
-    "CopernicusBenchBigEarthNetS1",
-    "CopernicusBenchBigEarthNetS2",
-)
-REFUSED = {
-    **dict.fromkeys(
-        (*_MULTI_LABEL, "CopernicusBenchLC100ClsS3", "TreeSatAI"),
-        "an image has several labels",
-    ),
-    "COWCCounting": "its labels are numbers of cars",
-    "QuakeSet": (
-        "its images are pairs of two dates, and bands of two dates have no names"
-    ),
-    "TropicalCyclone": "its labels are wind speeds",
-}
-"""Data sets that are refused before TorchGeo needs their files. Others are judged by
-their first sample."""
-
-_OWN_ARGUMENTS = ("root", "split", "bands", "transforms", "download", "checksum")
-"""Arguments of TorchGeo's classes that other options set."""
 
 
 def list_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -152,12 +128,10 @@ def find_torchgeo_class(name: str) -> Any:
     dataset_class = getattr(datasets, title, None)
     kinds = datasets.NonGeoDataset | datasets.GeoDataset
     if not inspect.isclass(dataset_class) or not issubclass(dataset_class, kinds):
-        closest = difflib.get_close_matches(name.lower(), titles, n=3)
-        choices = [titles[match] for match in closest] or KNOWN
         raise RequestError(
             f"TorchGeo {torchgeo.__version__} has no data set called {name}",
             "NAME",
-            f"choose one of {', '.join(choices)}",
+            f"choose one such as {', '.join(KNOWN)}",
         )
     if not issubclass(dataset_class, datasets.NonGeoDataset):
         raise RequestError(
@@ -166,17 +140,7 @@ def find_torchgeo_class(name: str) -> Any:
             "NAME",
             "`rsft prepare scenes` cuts chips from scenes",
         )
-    if title in REFUSED:
-        _refuse(title, REFUSED[title])
     return dataset_class
-
-
-def _refuse(name: str, reason: str) -> None:
-    raise RequestError(
-        f"{name} is no data set of single labels: {reason}",
-        "NAME",
-        "choose a data set, or --settings, with one class for each image",
-    )
 
 
 def _class_arguments(
@@ -192,15 +156,6 @@ def _class_arguments(
     for text in settings or ():
         key, _, value = text.partition("=")
         arguments[key] = value
-    free = [key for key in accepted if key not in _OWN_ARGUMENTS]
-    wrong = [key for key in arguments if key not in free]
-    if wrong:
-        hint = "leave out --settings"
-        if free:
-            hint = f"it takes {', '.join(free)}, as KEY=VALUE"
-        raise RequestError(
-            f"{name} has no setting {', '.join(wrong)}", "--settings", hint
-        )
     if download and "download" not in accepted:
         page = "https://torchgeo.readthedocs.io/en/stable/api/datasets.html"
         hint = f"follow {page}#{name.lower()}, and give --data"
@@ -239,6 +194,7 @@ def _open_splits(
         ]
     splits = {}
     faults = []
+    refusal = ""
     for split in _choose_splits(name, declared, requested, notes):
         place = ""
         if parameter is not None:
@@ -250,13 +206,12 @@ def _open_splits(
             faults.append(f"the folder does not contain {name}{place}")
         # of an unknown split, or of settings
         except (AssertionError, KeyError, TypeError) as error:
+            refusal = str(error) or repr(error)
             if declared or requested:
-                text = str(error) or repr(error)
-                faults.append(f"TorchGeo refuses the arguments: {text}{place}")
+                faults.append(f"TorchGeo refuses the arguments: {refusal}{place}")
     if not splits or (requested and faults):
-        message = f"TorchGeo opens no split of {name} with these arguments"
         raise RequestError(
-            "; ".join(faults) or message,
+            "; ".join(faults) or f"TorchGeo refuses the arguments: {refusal}",
             arguments["root"],
             f"give --data or --download, and check --split and --settings; {name} of"
             " TorchGeo says what it needs",
@@ -319,34 +274,31 @@ def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
     """Raise RequestError if the first sample is not an image with one class."""
     import numpy as np
 
-    sample = {}
-    for dataset in filter(len, splits.values()):
-        try:
-            sample = dataset[0]
-        # readers of other packages raise anything for a damaged file, which is
-        # rejected later
-        except Exception:
-            return
-        break
+    datasets = list(filter(len, splits.values()))
+    try:
+        sample = datasets[0][0] if datasets else {}
+    # readers of other packages raise anything for a damaged file, which is
+    # rejected later
+    except Exception:
+        return
+    fault = ""
     if not {"image", "label"} <= sample.keys():
         keys = ", ".join(sorted(sample)) or "nothing"
-        task = "another task"
-        if "mask" in keys:
-            task = "segmentation"
-        elif "box" in keys:
-            task = "detection"
-        _refuse(name, f"a sample has {keys}, not image and label ({task})")
-    label = np.asarray(sample["label"])
-    dimensions = np.ndim(sample["image"])
-    if label.dtype.kind not in "iu":
-        _refuse(name, f"its labels are of the type {label.dtype} (regression)")
-    if label.size != 1:
-        _refuse(name, f"a sample has {label.size} labels (multi-label)")
-    if dimensions != 3:
-        _refuse(
-            name,
-            f"an image has {dimensions} dimensions, not bands, height and width (time"
-            " series)",
+        fault = f"a sample has {keys}, not image and label"
+    else:
+        label = np.asarray(sample["label"])
+        dimensions = np.ndim(sample["image"])
+        if label.dtype.kind not in "iu":
+            fault = f"its labels are of the type {label.dtype} (regression)"
+        elif label.size != 1:
+            fault = f"a sample has {label.size} labels (multi-label)"
+        elif dimensions != 3:
+            fault = f"an image has {dimensions} dimensions (time series)"
+    if fault:
+        raise RequestError(
+            f"{name} is no data set of single labels: {fault}",
+            "NAME",
+            "choose a data set, or --settings, with one class for each image",
         )
 
 

@@ -277,7 +277,7 @@ def test_names_without_a_category_are_no_ships(tmp_path):
         ("no-meta",),
         ("category-index", "no-meta"),
     ]
-    assert dataset.skipped == {"Bridge is not a ship category": 1}
+    assert dataset.skipped == {"Sub is not a ship category": 1}
 
 
 def test_links_are_followed_once_and_hidden_files_are_left_out(tmp_path):

@@ -147,7 +147,7 @@ def srsdd_rows_before_columns(root):
     for number in NUMBERS:
         write(root / f"images/{number}.png", scene(number, (SIZE, 64)))
         write(root / f"labels/{number}.txt", rows(number, order="yxyxyxyx"))
-    return mentions("6 of 6 images", "another size")
+    return mentions("6 images", "not where the image is bright")
 
 
 def fusar_chips(root, of=None):

@@ -263,7 +263,7 @@ def labels_counted_from_zero(tree):
     for number in (*TRAIN, *TEST):
         path = tree.root / f"SRSDD/{split_of(number)}/labels/{number}.txt"
         path.rename(path.with_name(f"{number - 1}.txt"))
-    return mentions("of test", "with +1 added", "counted")
+    return mentions("of 15 images", "train", "not where the image is bright")
 
 
 def labels_of_the_next_image(tree):
@@ -311,7 +311,6 @@ def mirrored_images_with_old_labels(tree):
 
 
 def enlarged_images_with_old_labels(tree):
-    """Eight images are too few for the check of the boxes alone."""
     tree.add_images()
     for number in TEST:
         pixels = np.kron(image(number), np.ones((2, 2), np.uint8))

@@ -49,10 +49,9 @@ def test_places(tmp_path):
     assert store.groups["head"] == ["airfield"] and "bar" in store.groups["tail"]
     listed = pd.read_csv(store.root / "rejected.csv")
     assert sorted(zip(listed["line"], listed["reason"], strict=True)) == [
-        (0, "classes with a training row: 2; published: 365"),
-        (0, "rows of Places_LT_test.txt: 2; published: 36,500"),
-        (0, "rows of Places_LT_train.txt: 103; published: 62,500"),
-        (0, "rows of Places_LT_val.txt: 1; published: 7,300"),
+        (0, "1 rows; published: 7,300"),
+        (0, "103 rows; published: 62,500"),
+        (0, "2 rows; published: 36,500"),
         (2, "the class number must be 0 to 364: val_256/3.jpg 365"),
         (103, "the file does not exist: data_256/b/bar/2.jpg 1"),
     ]

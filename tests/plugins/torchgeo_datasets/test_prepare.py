@@ -28,7 +28,6 @@ from rsft.data.chips.store import ChipStore
 from rsft.errors import DataError, RequestError
 from rsft.plugins.torchgeo_datasets.bands import KNOWN, choose_bands
 from rsft.plugins.torchgeo_datasets.prepare import (
-    REFUSED,
     find_torchgeo_class,
     prepare_torchgeo,
 )
@@ -208,13 +207,9 @@ def test_other_tasks_are_refused_with_the_reason(toy, tmp_path, changes, reason)
     toy.samples["train"] = rows(2, **changes)
     with pytest.raises(RequestError, match=mentions("Toy", reason)):
         prepare(tmp_path, unit=None, bands=None)  # before its unit is asked for
-    for key, task in {
-        "mask": "segmentation",
-        "bbox_xyxy": "detection",
-        "caption": "another task",
-    }.items():
+    for key in ("mask", "bbox_xyxy"):
         toy.samples["train"] = [{"image": gray(), key: torch.zeros(1)}]
-        with pytest.raises(RequestError, match=mentions("Toy", key, f"({task})")):
+        with pytest.raises(RequestError, match=mentions("Toy", key)):
             prepare(tmp_path)
 
 
@@ -252,18 +247,15 @@ def damage(self, root="data", split="train"):
 def test_settings_reach_the_class_and_wrong_ones_are_refused(
     toy, tmp_path, monkeypatch
 ):
-    with pytest.raises(
-        RequestError, match=mentions("no setting lvl", "--settings")
-    ) as caught:
+    with pytest.raises(RequestError, match=mentions("lvl", "--settings")):
         prepare(tmp_path, settings=("lvl=2",))
-    assert "level" in caught.value.hint
     assert len(prepare(tmp_path, settings=("level=2",)).table) == 18
     monkeypatch.setattr(toy, "__init__", refuse)
     with pytest.raises(
         RequestError, match=mentions("refuses the arguments: level", tmp_path)
     ):
         prepare(tmp_path / "b", split=("train",))
-    with pytest.raises(RequestError, match=mentions("opens no split")):
+    with pytest.raises(RequestError, match=mentions("refuses the arguments")):
         prepare(tmp_path / "b")
     monkeypatch.setattr(toy, "__init__", damage)
     with pytest.raises(
@@ -277,17 +269,13 @@ def test_settings_reach_the_class_and_wrong_ones_are_refused(
 
 
 def test_unknown_names_and_data_sets_of_maps_are_refused(tmp_path):
-    with pytest.raises(RequestError, match="no data set called EuroSATT") as caught:
+    with pytest.raises(RequestError, match="no data set called EuroSATT"):
         find_torchgeo_class("EuroSATT")
-    assert "EuroSAT," in caught.value.hint
     with pytest.raises(RequestError, match=mentions("NAIP is a GeoDataset")):
         find_torchgeo_class("NAIP")
     for name in ("BoundingBoxes", "DatasetNotFoundError"):
         with pytest.raises(RequestError, match="no data set called"):
             find_torchgeo_class(name)
-    for name, reason in REFUSED.items():
-        with pytest.raises(RequestError, match=mentions(name, reason)):
-            find_torchgeo_class(name.lower())
     with pytest.raises(
         RequestError, match=mentions("does not contain EuroSAT", tmp_path)
     ) as caught:

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class FUSARChip:
     @property
     def named_category(self) -> str | None:
         """Category by the number in the name; None if no category has this number."""
-        return _CATEGORY_BY_NUMBER.get(int(self.name[6:].partition("S")[0]))
+        return _named_category(self.name)
 
 
 class FUSARChips:
@@ -110,9 +110,9 @@ class FUSARChips:
         self.root = Path(root)
         self.skipped: Counter[str] = Counter()
         files = list(iterate_files(self.root))
-        self._layout = _Layout(files)
-        tables = [self.root.joinpath(*parts) for parts in self._layout.tables]
-        self._metadata = Metadata(tables)
+        names = list(filter(_is_chip, files))
+        self._kinds = _find_kind_folders(names)
+        self._metadata = Metadata(self._find_tables(files, names))
         self.rejected = self._metadata.rejected
         chips = []
         for parts in files:
@@ -126,29 +126,43 @@ class FUSARChips:
         self.skipped = +self.skipped
         self._check_numbers()
 
+    def _find_tables(
+        self, files: Iterable[PathParts], chips: Iterable[PathParts]
+    ) -> list[Path]:
+        """Return the metadata tables in the folders that contain chips."""
+        with_chips = {parts[:depth] for parts in chips for depth in range(len(parts))}
+        return [
+            self.root.joinpath(*parts)
+            for parts in files
+            if parts[-1].lower() in META_FILES and parts[:-1] in with_chips
+        ]
+
+    def _category_level(self, folders: PathParts) -> int | None:
+        """Return the position of the folder that names the category, or None."""
+        for level, folder in enumerate(folders):
+            if _category(folder) and folders[: level + 1] not in self._kinds:
+                return level
+        return None
+
     def _read_chip(self, parts: PathParts) -> FUSARChip | None:
         """Return a chip; count another file as skipped or rejected."""
         folders = parts[:-1]
         path = self.root.joinpath(*parts)
         match = _NAME.fullmatch(path.stem)
-        level = self._layout.category_level(folders)
+        level = self._category_level(folders)
         if path.suffix.lower() not in _SUFFIXES:
             is_of_the_data_set = match is not None or level is not None
             self.skipped["not a .tiff or .png file"] += is_of_the_data_set
             return None
-        named = _CATEGORY_BY_NUMBER.get(int(match[1])) if match else None
+        category = named = _named_category(path.name)
         subcategory = ""
-        flags: tuple[str, ...] = ()
+        flags: tuple[str, ...] = (FROM_NAME,)
         if level is not None:
             category = _category(folders[level])
             subcategory = "/".join(folders[level + 1 :])
-            if named != category:
-                flags += (CONTRADICTION,)
-        else:
-            category = named
-            flags += (FROM_NAME,)
+            flags = () if named == category else (CONTRADICTION,)
         if category is None:
-            name = self._layout.describe_folder(folders)
+            name = folders[-1] if folders else "the folder itself"
             self.skipped[f"{name} is not a ship category"] += 1
             return None
         if match is None:
@@ -196,95 +210,34 @@ def _remove_copies(chips: Iterable[FUSARChip]) -> list[FUSARChip]:
     return sorted(originals, key=lambda chip: chip.path)
 
 
-class _Layout:
-    """The folders of an archive that name a category.
+def _is_chip(parts: PathParts) -> bool:
+    return is_fusar_chip(Path(parts[-1]))
 
-    A folder with the name of a category is none if most chips below it lie in folders
-    of other categories that agree better with the names of the chips, or if it is
-    called SAR and most names have another category.
 
-    Attributes:
-        tables: files with the name of a metadata table in a folder that contains chips.
+def _find_kind_folders(chips: Iterable[PathParts]) -> set[PathParts]:
+    """Return the folders called SAR that name the kind of image, not a category.
+
+    Most names of the chips below it have another category, or a folder below it has
+    the category of such a name.
     """
-
-    def __init__(self, files: Sequence[PathParts]) -> None:
-        chips = []
-        with_chips: set[PathParts] = set()
-        for parts in files:
-            match = _NAME.fullmatch(Path(parts[-1]).stem)
-            if match and parts[-1].lower().endswith(_SUFFIXES):
-                folders = parts[:-1]
-                chips.append((folders, _CATEGORY_BY_NUMBER.get(int(match[1]))))
-                with_chips.update(folders[:depth] for depth in range(len(parts)))
-        self.tables = [
-            parts
-            for parts in files
-            if parts[-1].lower() in META_FILES and parts[:-1] in with_chips
-        ]
-        self._no_categories = _find_other_folders(chips)
-        self._archives = set[PathParts]()
-        for folders, _ in chips:
-            level = self.category_level(folders)
-            if level is not None:
-                self._archives.add(folders[:level])
-
-    def category_level(self, folders: PathParts) -> int | None:
-        """Return the position of the folder that names the category, or None."""
-        for level in _category_levels(folders):
-            if folders[: level + 1] not in self._no_categories:
-                return level
-        return None
-
-    def describe_folder(self, folders: PathParts) -> str:
-        """Return the name of the folder beside the categories, or else of the last."""
-        for depth, name in enumerate(folders):
-            if folders[:depth] in self._archives:
-                return name
-        return folders[-1] if folders else "the folder itself"
+    kinds = set[PathParts]()
+    votes: Counter[PathParts] = Counter()
+    for *folders, name in chips:
+        named = _named_category(name)
+        categories = list(map(_category, folders))
+        for level, category in enumerate(categories):
+            if category == "SAR":
+                folder = tuple(folders[: level + 1])
+                votes[folder] += 1 if named == "SAR" else -1
+                if named not in ("SAR", None) and named in categories[level + 1 :]:
+                    kinds.add(folder)
+    return kinds.union(folder for folder, balance in votes.items() if balance < 0)
 
 
-def _find_other_folders(
-    chips: Iterable[tuple[PathParts, str | None]],
-) -> set[PathParts]:
-    """Return the folders that have the name of a category but another meaning.
-
-    Args:
-        chips: the folders of each chip, and the category in its name.
-    """
-    total: Counter[PathParts] = Counter()
-    agreeing: Counter[PathParts] = Counter()  # names that agree with the folder
-    agreeing_below: Counter[PathParts] = Counter()  # with the next folder below it
-    names_below = defaultdict[PathParts, set[str]](set)
-    siblings = defaultdict[PathParts, set[str]](set)
-    for folders, expected in chips:
-        levels = _category_levels(folders)
-        for level, below in zip(levels, [*levels[1:], None], strict=False):
-            folder = folders[: level + 1]
-            category = _category(folders[level])
-            siblings[folders[:level]].add(folders[level])
-            if below is not None:
-                names_below[folder].add(folders[below])
-                agreeing_below[folder] += _category(folders[below]) == expected
-            elif category != "SAR":
-                continue
-            total[folder] += 1
-            agreeing[folder] += category == expected
-    others = set()
-    for folder, count in total.items():
-        is_sar = _category(folder[-1]) == "SAR"
-        has_no_evidence = agreeing[folder] == agreeing_below[folder] == 0
-        is_alone = len(siblings[folder[:-1]]) == 1 and len(names_below[folder]) > 1
-        if (
-            agreeing_below[folder] > agreeing[folder]
-            or (is_sar and 2 * agreeing[folder] < count)
-            or (has_no_evidence and is_alone)
-        ):
-            others.add(folder)
-    return others
-
-
-def _category_levels(folders: PathParts) -> list[int]:
-    return [level for level, folder in enumerate(folders) if _category(folder)]
+def _named_category(name: str) -> str | None:
+    """Return the category by the number in a name; None if no category has it."""
+    match = _NAME.match(name)
+    return _CATEGORY_BY_NUMBER.get(int(match[1])) if match else None
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +21,18 @@ from rsft.errors import RequestError
 from rsft.types import Rejection
 from rsft.utils.operating_system import path_order, walk_files
 
-_LABEL_FOLDERS = {"labels", "labeltxt", "annotations", "annfiles", "masks"}
-"""Names of folders beside images/ with labels of the objects or pixels in these
-images."""
+_NO_CLASS = re.compile(
+    r"(train|val|valid|validation|test|images?|jpegimages|masks|labels|labeltxt"
+    r"|annotations|annfiles)(\d{4})?",
+    re.IGNORECASE,
+)
+"""Names of folders of splits, and of images beside the labels of the objects in them:
+they are no classes if a folder has no others."""
 
-_OBJECT_LABELS = {
-    ".json": (re.compile(rb'"file_name"|"image_id"'), "has annotations of COCO"),
-    ".yaml": (re.compile(rb"^(names|nc) *:", re.MULTILINE), "describes labels of YOLO"),
-}
-_OBJECT_LABELS[".yml"] = _OBJECT_LABELS[".yaml"]
-"""Content of files of labels of objects, and its description, by suffix."""
+_HINT = (
+    "give the folder that contains the class folders; to cut out labeled objects: rsft"
+    " prepare scenes IMAGES --at LABELS --root STORE"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,11 @@ class LabeledFiles:
     """
 
     def __init__(self, root: Path) -> None:
-        _check_folder(root)
+        if not root.is_dir():
+            fault = "the folder does not exist"
+            if root.exists():
+                fault = "this is a file, not a folder"
+            raise RequestError(fault, root, _HINT)
         self.root = root
         self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
@@ -94,6 +99,10 @@ class LabeledFiles:
                 " train.txt with `path label` rows",
             )
         self.classes = sort_class_names({file.label for file in self.files})
+        if self.layout != "lists" and all(map(_NO_CLASS.fullmatch, self.classes)):
+            raise RequestError(
+                f"{', '.join(self.classes)} are no class folders", root, _HINT
+            )
 
     def _find_files(self) -> str:
         """Collect the images and return the layout."""
@@ -154,50 +163,3 @@ class LabeledFiles:
                 self.files.append(LabeledFile(str(path), folder.name, split))
         if len(self.files) == before:
             self.skipped["class folder without an image"] += 1
-
-
-def _check_folder(root: Path) -> None:
-    """Raise RequestError for a file, and for a folder with labels of objects."""
-    labels = _describe_object_labels(root)
-    if labels:
-        raise RequestError(
-            f"{labels}, but `path label` lists and class folders have one label per"
-            " image",
-            root,
-            "cut out the objects: rsft prepare scenes IMAGES --at LABELS --root STORE",
-        )
-    if not root.is_dir():
-        fault = "the folder does not exist"
-        if root.exists():
-            fault = "this is a file, not a folder"
-        raise RequestError(
-            fault, root, "give the folder that contains the class folders"
-        )
-
-
-def _describe_object_labels(root: Path) -> str:
-    """Return which labels of objects in images a file or folder has, or ""."""
-    folders = [root, *(root / name for name in (*SPLIT_FOLDERS, "annotations"))]
-    folders = [folder for folder in folders if folder.is_dir()]
-    for path in _list_files(root, folders):
-        pattern, text = _OBJECT_LABELS.get(path.suffix.lower(), (None, ""))
-        if pattern is not None and path.is_file():
-            with path.open("rb") as file:
-                if pattern.search(file.read(2**20)):
-                    return f"{path.name} {text}"
-    for folder in folders:
-        names = {x.name.lower(): x.name for x in folder.iterdir() if x.is_dir()}
-        labels = sorted(names.keys() & _LABEL_FOLDERS)
-        if "images" in names and labels:
-            return (
-                f"{folder.name}/ has {names['images']}/ beside {names[labels[0]]}/,"
-                " as labels of objects"
-            )
-    return ""
-
-
-def _list_files(root: Path, folders: list[Path]) -> Iterator[Path]:
-    if root.is_file():
-        yield root
-    for folder in folders:
-        yield from sorted(folder.glob("*.*"))

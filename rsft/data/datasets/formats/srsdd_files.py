@@ -4,11 +4,10 @@ import filecmp
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +66,6 @@ _LABEL_FOLDERS = ("labels", "labeltxt")  # preferred among equal copies
 
 _MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
-_LARGEST_SHARE_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
-_MIN_OUTSIDE = 3  # such images of one split and size
-_MIN_REACH = 2 / 3
-"""Boxes of enough images end beyond this part of the width and the height."""
-_MIN_IMAGES = 10
-_LEAST_PROBABILITY = 1e-6  # that boxes at random end before this part
 
 
 def is_srsdd_label_file(path: Path) -> bool:
@@ -159,7 +152,7 @@ class SRSDDShips:
 
     Raises:
         ValueError: several images of a label file, or label files of an image, are
-            equally near and differ; or the labels seem to be of images of another size.
+            equally near and differ.
     """
 
     def __init__(self, root: PathOrText, split: str = "all") -> None:
@@ -167,7 +160,6 @@ class SRSDDShips:
         self.skipped: Counter[str] = Counter()
         self.rejected: Rejected = []
         images, labels = self._find_files(split)
-        self._check_numbers(images, labels)
         label_of = self._choose_labels(self._choose_images(images, labels))
         self.images = sorted(label_of, key=_image_order)
         self.ships = list[SRSDDShip]()
@@ -177,7 +169,7 @@ class SRSDDShips:
         self.rejected = list(dict.fromkeys(self.rejected))
         used = {*map(str, label_of), *(path for path, _, _ in self.rejected)}
         self.skipped["image without a label file"] = len({*map(str, images)} - used)
-        self._check_boxes()
+        self._count_opacity_bands()
         self.skipped = +self.skipped
 
     def _find_files(self, split: str) -> tuple[_Paths, _Paths]:
@@ -196,28 +188,6 @@ class SRSDDShips:
                 else:
                     labels.append(path)
         return images, labels
-
-    def _check_numbers(self, images: _Paths, labels: _Paths) -> None:
-        """Raise ValueError if images and labels of a split are counted differently.
-
-        Then they fit together with 1 added to or subtracted from one kind.
-        """
-        for split in sorted({find_split(label, self.root) for label in labels}):
-            of_split = [x for x in labels if find_split(x, self.root) == split]
-            near = [image for image in images if self._may_belong(image, split)]
-            label_numbers = _find_numbers(of_split)
-            image_numbers = _find_numbers(near)
-            count = len(label_numbers)
-            for step in (-1, 1):
-                moved = {(name, number + step) for name, number in label_numbers}
-                if moved and moved == image_numbers:
-                    matches = len(image_numbers & label_numbers)
-                    title = f" of {split}" if split else ""
-                    raise ValueError(
-                        f"{matches:,} label files{title} have the number of an image,"
-                        f" and {count:,} of {count:,} with {step:+} added: images and"
-                        " labels seem to be counted from different numbers"
-                    )
 
     def _choose_images(self, images: _Paths, labels: _Paths) -> dict[Path, _Paths]:
         """Return the label files of each image."""
@@ -285,33 +255,11 @@ class SRSDDShips:
                 yield SRSDDShip(**vars(row), image=image, label_file=path)
         self.rejected += sorted(rejected)
 
-    def _check_boxes(self) -> None:
-        """Count bands of opacity, and check that the boxes lie in their images.
-
-        All images are checked together, and those of one split and size.
-
-        Raises:
-            ValueError: ships are outside of many images, or in one part of all.
-        """
-        groups = defaultdict[tuple[Any, ...], list[_LabeledImage]](list)
-        for image, ships in groupby(self.ships, attrgetter("image")):
-            boxes = [ship.box for ship in ships]
-            try:
-                mode, size = read_mode_and_size(image)
-            except UNREADABLE:
-                continue  # reported when the pixels are read
-            self.skipped["opacity band of an image"] += mode in ("LA", "RGBA")
-            corners = np.reshape(boxes, (-1, 4, 2)) / size
-            labeled = _LabeledImage(image, size, corners)
-            groups[()].append(labeled)
-            groups[find_split(image, self.root), size].append(labeled)
-        for key, group in groups.items():
-            fault = _describe_misfit(group, min_outside=_MIN_OUTSIDE if key else 1)
-            if fault:
-                raise ValueError(
-                    f"{fault}: the labels seem to be of images of another size, or to"
-                    " exchange x and y"
-                )
+    def _count_opacity_bands(self) -> None:
+        for image in self.images:
+            with suppress(*UNREADABLE):  # reported when the pixels are read
+                mode, _ = read_mode_and_size(image)
+                self.skipped["opacity band of an image"] += mode in ("LA", "RGBA")
 
 
 def _image_order(path: Path) -> tuple[int, Path]:
@@ -327,16 +275,6 @@ def _is_other_format(path: Path) -> bool:
     fields = lines[0][1].split() if lines else []
     is_number = [re.fullmatch(r"[-+.\de]+", field) for field in fields]
     return len(fields) >= 4 and all(is_number)
-
-
-def _find_numbers(paths: Iterable[Path]) -> set[tuple[str, int]]:
-    """Return the numbers at the end of file names, each with the text before it."""
-    numbers: set[tuple[str, int]] = set()
-    for path in paths:
-        text = path.stem.rstrip("0123456789")
-        if text != path.stem:
-            numbers.add((text, int(path.stem[len(text) :])))
-    return numbers
 
 
 def _choose_copy(
@@ -369,52 +307,4 @@ def _describe_box_fault(box: Corners) -> str:
     area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
     if area < _MIN_AREA:
         return "the box has no area"
-    return ""
-
-
-@dataclass(frozen=True)
-class _LabeledImage:
-    """An image with the boxes in it.
-
-    Attributes:
-        size: width and height in pixels.
-        corners: corners (N, 4, 2) of the boxes as shares of width and height.
-    """
-
-    path: Path
-    size: tuple[int, int]
-    corners: NDArray[np.float64]
-
-    def __str__(self) -> str:
-        return f"{self.path} ({self.size[0]} x {self.size[1]} pixels)"
-
-
-def _describe_misfit(images: Sequence[_LabeledImage], min_outside: int) -> str:
-    """Return why labels do not fit their images, or "".
-
-    Args:
-        images: the images.
-        min_outside: number of images with a box outside that is a fault.
-    """
-    count = len(images)
-    outside = []
-    for image in images:
-        centers = image.corners.mean(axis=1)
-        if (centers < 0).any() or (centers > 1).any():
-            outside.append(image)
-    if len(outside) >= min_outside and len(outside) > _LARGEST_SHARE_OUTSIDE * count:
-        return (
-            f"{len(outside):,} of {count:,} images have a box outside, such as"
-            f" {outside[0]}"
-        )
-    reach = np.max([image.corners.max(axis=(0, 1)) for image in images], axis=0)
-    # of both sides if the image is larger; of the longer one if x and y are exchanged
-    is_short = reach < _MIN_REACH
-    sizes = np.array([image.size for image in images])
-    is_longer = (sizes > sizes.min(axis=1, keepdims=True)).all(axis=0)
-    is_suspect = is_short.all() or (is_short & is_longer).any()
-    probability = np.prod(reach[is_short]) ** count
-    if is_suspect and count >= _MIN_IMAGES and probability < _LEAST_PROBABILITY:
-        limits = f"{reach[0]:.0%} of the width, {reach[1]:.0%} of the height"
-        return f"no box of {count:,} images, such as {images[0]}, is beyond {limits}"
     return ""
