@@ -49,16 +49,14 @@ def environment_report() -> list[EnvironmentCheck]:
 
         rows.append(EnvironmentCheck("GDAL", rasterio.__gdal_version__))
     except ImportError as error:
-        rows.append(
-            EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error))
-        )
+        text = "rasterio cannot be imported"
+        rows.append(EnvironmentCheck("GDAL", text, "fail", str(error)))
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
-    hint = "RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
-    walls = EnvironmentCheck("reader cell", describe_walls())
+    fault = ""
     if not (landlock_version() and are_wanted()):
-        walls = walls._replace(status="warn", hint=hint)
-    rows.append(walls)
+        fault = "RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
+    rows.append(_warn("reader cell", describe_walls(), fault))
     # including reclaimable file cache
     rows.append(_free_space("memory", psutil.virtual_memory().available))
     weights = weights_dir()
@@ -78,6 +76,11 @@ def environment_report() -> list[EnvironmentCheck]:
     return rows
 
 
+def _warn(name: str, value: str, fault: str) -> EnvironmentCheck:
+    """Return a check that is in order if `fault` is ""."""
+    return EnvironmentCheck(name, value, "warn" if fault else "ok", fault)
+
+
 def _version(package: str) -> EnvironmentCheck:
     try:
         return EnvironmentCheck(package, metadata.version(package))
@@ -88,21 +91,18 @@ def _version(package: str) -> EnvironmentCheck:
 
 
 def _processor() -> list[EnvironmentCheck]:
-    """Check device, threads and load, and compare float32 with bfloat16."""
+    """Check device, threads, load and bfloat16."""
     import torch
 
     from rsft.training.precision import has_instructions
 
-    rows = []
-    if torch.cuda.is_available():
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    text = f"cpu ({platform.machine()})"
+    rows = [EnvironmentCheck("device", text, hint="torch sees no GPU")]
+    if device.type == "cuda":
         numbers = range(torch.cuda.device_count())
         names = ", ".join(torch.cuda.get_device_name(number) for number in numbers)
-        rows.append(EnvironmentCheck("device", f"cuda ({names})"))
-        device = torch.device("cuda")
-    else:
-        text = f"cpu ({platform.machine()})"
-        rows.append(EnvironmentCheck("device", text, hint="torch sees no GPU"))
-        device = torch.device("cpu")
+        rows = [EnvironmentCheck("device", f"cuda ({names})")]
     used = torch.get_num_threads()
     cores = len(available_cores())
     threads = EnvironmentCheck("threads", f"{used} on {cores} cores")
@@ -111,25 +111,25 @@ def _processor() -> list[EnvironmentCheck]:
     elif used > cores:
         hint = f"more threads than cores are slow: set OMP_NUM_THREADS={cores}"
         threads = threads._replace(status="warn", hint=hint)
-    load = EnvironmentCheck("load", f"{psutil.getloadavg()[0]:.1f}")
-    if psutil.getloadavg()[0] > cores + 0.5:
-        hint = "the machine is busy: measured speeds are unreliable"
-        load = load._replace(status="warn", hint=hint)
+    load = psutil.getloadavg()[0]
+    fault = ""
+    if load > cores + 0.5:
+        fault = "the machine is busy: measured speeds are unreliable"
+    rows += [threads, _warn("load", f"{load:.1f}", fault)]
     speed = EnvironmentCheck(
         "bfloat16", "in hardware", hint="use train.precision=bf16, or auto"
     )
     if not has_instructions("bf16", device):
         hint = "keep train.precision=fp32"
         speed = EnvironmentCheck("bfloat16", "emulated, which is slow", "warn", hint)
-    return [*rows, threads, load, speed]
+    return [*rows, speed]
 
 
 def _free_space(name: str, free: float) -> EnvironmentCheck:
-    text = f"{free / 1e9:.1f} GB free"
+    fault = ""
     if free < MIN_FREE_BYTES:
-        hint = f"a job may need {MIN_FREE_BYTES / 1e9:g} GB"
-        return EnvironmentCheck(name, text, "warn", hint)
-    return EnvironmentCheck(name, text)
+        fault = f"a job may need {MIN_FREE_BYTES / 1e9:g} GB"
+    return _warn(name, f"{free / 1e9:.1f} GB free", fault)
 
 
 def _list_files(folder: Path) -> str:

@@ -14,6 +14,7 @@ from rsft.cli.display.console import (
     console,
     escape_controls,
     make_table,
+    print_lines,
     print_rows,
     progress,
     show_paths,
@@ -302,9 +303,6 @@ def recipes_ls(word: WordArgument = "") -> None:
     """
     from itertools import groupby
 
-    from rich.padding import Padding
-    from rich.table import Table
-
     from rsft.recipe.library import list_entries
 
     entries = list_entries("recipe")
@@ -319,23 +317,21 @@ def recipes_ls(word: WordArgument = "") -> None:
     width = max(len(entry.name) for entry in entries)
     for group, members in groupby(entries, key=lambda entry: entry.group):
         console.print(group)
-        table = Table.grid(padding=(0, 2))
-        table.add_column(width=width, style="bold")
         for entry in members:
-            table.add_row(entry.name, entry.title.rpartition(": ")[2])
-        console.print(Padding(table, (0, 0, 1, 2), expand=False))
+            title = entry.title.rpartition(": ")[2]
+            console.print(f"  {entry.name:<{width}}  {title}")
+        console.print()
     lines = [
         f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands"
     ]
     if not word:
-        others = len(list_entries("paper"))
         lines += [
             "`rsft finetune STORE` chooses among further ones: `rsft recipes show"
             " auto`",
-            f"{others} more reproduce the paper: `rsft recipes ls paper`",
+            f"{len(list_entries('paper'))} more reproduce the paper: `rsft recipes ls"
+            " paper`",
         ]
-    for line in lines:
-        console.print(line, style="dim")
+    print_lines(lines, style="dim")
 
 
 @recipes_app.command("show")
@@ -376,11 +372,5 @@ def recipes_validate(
 
 
 def _print_yaml(text: str) -> None:
-    """Print YAML: in color on a terminal, and otherwise line by line as it is."""
-    from rich.syntax import Syntax
-    from rich.text import Text
-
-    if console.is_terminal:
-        console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
-    else:
-        console.print(Text(text), end="")
+    """Print YAML line by line as it is."""
+    console.print(Text(text), end="")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import console, progress, show_paths
+from rsft.cli.display.console import console, print_rows, progress, show_paths
 from rsft.cli.options import (
     OverridesArgument,
     RunsOption,
@@ -87,13 +87,7 @@ def sweep(
 
 
 def _list_sweeps() -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from rsft.recipe.library import list_entries
 
-    table = Table.grid(padding=(0, 2))
-    for entry in list_entries("sweep"):
-        table.add_row(Text(entry.name, "bold"), entry.title)
-    console.print(table)
+    print_rows({entry.name: entry.title for entry in list_entries("sweep")})
     console.print("`rsft sweep NAME` runs one", style="dim")

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -184,10 +184,26 @@ def as_os_error(error: Exception, path: Path) -> OSError | None:
         if _names_other_file(error):
             return None
         return OSError(error.errno, error.strerror or str(error), str(path))
-    for is_kind, find_code in _CODES:
-        if is_kind(error):
-            code = find_code(error, path)
-            return None if code is None else OSError(code, str(error), str(path))
+    code = _find_code(error, path)
+    if code is None:
+        return None
+    return OSError(code, str(error), str(path))
+
+
+def _find_code(error: Exception, path: Path) -> int | None:
+    """Return the number of the cause of a failed write; None for another error."""
+    if isinstance(error, sqlite3.Error):
+        return _sqlite_code(error, path)
+    if _is_of_writer(error):
+        code = _limit_code(path)
+        if code is None and _contains(error, _WRITE_WORDS):
+            return errno.EIO
+        return code
+    if not isinstance(error, OSError | RuntimeError):
+        return None
+    # shutil.Error lists the faults of a folder
+    if _is_full(path) or _contains(error, (f"[errno {errno.ENOSPC}]",)):
+        return errno.ENOSPC
     return None
 
 
@@ -201,11 +217,7 @@ def _names_other_file(error: OSError) -> bool:
     return TEMPORARY_PREFIX not in str(name)
 
 
-def _is_of_sqlite(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error)
-
-
-def _sqlite_code(error: Exception, path: Path) -> int | None:
+def _sqlite_code(error: sqlite3.Error, path: Path) -> int | None:
     # the other bits tell cases apart
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if primary == sqlite3.SQLITE_IOERR:
@@ -235,34 +247,6 @@ def _is_of_writer(error: Exception) -> bool:
         if f"{kind.__module__}.{kind.__name__}".startswith(_WRITERS):
             return True
     return _contains(error, _TORCH_WORDS)
-
-
-def _writer_code(error: Exception, path: Path) -> int | None:
-    code = _limit_code(path)
-    if code is None and _contains(error, _WRITE_WORDS):
-        return errno.EIO
-    return code
-
-
-def _is_general(error: Exception) -> bool:
-    return isinstance(error, OSError | RuntimeError)
-
-
-def _space_code(error: Exception, path: Path) -> int | None:
-    # shutil.Error lists the faults of a folder
-    if _is_full(path) or _contains(error, (f"[errno {errno.ENOSPC}]",)):
-        return errno.ENOSPC
-    return None
-
-
-_CODES: tuple[
-    tuple[Callable[[Exception], bool], Callable[[Exception, Path], int | None]], ...
-] = (
-    (_is_of_sqlite, _sqlite_code),
-    (_is_of_writer, _writer_code),
-    (_is_general, _space_code),
-)
-"""Which exceptions report a failed write, and how the number of the cause is found."""
 
 
 def _contains(error: Exception, words: tuple[str, ...]) -> bool:

@@ -105,14 +105,12 @@ class _Encoder:
         name = [kind.__module__, kind.__qualname__]
         if kind.__module__.startswith(_PACKAGE):
             if isinstance(value, Enum):
-                return "member", [*name, value.name]
-            if is_dataclass(value):
-                values = {
-                    x.name: self.encode(getattr(value, x.name)) for x in fields(value)
-                }
-                return "object", [*name, values]
+                return "object", [*name, value.name]
             if isinstance(value, tuple):
-                return "named", [*name, [self.encode(item) for item in value]]
+                return "object", [*name, [self.encode(item) for item in value]]
+            if is_dataclass(value):
+                values = [self.encode(getattr(value, x.name)) for x in fields(value)]
+                return "object", [*name, values]
         if kind.__name__ in ("Table", "DataFrame"):
             return self._describe_table(value)
         return "kept", self._keep(value)
@@ -152,8 +150,6 @@ class _Decoder:
             "time": time.fromisoformat,
             "table": self._table,
             "frame": lambda number: self._table(number).to_pandas(),
-            "member": self._member,
-            "named": self._named,
             "object": self._object,
             "kept": lambda number: refer(int(number)),
         }
@@ -185,23 +181,18 @@ class _Decoder:
             raise TypeError(f"a damaged table: {error}") from error
         return table
 
-    def _member(self, content: Any) -> Any:
-        module, name, member = content
-        return find_class(module, name)[member]
-
-    def _named(self, content: Any) -> Any:
-        module, name, values = content
-        kind = find_class(module, name)
-        if not issubclass(kind, tuple):
-            raise TypeError(f"{name} is no tuple")
-        return tuple.__new__(kind, map(self.decode, values))
-
     def _object(self, content: Any) -> Any:
+        """Return a member of an enumeration, a named tuple or a data class."""
         module, name, values = content
         kind = find_class(module, name)
+        if issubclass(kind, Enum):
+            return kind[values]
+        items = self.decode(values)
+        if issubclass(kind, tuple):
+            return tuple.__new__(kind, items)
         value = object.__new__(kind)
-        for item in fields(kind):
-            object.__setattr__(value, item.name, self.decode(values[item.name]))
+        for field, item in zip(fields(kind), items, strict=True):
+            object.__setattr__(value, field.name, item)
         return value
 
 

@@ -108,10 +108,9 @@ class _Tree(NamedTuple):
     [
         _Tree("object", ["subprocess", "Popen", {"args": "true"}]),
         _Tree("object", ["rsft.utils.cell.processes", "subprocess.Popen", {}]),
-        _Tree("object", ["rsft.errors", "DataError", {}]),
         _Tree("object", ["rsft.scenes.raster", "open_scene", {}]),
-        _Tree("named", ["rsft.errors", "DataError", []]),
-        _Tree("member", ["os", "environ", "PATH"]),
+        _Tree("object", ["rsft.errors", "DataError", []]),
+        _Tree("object", ["os", "environ", "PATH"]),
         _Tree("array", ["O", [1], 0]),
         _Tree("array", ["u1", [9], 0]),
         _Tree("array", ["u1", [1], 5]),
