@@ -16,8 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
-from rsft.inference.engines.base import REFERENCE
-from rsft.inference.engines.graph import LoadedEngine
+from rsft.inference.engines.base import REFERENCE, LoadedEngine
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.scenes.georeference import rectangle_corners

@@ -29,12 +29,11 @@ from rsft.utils.registry import Registry, UnknownComponentError
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from rsft.data.imagery.contract import Contract
     from rsft.models.bundle.bundle import Bundle
-    from rsft.models.classifier import SupportsPredict
     from rsft.models.outputs import ClassifierOutputs
 
 
@@ -68,19 +67,38 @@ REFERENCE = EngineSpec("torch")
 """The engine that all others are compared with: PyTorch in float32."""
 
 
-class EngineModel(NamedTuple):
-    """A bundle's network in an engine, before test-time augmentation.
+class LoadedEngine(NamedTuple):
+    """An engine that is ready to classify.
 
     Attributes:
-        model: computes logits and features of images on `device`.
-        spec: the loaded engine.
-        batch_size: number of images per call; None for all images in one call.
+        infer: computes logits and features of network inputs, including test-time
+            augmentation.
+        contract: turns chips into the inputs of `infer`.
+        concurrency: number of threads that may call `infer` at the same time.
     """
 
-    model: SupportsPredict
+    infer: InferenceFn
+    contract: Contract
     spec: EngineSpec
-    device: torch.device | str = "cpu"
-    batch_size: int | None = CPU_BATCH_SIZE
+    note: str = ""
+    concurrency: int = 1
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        return "; ".join(filter(None, (f"engine: {self.spec}", self.note)))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Entry "engine" of the metadata of the output."""
+        from rsft.inference.engines.export_metadata import installed_versions
+
+        return {
+            "kind": str(self.spec),
+            "reason": self.note,
+            "version": installed_versions(find_engine(self.spec.engine).packages),
+            "threads": engine_threads(),
+        }
 
 
 @dataclass(frozen=True)
@@ -187,8 +205,10 @@ class DirectEngine(Engine):
     """Base class of engines that run a bundle without an export."""
 
     @abstractmethod
-    def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
+    def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> LoadedEngine:
         """Load a bundle's network on a device: auto, cpu or cuda.
+
+        Its test-time views are part of it.
 
         Raises:
             RequestError: a package is missing.

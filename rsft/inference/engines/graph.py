@@ -22,8 +22,8 @@ from rsft.inference.engines.base import (
     CPU_BATCH_SIZE,
     Engine,
     ExportFormat,
+    LoadedEngine,
     engine_threads,
-    find_engine,
     first_line,
 )
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
 
-    from rsft.data.imagery.contract import Contract
     from rsft.inference.engines.base import EngineSpec, InferenceFn
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.classifier import Prediction
@@ -256,40 +255,6 @@ def run_in_threads(infer: InferenceFn, share: int = 4) -> GraphModel:
         return ClassifierOutputs(*map(np.concatenate, zip(*shares, strict=True)))
 
     return GraphModel(infer_in_shares, concurrency=2)
-
-
-class LoadedEngine(NamedTuple):
-    """An engine that is ready to classify.
-
-    Attributes:
-        infer: computes logits and features of network inputs, including test-time
-            augmentation.
-        contract: turns chips into the inputs of `infer`.
-        concurrency: number of threads that may call `infer` at the same time.
-    """
-
-    infer: InferenceFn
-    contract: Contract
-    spec: EngineSpec
-    note: str = ""
-    concurrency: int = 1
-
-    @property
-    def summary(self) -> str:
-        """One line for the user."""
-        return "; ".join(filter(None, (f"engine: {self.spec}", self.note)))
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Entry "engine" of the metadata of the output."""
-        from rsft.inference.engines.export_metadata import installed_versions
-
-        return {
-            "kind": str(self.spec),
-            "reason": self.note,
-            "version": installed_versions(find_engine(self.spec.engine).packages),
-            "threads": engine_threads(),
-        }
 
 
 def graph_engine(

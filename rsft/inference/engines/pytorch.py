@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from rsft.inference.engines import base
-from rsft.inference.engines.base import EngineModel, EngineSpec, Tolerance
-from rsft.inference.engines.graph import GraphModel, as_inference_fn
+from rsft.inference.engines.base import EngineSpec, LoadedEngine, Tolerance
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rsft.models.bundle.bundle import Bundle
+    from rsft.models.classifier import SupportsPredict
 
 
 @base.ENGINES.register
@@ -29,16 +31,31 @@ class TorchEngine(base.DirectEngine):
         "int8": "rsft does not quantize PyTorch networks"
     }
 
-    def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
+    def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> LoadedEngine:
+        import numpy as np
+        import torch
+
         from rsft.inference.engines.traceable import BFloat16Network, build_network
+        from rsft.models.averaging import with_tta
         from rsft.models.devices import choose_device, move_network
         from rsft.models.loading import load_classifier
+        from rsft.models.outputs import ClassifierOutputs
 
-        chosen_device = choose_device(device)
-        batch_size = base.CPU_BATCH_SIZE if chosen_device.type == "cpu" else None
-        if spec.precision == "fp32":
-            model = load_classifier(bundle, device)
-            return EngineModel(model, spec, chosen_device, batch_size)
-        network = move_network(BFloat16Network(build_network(bundle)), chosen_device)
-        rounded = GraphModel(as_inference_fn(network, chosen_device))
-        return EngineModel(rounded, spec, batch_size=batch_size)
+        target = choose_device(device)
+        network: SupportsPredict
+        if spec.precision == "bf16":
+            network = move_network(BFloat16Network(build_network(bundle)), target)
+        else:
+            network = load_classifier(bundle, device)
+        model, contract = with_tta(network, bundle.contract, bundle.recipe.evaluate)
+
+        @torch.inference_mode()
+        def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
+            size = base.CPU_BATCH_SIZE if target.type == "cpu" else len(images)
+            outputs = []
+            for batch in torch.split(torch.from_numpy(images), size):
+                tensors = model.predict(batch.to(target))
+                outputs.append([tensor.float().cpu().numpy() for tensor in tensors])
+            return ClassifierOutputs(*map(np.concatenate, zip(*outputs, strict=True)))
+
+        return LoadedEngine(infer, contract, spec)

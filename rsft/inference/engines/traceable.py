@@ -156,6 +156,10 @@ class BFloat16Network(nn.Module):
             logits, features = self.network(x)
         return logits.float(), features.float()
 
+    def predict(self, x: Tensor) -> Prediction:
+        """Return logits and features of images, as a classifier does."""
+        return Prediction(*self(x))
+
 
 def build_network(bundle: Bundle) -> TraceableNetwork:
     """Build a bundle's network: the average of its merged runs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rsft.errors import RequestError, RsftError, WeightsError
 from rsft.inference.engines.base import (
@@ -13,6 +12,7 @@ from rsft.inference.engines.base import (
     REFERENCE,
     DirectEngine,
     EngineSpec,
+    LoadedEngine,
     find_engine,
     first_line,
 )
@@ -21,14 +21,8 @@ from rsft.inference.engines.export_metadata import (
     export_folder,
     read_export_metadata,
 )
-from rsft.inference.engines.graph import GraphEngine, LoadedEngine, graph_engine
+from rsft.inference.engines.graph import GraphEngine, graph_engine
 from rsft.models.bundle.bundle import Bundle
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from rsft.models.outputs import ClassifierOutputs
 
 
 def choose_engine(
@@ -108,7 +102,7 @@ def load_engine(
     spec = EngineSpec(engine.name, precision or "fp32")
     engine.check(spec.precision, device)
     if isinstance(engine, DirectEngine):
-        return _load_directly(bundle, engine, spec, device)
+        return engine.load(bundle, spec, device)
     folder = export_folder(bundle_dir, f"{name}-{spec.precision}")
     if not folder.exists():
         raise RequestError(
@@ -117,30 +111,6 @@ def load_engine(
             f"rsft export {bundle_dir} --format {name} --precision {spec.precision}",
         )
     return load_exported_engine(bundle, folder)
-
-
-def _load_directly(
-    bundle: Bundle, engine: DirectEngine, spec: EngineSpec, device: str
-) -> LoadedEngine:
-    import numpy as np
-    import torch
-
-    from rsft.models.averaging import with_tta
-    from rsft.models.outputs import ClassifierOutputs
-
-    loaded = engine.load(bundle, spec, device)
-    model, contract = with_tta(loaded.model, bundle.contract, bundle.recipe.evaluate)
-
-    @torch.inference_mode()
-    def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
-        size = loaded.batch_size or len(images)
-        outputs = []
-        for batch in torch.split(torch.from_numpy(images), size):
-            tensors = model.predict(batch.to(loaded.device))
-            outputs.append([tensor.float().cpu().numpy() for tensor in tensors])
-        return ClassifierOutputs(*map(np.concatenate, zip(*outputs, strict=True)))
-
-    return LoadedEngine(infer, contract, loaded.spec)
 
 
 def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
-from rsft.inference.engines.graph import LoadedEngine
+from rsft.inference.engines.base import LoadedEngine
 from rsft.inference.predict.chip_files import (
     ChipSource,
     SourceChip,

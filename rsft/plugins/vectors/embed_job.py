@@ -16,8 +16,8 @@ from rsft.data.chips.chip_content import resolve_band_names, resolve_unit
 from rsft.data.chips.manifest import MANIFEST, read_manifest
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.inference.engines.base import REFERENCE
-from rsft.inference.engines.graph import LoadedEngine, as_inference_fn
+from rsft.inference.engines.base import REFERENCE, LoadedEngine
+from rsft.inference.engines.graph import as_inference_fn
 from rsft.inference.predict.chip_files import open_chips
 from rsft.inference.predict.engine import load_engine
 from rsft.inference.predict.pipeline import make_batches, prepare_batch

@@ -10,8 +10,7 @@ import pytest
 
 import rsft
 from rsft.errors import RequestError
-from rsft.inference.engines.base import REFERENCE
-from rsft.inference.engines.graph import LoadedEngine
+from rsft.inference.engines.base import REFERENCE, LoadedEngine
 from rsft.inference.predict.predictor import Predictor
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract
 

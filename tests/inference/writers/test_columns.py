@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.inference.engines.base import REFERENCE
-from rsft.inference.engines.graph import LoadedEngine
+from rsft.inference.engines.base import REFERENCE, LoadedEngine
 from rsft.inference.predict.predictor import Predictor
 from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.review.page import write_review_page
