@@ -13,6 +13,7 @@ from rsft.cli import options
 from rsft.cli.display.console import (
     console,
     make_table,
+    print_rows,
     progress,
     show_paths,
     show_store,
@@ -63,12 +64,10 @@ def data_show(
             "give the name or the path of a chip in the manifest",
         )
     for _, row in rows.iterrows():
-        for name, value in row.dropna().items():
-            text = str(value)
-            if name == "box":
-                text = " ".join(f"{number:g}" for number in value)
-            if text:
-                console.print(f"{name:<14} {text}")
+        values = {name: x for name, x in row.dropna().items() if str(x)}
+        if "box" in values:
+            values["box"] = " ".join(f"{number:g}" for number in values["box"])
+        print_rows(values, 14)
         console.print()
 
 
@@ -93,8 +92,7 @@ def data_stats(root: RootArgument) -> None:
         rows.append([*cells, f"{row['bytes'] / 1e6:,.1f}"])
     columns = ("pixels", "chips", "sides", "lowest", "highest", "mean", "MB")
     console.print(make_table("", columns, rows))
-    for name, text in _list_counts(store):
-        console.print(f"{name:<12} {text}")
+    print_rows(dict(_list_counts(store)), 12)
 
 
 def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -103,32 +104,27 @@ def download(
     return target
 
 
+@dataclass
 class _Transfer:
     """One request for the missing bytes of a file, or for all of it.
 
-    Args:
+    Attributes:
         url: address of the file.
         part: file that receives the bytes.
         name: name of the file, for `progress`.
         size: published size in bytes, if it is known.
         progress: called after each block.
+        blocks: number of blocks that came so far.
+        is_stopped: whether nobody waits for further blocks.
     """
 
-    def __init__(
-        self,
-        url: str,
-        part: Path,
-        name: str,
-        size: int | None,
-        progress: Progress | None,
-    ) -> None:
-        self.url = url
-        self.part = part
-        self.name = name
-        self.size = size
-        self.progress = progress
-        self.blocks = 0
-        self.is_stopped = False
+    url: str
+    part: Path
+    name: str
+    size: int | None
+    progress: Progress | None
+    blocks: int = 0
+    is_stopped: bool = False
 
     def run(self) -> None:
         """Transfer the file.

@@ -9,7 +9,6 @@ store outside of it.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,15 +77,6 @@ def notes_file() -> Path:
     if override:
         return Path(override).absolute()
     return user_data_path("rsft") / "stores.json"
-
-
-def make_notes_folder() -> Path:
-    """Return the folder of the file, and make it if this is possible."""
-    folder = notes_file().parent
-    if folder.is_absolute():  # it begins with "~" for a user without a home
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def read_notes() -> list[StoreNote]:

@@ -14,7 +14,6 @@ from rsft.data.chips.store import DATASET
 from rsft.data.chips.store_notes import (
     find_note,
     find_notes,
-    make_notes_folder,
     note_store,
     read_notes,
 )
@@ -122,13 +121,11 @@ def test_a_user_without_a_home(store, tmp_path, monkeypatch):
     )
     with pytest.raises(RequestError, match=mentions("no home", "RSFT_STORES")):
         note_store(store, "")
-    make_notes_folder()
     assert not (tmp_path / "~").exists()
 
 
 def test_a_list_that_cannot_be_written(store, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("RSFT_STORES", str(tmp_path / "file" / "stores.json"))
-    make_notes_folder()
     with pytest.raises(RsftError, match=mentions(tmp_path / "file")):
         note_store(store, "")
