@@ -10,13 +10,7 @@ import typer
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, print_lines, progress, show_paths
-from rsft.cli.finetune_plan import (
-    TrainedRun,
-    choose_run,
-    find_auto_file,
-    plan_run,
-    train_run,
-)
+from rsft.cli.finetune_plan import choose_run, find_auto_file, plan_run, train_run
 from rsft.cli.finetune_steps import FinetuneRequest, Steps, find_steps
 from rsft.cli.options import check_store, documented, find_named_recipe
 from rsft.recipe.library import AUTO, SHIPPED, find_recipe
@@ -80,9 +74,8 @@ def run_finetune(
         from rsft.training.runs.reader import lock_run
         from rsft.training.runs.writer import mark_done
 
-    if isinstance(plan, TrainedRun):
-        folder = plan.folder
-    else:
+    folder = plan.folder
+    if folder is None or not plan.is_trained:
         with choose_display(
             plan.recipe, console, quiet=request.quiet, as_json=request.as_json
         ) as listener:

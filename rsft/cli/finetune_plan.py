@@ -22,37 +22,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NewRun:
-    """A run to start.
+class RunPlan:
+    """A run to start or to continue, or one that needs no training.
 
     Attributes:
         recipe: the resolved recipe.
-        source: file of the recipe; None for a short run with the recipe of a bundle.
-        entries: what run.json records besides.
+        folder: folder of the run; None for a new one.
+        is_trained: whether it needs no training.
+        source: file of the recipe of a new run; None for a short run with the recipe of
+            a bundle.
+        entries: what run.json of a new run records besides.
     """
 
     recipe: Recipe
+    folder: Path | None = None
+    is_trained: bool = False
     source: Path | None = None
     entries: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ResumedRun:
-    """A run to continue: its resolved recipe, and its folder."""
-
-    recipe: Recipe
-    folder: Path
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A run that needs no training: its resolved recipe, and its folder."""
-
-    recipe: Recipe
-    folder: Path
-
-
-RunPlan = NewRun | ResumedRun | TrainedRun
 
 
 def plan_run(request: FinetuneRequest) -> RunPlan:
@@ -82,7 +68,7 @@ def plan_run(request: FinetuneRequest) -> RunPlan:
 
     from rsft.training.replay import correction_recipe  # imports PyTorch
 
-    return NewRun(correction_recipe(start, overrides))
+    return RunPlan(correction_recipe(start, overrides))
 
 
 def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
@@ -100,12 +86,10 @@ def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
 def _plan_known_run(run: RunInfo, recipe: Recipe) -> RunPlan:
     from rsft.training.runs.reader import TRAINED
 
-    if run.status in TRAINED:
-        return TrainedRun(recipe, run.folder)
-    return ResumedRun(recipe, run.folder)
+    return RunPlan(recipe, run.folder, run.status in TRAINED)
 
 
-def _plan_new_run(request: FinetuneRequest, overrides: Sequence[str]) -> NewRun:
+def _plan_new_run(request: FinetuneRequest, overrides: Sequence[str]) -> RunPlan:
     """Return the run of a recipe, on the chip store of its name that this machine has.
 
     Another store than that of the recipe is only looked for if no override names one.
@@ -117,15 +101,15 @@ def _plan_new_run(request: FinetuneRequest, overrides: Sequence[str]) -> NewRun:
     recipe = load_recipe(source, overrides)
     keys = [text.partition("=")[0] for text in overrides]
     if "data" in keys or "data.root" in keys:
-        return NewRun(recipe, source)
+        return RunPlan(recipe, source=source)
     root, sentence = find_chip_store(recipe.data.root, source)
     if not sentence:
-        return NewRun(recipe, source)
+        return RunPlan(recipe, source=source)
     console.print(sentence)
     if request.as_json:
         display.emit_json_event("store", {"root": root, "sentence": sentence})
     recipe = load_recipe(source, [*overrides, *list_keys({"data.root": root})])
-    return NewRun(recipe, source, {"store": sentence})
+    return RunPlan(recipe, source=source, entries={"store": sentence})
 
 
 def find_auto_file(request: FinetuneRequest) -> Path | None:
@@ -191,7 +175,8 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
             text = f"kept {same.folder}, {same.status}: the same recipe and chips"
             console.print(text)
             return _plan_known_run(same, same.recipe)
-    return NewRun(choice.recipe, choice.source, {"choice": choice.metadata})
+    entries = {"choice": choice.metadata}
+    return RunPlan(choice.recipe, source=choice.source, entries=entries)
 
 
 FIRST_CANDIDATE = "discriminant"
@@ -214,9 +199,9 @@ def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
     recipe = candidate.recipe.model_copy(update={"name": name})
     run = find_same_run(recipe, request.runs)
     if run is None or run.status not in TRAINED:
-        todo: RunPlan = NewRun(recipe, candidate.path)
+        todo = RunPlan(recipe, source=candidate.path)
         if run is not None and run.recipe is not None and run.status != "failed":
-            todo = ResumedRun(run.recipe, run.folder)
+            todo = RunPlan(run.recipe, run.folder)
         try:
             with display.show_waiting("training the first bundle"):
                 folder = train_run(todo, request.runs, None).folder
@@ -278,20 +263,13 @@ def train_run(
     """
     from rsft.training.finetune import finetune as train
 
-    if isinstance(plan, NewRun):
-        return train(
-            plan.recipe,
-            runs,
-            listener,
-            source=plan.source,
-            entries=plan.entries,
-            evaluation_follows=evaluation_follows,
-        )
     return train(
         plan.recipe,
         runs,
         listener,
+        source=plan.source,
         resume=plan.folder,
+        entries=plan.entries,
         evaluation_follows=evaluation_follows,
     )
 

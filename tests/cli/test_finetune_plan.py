@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rsft.cli.finetune_plan import NewRun, plan_run
+from rsft.cli.finetune_plan import plan_run
 from rsft.cli.finetune_steps import FinetuneRequest
 
 PROBE = """\
@@ -140,7 +140,7 @@ def test_a_chip_store_that_an_override_names_is_taken(
     monkeypatch.setattr("rsft.training.store_lookup.find_chip_store", refuse)
     request = FinetuneRequest(str(recipe_file), [key.format(root=root)])
     plan = plan_run(request)
-    assert isinstance(plan, NewRun) and plan.recipe.data.root == str(root)
+    assert plan.folder is None and plan.recipe.data.root == str(root)
     assert plan.source == recipe_file and not plan.entries
     with pytest.raises(AssertionError, match="looked for"):
         plan_run(FinetuneRequest(str(recipe_file), ["train.epochs=1"]))
