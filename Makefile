@@ -127,7 +127,7 @@ docs: $(DOCS_INSTALLED)  ## build the documentation site, and run its tutorials:
 		$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 test-tutorials: $(DOCS_INSTALLED)  ## run the tutorials as tests, with the time of each
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --nbmake --nbmake-timeout=900 --durations=0 docs/tutorials
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -p nbmake --nbmake --nbmake-timeout=900 --durations=0 docs/tutorials
 
 $(DOCS_INSTALLED): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[docs]'

@@ -49,9 +49,15 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection():
+    """Import the tests without collections of garbage."""
+    gc.disable()
+
+
 def pytest_collection_finish():
     """Let the collections of garbage pass over all imported modules and tests."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ import pytest
 from PIL import Image
 from rasterio import Affine
 
+from rsft.backbones import registered
 from rsft.backbones.card import weights_path
 from rsft.backbones.mae import CARDS_SATMAE
 from rsft.data.chips.store import ChipStore
+from rsft.training import small_network
 from tests.data.datasets.fusar_ship.data import make_names, write_fusar
 from tests.data.datasets.srsdd.data import HEADER, write_srsdd
 from tests.helpers import satmae_data, tiny_backbones
@@ -80,9 +83,8 @@ def write_scene(path: Path) -> int:
 
 
 @pytest.fixture
-def rsft_in(tmp_path, monkeypatch):
-    """Return a function that runs `rsft` as a program in an empty folder, by a user
-    with an empty home."""
+def empty(tmp_path, monkeypatch):
+    """Return an empty folder of a user with an empty home."""
     home = tmp_path / "home"
     folder = tmp_path / "empty"
     home.mkdir()
@@ -94,29 +96,28 @@ def rsft_in(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
-
-    def run(program: list[str], *arguments: object) -> str:
-        command = [sys.executable, *program, *map(str, arguments)]
-        result = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
-
-    return run
+    return folder
 
 
-def check_four_commands(
-    run: Callable[..., str], program: list[str], top: Path, is_zipped: bool
-) -> None:
+def run_program(program: list[str], folder: Path, *arguments: object) -> str:
+    """Run `rsft` in a process of its own, and return what it printed."""
+    command = [sys.executable, *program, *map(str, arguments)]
+    result = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def check_four_commands(run: Callable[..., str], top: Path, is_zipped: bool) -> None:
     """Run the four commands, and check what each of them writes."""
     root = top / "data"
     folder = top / "empty"
     write_archives(root, is_zipped)
-    printed = run(program, "prepare", "fusrs", "--root", root)
+    printed = run("prepare", "fusrs", "--root", root)
     store = ChipStore.open(root / "fusrs")
     assert store.size == 27 + 20 and f"{store.size} chips in {store.root}" in printed
-    run(program, "finetune", f"recipes/{RECIPE}.yaml", "train.epochs=1")
+    run("finetune", f"recipes/{RECIPE}.yaml", "train.epochs=1")
     [run_folder] = (folder / f"runs/{RECIPE}").iterdir()
     report = json.loads((run_folder / "run.json").read_text("utf-8"))
     assert report["status"] == "done"
@@ -124,12 +125,12 @@ def check_four_commands(
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (512, 512), np.uint8)
         Image.fromarray(pixels).save(folder / f"new/{number}.png")
-    run(program, "predict", f"runs/{RECIPE}", "new", "-o", "chips.csv")
+    run("predict", f"runs/{RECIPE}", "new", "-o", "chips.csv")
     rows = (folder / "chips.csv").read_text("utf-8").splitlines()
     assert len(rows) == 4
     ships = write_scene(folder / "scene.tif")
     scene_options = ("--detect", "-o", "map.gpkg", "--picture", "map.png")
-    run(program, "predict", f"runs/{RECIPE}", "scene.tif", *scene_options)
+    run("predict", f"runs/{RECIPE}", "scene.tif", *scene_options)
     layer = pyogrio.read_dataframe(folder / "map.gpkg", layer="predictions")
     assert (
         len(layer) == ships
@@ -139,20 +140,43 @@ def check_four_commands(
     assert Image.open(folder / "map.png").size > (100, 100)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("is_zipped", [True, False])
-def test_archives_become_a_map(rsft_in, tmp_path, is_zipped):
-    """The names and the format of the checkpoint are those of SatMAE; its width and
-    depth are smaller."""
+@pytest.fixture
+def small_checkpoint(empty):
+    """Write a checkpoint with the names and the format of SatMAE's; its width and depth
+    are smaller."""
     path = weights_path(CARDS_SATMAE[0])
     path.parent.mkdir(parents=True)
     tiny_backbones.write(tiny_backbones.CARDS[0], path.parent)
-    check_four_commands(rsft_in, ["-c", SMALL_ENCODER], tmp_path, is_zipped)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_checkpoint")
+def test_archives_become_a_map(rsft, empty, tmp_path, monkeypatch):
+    """The commands run in this process, which has imported the libraries."""
+    monkeypatch.chdir(empty)
+    monkeypatch.setattr(small_network, "STEPS", 10)
+    for card in tiny_backbones.CARDS:
+        monkeypatch.setitem(registered.CARDS, card.name, card)
+
+    def run(*arguments: object) -> str:
+        code, printed = rsft(*arguments)
+        assert code == 0, printed
+        return printed
+
+    check_four_commands(run, tmp_path, is_zipped=True)
 
 
 @pytest.mark.slow
 @pytest.mark.exhaustive
-def test_archives_become_a_map_at_full_size(rsft_in, tmp_path):
+@pytest.mark.usefixtures("small_checkpoint")
+def test_archives_become_a_map_by_programs(empty, tmp_path):
+    run = partial(run_program, ["-c", SMALL_ENCODER], empty)
+    check_four_commands(run, tmp_path, is_zipped=False)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_archives_become_a_map_at_full_size(empty, tmp_path):
     """The checkpoint has 1.2 GB of random values."""
     path = weights_path(CARDS_SATMAE[0])
     path.parent.mkdir(parents=True)
@@ -161,4 +185,5 @@ def test_archives_become_a_map_at_full_size(rsft_in, tmp_path):
         CARDS_SATMAE[0].build(224).state_dict() | satmae_data.decoder(14),
         optimizer=False,
     )
-    check_four_commands(rsft_in, ["-m", "rsft"], tmp_path, is_zipped=True)
+    run = partial(run_program, ["-m", "rsft"], empty)
+    check_four_commands(run, tmp_path, is_zipped=True)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.helpers.style import ROOT, Function, files_of
+from tests.helpers.style import ROOT, Function, files_of, nodes_of
 
 BUDGET = ROOT / "tests" / "budget.json"
 PACKAGE = ROOT / "rsft"
@@ -117,11 +117,8 @@ def count_function_lines(function: Function) -> int:
 
 def count_nodes(files: list[Path]) -> int:
     """Return the number of expressions and statements in `files`."""
-    nodes = 0
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            nodes += isinstance(node, ast.expr | ast.stmt)
-    return nodes
+    kinds = (ast.expr, ast.stmt)
+    return sum(isinstance(node, kinds) for file in files for node in nodes_of(file))
 
 
 def measure_texture(texts: list[str]) -> Budget:

@@ -137,7 +137,7 @@ def survives(mutation: Mutation, limit: float) -> bool:
 
 def _passes(path: Path, limit: float) -> bool:
     """Return whether the tests of a file or folder pass within some seconds."""
-    options = ["-x", "-q", "-m", "not exhaustive", str(path)]
+    options = ["-x", "-q", "-p", "no:nbmake", "-m", "not exhaustive", str(path)]
     command = [sys.executable, "-m", "pytest", *options]
     try:
         result = subprocess.run(

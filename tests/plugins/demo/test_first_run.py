@@ -1,6 +1,7 @@
 """The first commands of a new user show lines of rsft only, whatever home the user
 has."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.helpers import nameless_user
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
-import logging, sys
+import json, logging, os, sys
 
 from rsft.cli import run
 from rsft.cli.display.console import console, error_console
@@ -25,9 +26,19 @@ demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": dict.fromkeys(demo.DEMO_CLASSES, 
 screen = open("screen.txt", "a", encoding="utf-8")
 console.file = error_console.file = screen  # what remains on the real screen is of other libraries
 logging.getLogger("rsft").addHandler(logging.StreamHandler(screen))
-sys.argv[0] = "rsft"
-run()
+variables = dict(os.environ)
+for name, words in json.loads(sys.argv[1]).items():
+    sys.argv = ["rsft", *words]
+    os.environ.clear()  # a command changes them for its own process
+    os.environ.update(variables)
+    try:
+        run()
+    except SystemExit as stop:
+        assert not stop.code, name
+    screen.write(END)
 """
+"""The commands one after the other in a process, so that the libraries are imported
+once."""
 
 COMMANDS = {
     "prepare": ["prepare", "demo", "--root", "data/demo"],
@@ -40,6 +51,7 @@ COMMANDS = {
         "chips.gpkg",
     ],
 }
+END = "=== end ===\n"
 FEW_VARIABLES = ("PATH", "PYTHONPATH", "OMP_NUM_THREADS", "LD_LIBRARY_PATH")
 
 
@@ -79,22 +91,22 @@ def test_only_rsft_speaks_at_a_first_run(home, user_folders):
         "home": "",
     }
     screen = user_folders["work"] / "screen.txt"
-    for name, words in COMMANDS.items():
-        command = [*prefix, sys.executable, "-c", PROGRAM, *words]
-        folder = user_folders["work"]
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        text = screen.read_text("utf-8")
-        assert done.returncode == 0, (name, text, done.stderr)
-        assert not done.stdout + done.stderr, name
+    program = PROGRAM.replace("END", repr(END))
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", program, json.dumps(COMMANDS)],
+        cwd=user_folders["work"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    texts = screen.read_text("utf-8").split(END)
+    assert done.returncode == 0, (texts[-1], done.stderr)
+    assert not done.stdout + done.stderr
+    assert len(texts) == len(COMMANDS) + 1 and not texts.pop()
+    for text in texts:
         assert text.startswith(note[home]) and len(text.splitlines()) > 3
-        screen.unlink()
+    screen.unlink()
     assert {path.name for path in user_folders["work"].iterdir()} == {
         "data",
         "runs",

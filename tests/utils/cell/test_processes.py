@@ -33,9 +33,9 @@ def test_objects_that_are_no_values_stay_and_can_be_called(cell):
     assert list(cell.call(probes.count, 3)) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("fault", ["its reader ended", "within 10 s"])
+@pytest.mark.parametrize("fault", ["its reader ended", "within 5 s"])
 def test_a_call_that_ends_its_process_costs_only_itself(fault):
-    cell = ReaderCell(WALLS, 10)
+    cell = ReaderCell(WALLS, 5)
     read = cell.call(probes.reader, fault)
     other = cell.call(probes.reader, fault)
     for number in (1, 2):
