@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from rasterio.control import GroundControlPoint
 
-from rsft.types import Floats, Indices
+from rsft.types import Floats
 
 _MIN_PIXELS = 3.0  # what a shift of a chip begins to matter for
 _MIN_RATIO = 5.0  # to the largest residual of the other points
@@ -40,7 +40,9 @@ def find_outliers(
     Returns:
         The points, the worst first.
     """
-    terms = _polynomial(points)
+    table = np.array([(point.row, point.col, point.z or 0.0) for point in points])
+    pixels, heights = table[:, :2], table[:, 2]
+    terms = _polynomial(pixels, heights)
     kept = np.arange(len(points))
     left_out: list[int] = []
     for _ in range(max(1, len(points) // 10)):
@@ -49,13 +51,18 @@ def find_outliers(
         worst = int(np.argmax(_cross_residuals(terms[kept], meters[kept])))
         left_out.append(int(kept[worst]))
         kept = np.delete(kept, worst)
-        errors = _errors(terms, meters, kept)[left_out]
+        factors = np.linalg.lstsq(terms[kept], meters[kept], rcond=None)[0]
+        errors = np.linalg.norm(meters - terms @ factors, axis=1)[left_out]
         level = _cross_residuals(terms[kept], meters[kept]).max()
-        spacing = _spacing(points, meters, kept)
-        if errors.min() > max(_MIN_RATIO * level, _MIN_PIXELS * spacing):
-            heights = np.array([point.z or 0.0 for point in points])
-            if _is_between(heights[left_out], heights[kept]):
-                return _outliers(points, left_out, errors / spacing)
+        spread = max(np.ptp(pixels[kept], axis=0).max(), 1)
+        spacing = np.ptp(meters[kept], axis=0).max() / spread
+        low, high = heights[kept].min(), heights[kept].max()
+        is_between = ((heights[left_out] >= low) & (heights[left_out] <= high)).all()
+        is_far = errors.min() > max(_MIN_RATIO * level, _MIN_PIXELS * spacing)
+        if is_far and is_between:
+            found = np.column_stack([pixels[left_out], errors / spacing]).tolist()
+            outliers = [Outlier(*values) for values in found]
+            return sorted(outliers, key=lambda outlier: -outlier.pixels)
     return []
 
 
@@ -74,23 +81,25 @@ def describe_outliers(outliers: Sequence[Outlier]) -> str:
     )
 
 
-def _polynomial(points: Sequence[GroundControlPoint]) -> Floats:
-    """Return the terms of a polynomial of row, column and height at points (N, T).
+def _polynomial(pixels: Floats, heights: Floats) -> Floats:
+    """Return the terms of a polynomial at points (N, T).
 
     Its degree is 1 to 3, depending on the number of points.
+
+    Args:
+        pixels: row and column of each point (N, 2).
+        heights: heights (N,).
     """
-    count = len(points)
-    pixels = np.array([(point.row, point.col) for point in points], float)
+    count = len(pixels)
     spread = np.ptp(pixels, axis=0)
     rows, cols = ((pixels - pixels.mean(axis=0)) / np.where(spread, spread, 1)).T
     degree = 1 + (count >= 12) + (count >= 30)
     terms = []
     for total in range(degree + 1):
         terms += [rows**power * cols ** (total - power) for power in range(total + 1)]
-    heights = np.array([point.z or 0.0 for point in points])
     if np.ptp(heights):
-        heights = (heights - heights.mean()) / np.ptp(heights)
-        terms += [heights, heights * cols]
+        scaled = (heights - heights.mean()) / np.ptp(heights)
+        terms += [scaled, scaled * cols]
     return np.column_stack(terms)
 
 
@@ -101,31 +110,3 @@ def _cross_residuals(terms: Floats, meters: Floats) -> Floats:
     leverage = (basis**2).sum(axis=1)
     distances = np.linalg.norm(residuals, axis=1) / np.maximum(1 - leverage, 1e-9)
     return np.asarray(distances)
-
-
-def _errors(terms: Floats, meters: Floats, kept: Indices) -> Floats:
-    """Return how far each point is from the polynomial of the kept ones (N,)."""
-    factors = np.linalg.lstsq(terms[kept], meters[kept], rcond=None)[0]
-    return np.asarray(np.linalg.norm(meters - terms @ factors, axis=1))
-
-
-def _spacing(
-    points: Sequence[GroundControlPoint], meters: Floats, kept: Indices
-) -> float:
-    """Return the mean pixel spacing in meters between the kept points."""
-    pixels = np.array([(points[index].row, points[index].col) for index in kept])
-    pixel_spread = np.ptp(pixels, axis=0).max()
-    return float(np.ptp(meters[kept], axis=0).max() / max(pixel_spread, 1))
-
-
-def _is_between(values: Floats, others: Floats) -> bool:
-    return bool(others.min() <= values.min() and values.max() <= others.max())
-
-
-def _outliers(
-    points: Sequence[GroundControlPoint], indices: Sequence[int], pixels: Floats
-) -> list[Outlier]:
-    outliers = []
-    for index, distance in zip(indices, pixels.tolist(), strict=True):
-        outliers.append(Outlier(points[index].row, points[index].col, distance))
-    return sorted(outliers, key=lambda outlier: -outlier.pixels)

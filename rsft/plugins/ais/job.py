@@ -26,7 +26,7 @@ from rsft.plugins.ais.tracks import make_tracks
 from rsft.plugins.ais.units import EARTH, KNOT
 from rsft.scenes.detection import detect_objects
 from rsft.scenes.georeference import Georeference
-from rsft.scenes.lengths import measured_length
+from rsft.scenes.lengths import box_sides, measured_length
 from rsft.scenes.locations import Location, SceneLocations
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.positions import read_positions
@@ -220,18 +220,15 @@ def _measure_box(
     """Return the length in meters and the direction in degrees (0 to 180) of a box.
 
     Returns:
-        NaN for a point, and for the direction of a box that is not long.
+        NaN for a point, and for the direction of a box that is upright or not long.
     """
     if x.box is None:
         return np.nan, np.nan
-    corners = np.reshape(x.box, (4, 2))
-    sides = np.linalg.norm(np.diff(corners[:3], axis=0) * spacing, axis=1)
-    longest = int(sides.argmax())
-    length = round(float(sides[longest]), 1)
-    is_detected = x.source_row is None  # drawn around bright pixels
-    if is_detected:
-        length = measured_length(sides[longest], spacing, "detection")["length_m"]
-    if sides.max() < _LONG_BOX * sides.min():
-        return length, np.nan
-    direction = georeference.direction(corners[longest], corners[longest + 1])
-    return length, direction % 180
+    sides = box_sides(x.box, spacing, georeference)
+    length = sides["length_m"]
+    heading = sides.get("heading_deg", np.nan)
+    if length < _LONG_BOX * sides["width_m"]:
+        heading = np.nan
+    if x.source_row is None:  # drawn around bright pixels
+        length = measured_length(length, spacing, "detection")["length_m"]
+    return length, heading
