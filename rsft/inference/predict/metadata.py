@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import PredictionPlan
+from rsft.inference.writers.layer import creation_metadata
 from rsft.models.bundle.bundle import Bundle
 from rsft.scenes.fingerprint import scene_fingerprint
 from rsft.types import JsonObject
 from rsft.utils.operating_system import path_to_text
-from rsft.version import __version__
 
 if TYPE_CHECKING:
     from rsft.inference.predict.scene_chips import SceneChips
@@ -41,11 +40,10 @@ def table_metadata(
         The values by key, which are written with the table.
     """
     return {
-        "rsft_version": __version__,
+        **creation_metadata(),
         "bundle_sha256": bundle.sha256,
         "recipe": bundle.recipe.name,
         "backbone": bundle.recipe.backbone.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(bundle.classes),
         "train_counts": dict(zip(bundle.classes, bundle.train_counts, strict=True)),
         "bands": list(bundle.contract.used_bands),

@@ -54,7 +54,7 @@ _POLICY = (  # the browser runs the script of the page, and loads nothing
 # joined in this order, with the script of a `PageAddition` before the last one
 _SCRIPTS = ("dom.js", "labels.js", "map.js", "page.js")
 _PERCENTILES = (1, 99)
-_JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 75]
+_JPEG_QUALITY = 80
 _TABLE = "corrected.csv"
 _PALETTE = 60  # number of colors of classes that are named on the page
 # `rsft prepare folder` needs no --bands for these
@@ -293,13 +293,13 @@ def _describe_scenes(scenes: Sequence[RasterScene]) -> list[JsonObject]:
     side = min(largest, max(smallest, side))
     described = []
     for scene in scenes:
-        _, picture = cv2.imencode(".jpg", scene_pixels(scene, side), _JPEG_OPTIONS)
+        picture = encode_jpeg(scene_pixels(scene, side))
         described.append(
             {
                 "name": scene.path.name,
                 "width": scene.width,
                 "height": scene.height,
-                "picture": _jpeg_uri(bytes(picture)),
+                "picture": _jpeg_uri(picture),
             }
         )
     return described
@@ -329,6 +329,12 @@ def _describe_chips(
         chip["thumb"] = _jpeg_uri(row["thumb"])
         chips.append(chip)
     return chips
+
+
+def encode_jpeg(image: Bytes) -> bytes:
+    """Return an image (H, W) or, as blue, green and red, (H, W, 3) as JPEG."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return bytes(cv2.imencode(".jpg", image, quality)[1])
 
 
 def _jpeg_uri(jpeg: bytes) -> str:

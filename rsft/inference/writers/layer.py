@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,12 +12,19 @@ import shapely
 
 from rsft.inference.writers.columns import TEXT
 from rsft.types import JsonObject, Names
+from rsft.version import __version__
 
 LAYER_NAME = "predictions"
 CLASS_COLUMN = "class"
 CORRECTED_COLUMN = "corrected"
 """The column that selects the color, and that of corrections by an analyst, which
 replaces it."""
+
+
+def creation_metadata() -> JsonObject:
+    """Return the version of rsft and the time, for the metadata of a layer."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"rsft_version": __version__, "created": created}
 
 
 class SceneBoxes(NamedTuple):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from rsft.data.chips.sidecars import render_thumbnail
-from rsft.inference.review.page import write_review_page
-from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.review.page import encode_jpeg, write_review_page
+from rsft.inference.writers.layer import PredictionLayer, creation_metadata
 from rsft.plugins.ais.choices import NO_SHIP
 from rsft.plugins.ais.match import AMBIGUOUS, AisMatch
 from rsft.scenes.detection import ship_window
@@ -20,7 +18,6 @@ from rsft.scenes.raster import RasterScene
 from rsft.scenes.reader import SceneReader
 from rsft.scenes.windows import cut_chip
 from rsft.types import LONLAT
-from rsft.version import __version__
 
 
 def write_choice_page(match: AisMatch, path: Path, command: str) -> bool:
@@ -52,8 +49,7 @@ def write_choice_page(match: AisMatch, path: Path, command: str) -> bool:
     metadata = {
         "recipe": "match of AIS messages",
         "bundle_sha256": "",
-        "rsft_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **creation_metadata(),
         "notes": match.notes,
         "request": {"chips_dir": None},
     }
@@ -84,6 +80,5 @@ def _cut_thumbnails(
     with closing(SceneReader(scene)) as reader:
         for number in objects:
             chip = cut_chip(reader, window, match.positions.locations[number])
-            image = render_thumbnail(chip.pixels)
-            thumbnails.append(cv2.imencode(".jpg", image)[1].tobytes())
+            thumbnails.append(encode_jpeg(render_thumbnail(chip.pixels)))
     return thumbnails

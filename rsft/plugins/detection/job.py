@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,11 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.result_table import select_columns
 from rsft.inference.predict.scene_chips import SceneChips
 from rsft.inference.writers.columns import table_columns
-from rsft.inference.writers.layer import CLASS_COLUMN, PredictionLayer
+from rsft.inference.writers.layer import (
+    CLASS_COLUMN,
+    PredictionLayer,
+    creation_metadata,
+)
 from rsft.inference.writers.tables import check_output_path, write_prediction_table
 from rsft.scenes.detection import describe_scene_pixels, detect_objects
 from rsft.scenes.locations import SceneLocations
@@ -27,7 +30,6 @@ from rsft.scenes.query import CfarOptions, Query
 from rsft.scenes.raster import RasterScene, gdal_environment
 from rsft.scenes.windows import fit_size, make_window
 from rsft.types import LONLAT, Progress
-from rsft.version import __version__
 
 OBJECT = "object"
 """Class of a detected object, until somebody names it."""
@@ -99,8 +101,7 @@ def detect_in_scenes(
     table = select_columns(pd.DataFrame(rows), table_columns(()))
     metadata = {
         "scenes": [str(scene.path) for scene, _ in found],
-        "rsft_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **creation_metadata(),
         "notes": notes,
     }
     layer = PredictionLayer(table, crs, (OBJECT,), metadata)

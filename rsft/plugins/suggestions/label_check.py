@@ -1,16 +1,15 @@
 """Suggest the doubtful labels of a chip store."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 
 from rsft.data.chips.store import ChipStore
 from rsft.inference.writers.columns import probability_columns
+from rsft.inference.writers.layer import creation_metadata
 from rsft.plugins.suggestions.suggest import Suggestions, suggestion_table
 from rsft.types import Floats
-from rsft.version import __version__
 
 
 def suggest_audited_labels(
@@ -43,42 +42,29 @@ def suggest_audited_labels(
         "bundle_sha256": "",
         "recipe": "label audit",
         "bands": list(store.bands),
-        "rsft_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **creation_metadata(),
         "notes": ["the chips of a chip store whose labels are contradicted"],
         "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
     }
-    labels = np.array([classes.index(name) for name in chips["class"]])
-    rows = np.arange(len(chips))
-    others = probabilities.copy()
-    others[rows, labels] = -1.0
-    margins = probabilities[rows, labels] - others.max(axis=1)
+    predictions["scene"] = chips["group_key"].fillna("").map(str).to_list()
+    indices = [classes.index(name) for name in chips["class"]]
+    given = probabilities[np.arange(len(chips)), indices]
+    margins = given - probabilities.max(axis=1)
     order = np.argsort(margins, kind="stable")
     selected = order[margins[order] < 0]
+    predictions = predictions.iloc[selected]
+    labels = chips["class"].iloc[selected].tolist()
+    shares = given[selected]
+    columns = predictions["class"], predictions["probability"]
     reasons = []
-    for row in selected:
-        label = labels[row]
-        best = others[row].argmax()
-        percent = 100 * probabilities[row]
-        reasons.append(
-            f"labeled {classes[label]} {percent[label]:.0f} %,"
-            f" predicted {classes[best]} {percent[best]:.0f} %"
-        )
-    count = len(selected)
-    contradicted = f"labels that are contradicted: {count:,} of {len(margins):,}"
-    chips = chips.iloc[selected]
-    predictions = predictions.iloc[selected].assign(
-        scene=chips["group_key"].fillna("").map(str).tolist()
-    )
+    for label, share, best, probability in zip(labels, shares, *columns, strict=True):
+        reason = f"labeled {label} {100 * share:.0f} %"
+        reasons.append(f"{reason}, predicted {best} {100 * probability:.0f} %")
+    total = len(margins)
+    contradicted = f"labels that are contradicted: {len(labels):,} of {total:,}"
     table, path_notes = suggestion_table(predictions, reasons)
-    table["label"] = chips["class"].tolist()
+    table["label"] = labels
     table["probability"] = predictions["probability"].tolist()
-    table["label_probability"] = probabilities[selected, labels[selected]].round(6)
-    return Suggestions(
-        table,
-        predictions,
-        classes,
-        metadata,
-        len(margins),
-        [*notes, contradicted, *path_notes],
-    )
+    table["label_probability"] = shares.round(6)
+    texts = [*notes, contradicted, *path_notes]
+    return Suggestions(table, predictions, classes, metadata, total, texts)

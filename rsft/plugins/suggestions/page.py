@@ -2,25 +2,26 @@
 
 import base64
 import shlex
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
-from rsft.inference.review.page import PageAddition, write_review_page
+from rsft.inference.review.page import (
+    PageAddition,
+    encode_jpeg,
+    write_review_page,
+)
 from rsft.inference.writers.columns import probability_columns
-from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.layer import PredictionLayer, creation_metadata
 from rsft.plugins.suggestions.first_chips import FirstChips
 from rsft.plugins.suggestions.suggest import Suggestions
 from rsft.scenes.options import Declaration
-from rsft.types import Floats, Pixels
+from rsft.types import Floats
 from rsft.utils.operating_system import path_to_text
-from rsft.version import __version__
 
 _TABLE = "labels.csv"
 _KEYS = (
@@ -64,7 +65,7 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, store: str) -> N
                 "run `rsft predict` with --chips DIR, and both commands in the same"
                 " folder",
             )
-        thumbnails.append(_encode_thumbnail(read_chip(path_of_chip)))
+        thumbnails.append(encode_jpeg(render_thumbnail(read_chip(path_of_chip))))
     rows = suggestions.predictions.drop(columns="corrected", errors="ignore")
     rows = rows.assign(reason=table["reason"].to_list(), geometry=None)
     if "at" not in rows:
@@ -94,8 +95,7 @@ def write_naming_page(path: Path, chips: FirstChips, declaration: Declaration) -
     metadata = {
         "recipe": "labels by hand",
         "bundle_sha256": "",
-        "rsft_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **creation_metadata(),
         "notes": chips.suggestions.notes,
     }
     options = []
@@ -112,7 +112,7 @@ def write_naming_page(path: Path, chips: FirstChips, declaration: Declaration) -
     write_review_page(
         path,
         PredictionLayer(table, None, (), metadata),
-        [_encode_thumbnail(pixels) for pixels in chips.pixels],
+        [encode_jpeg(render_thumbnail(pixels)) for pixels in chips.pixels],
         (),
         None,
         "",
@@ -133,10 +133,3 @@ def encode_vectors(vectors: Floats) -> dict[str, str | int | float]:
         "step": step,
         "variance": float(vectors.var(axis=0).mean()),
     }
-
-
-def _encode_thumbnail(pixels: Pixels) -> bytes:
-    """Return a small picture of a chip as JPEG."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
-    _, data = cv2.imencode(".jpg", render_thumbnail(pixels), quality)
-    return bytes(data)
