@@ -21,7 +21,6 @@ from rsft.study.outcomes import (
     TrialOutcome,
     read_outcomes,
     read_run_outcome,
-    read_trial_epochs,
 )
 from rsft.study.runs import (
     ERRORS,
@@ -42,18 +41,12 @@ from rsft.utils.executor import (
     open_executor,
 )
 
-_INTERVAL_S = 1.0
-"""Seconds between two looks at the epochs of running trials."""
-
 
 class SweepWatcher:
     """Shows the progress of a study."""
 
     def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
         """Show that a trial starts."""
-
-    def on_epoch(self, id: str, row: Mapping[str, Any]) -> None:
-        """Show the last epoch that a trial has finished, a row of metrics.csv."""
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
         """Show that a trial ends, with its outcome; None if a signal stopped it."""
@@ -195,12 +188,11 @@ class TrialRunner:
             with self.executor:
                 self._start()
                 while self._running:
-                    done, _ = wait(self._running, _INTERVAL_S, FIRST_COMPLETED)
+                    done, _ = wait(self._running, return_when=FIRST_COMPLETED)
                     for future in done:
                         trial = self._running.pop(future)
                         self.watcher.on_end(trial.id, self._outcome(future, trial))
                     self._start()
-                    self._show_epochs()
         except (KeyboardInterrupt, SystemExit) as error:
             number = signal.SIGTERM
             if isinstance(error, KeyboardInterrupt):
@@ -221,11 +213,6 @@ class TrialRunner:
             submit = self.executor.submit
             future = submit(train_trial, path, trial.keys, self.settings)
             self._running[future] = trial
-
-    def _show_epochs(self) -> None:
-        for trial in self._running.values():
-            for row in read_trial_epochs(self.folder / TRIALS / trial.id)[-1:]:
-                self.watcher.on_epoch(trial.id, row)
 
     def _outcome(
         self, future: Future[TrialOutcome], trial: Trial

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.study.figures import draw_figures, make_panels
+from rsft.study.figures import draw_figures, find_optima, make_panels
 from rsft.study.outcomes import TrialOutcome
 from rsft.study.sweep_file import Sweep
 from rsft.study.tables import (
@@ -26,17 +26,15 @@ def panels_of(sweep, trials, measures):
 
 
 def test_heat_map_has_the_order_of_the_grid():
-    (panel,) = panels_of(SWEEP, outcomes(failed=("1", 0.5)), ["val_macro"])
-    rows, columns = panel.values.index, panel.values.columns
-    assert (rows.name, list(rows)) == ("peft.positions", ["q", "1"])
-    assert (columns.name, list(columns)) == ("peft.scale", ["0.5", "1", "1/r"])
-    np.testing.assert_allclose(
-        panel.values, [[0.505, 0.555, 0.605], [0.605, 0.655, 0.705]]
-    )
-    assert panel.optima("max") == [(1, 2)] and panel.optima("min") == [(0, 0)]
-    (panel,) = panels_of(SWEEP, outcomes(), ["val_macro"])
-    assert np.isnan(panel.values.iloc[0, 2]) and panel.values.notna().sum().sum() == 5
-    assert panel.optima("max") == [(1, 2)]
+    table = panels_of(SWEEP, outcomes(failed=("1", 0.5)), ["val_macro"])["val_macro"]
+    assert (table.index.name, list(table.index)) == ("peft.positions", ["q", "1"])
+    assert (table.columns.name, list(table)) == ("peft.scale", ["0.5", "1", "1/r"])
+    np.testing.assert_allclose(table, [[0.505, 0.555, 0.605], [0.605, 0.655, 0.705]])
+    assert find_optima("val_macro", table, "max") == [[1, 2]]
+    assert find_optima("val_macro", table, "min") == [[0, 0]]
+    table = panels_of(SWEEP, outcomes(), ["val_macro"])["val_macro"]
+    assert np.isnan(table.iloc[0, 2]) and table.notna().sum().sum() == 5
+    assert find_optima("val_macro", table, "max") == [[1, 2]]
 
 
 def test_measures_are_the_columns_of_a_single_key():
@@ -47,11 +45,11 @@ def test_measures_are_the_columns_of_a_single_key():
         )
         for name, head, tail in (("q", 0.9, 0.2), ("v", 0.8, 0.3))
     }
-    (panel,) = panels_of(sweep, trials, ["val_head", "val_tail"])
-    assert panel.optima("max") == [(0, 0), (1, 1)]
+    table = panels_of(sweep, trials, ["val_head", "val_tail"])[""]
+    assert find_optima("", table, "max") == [[0, 0], [1, 1]]
 
 
-def test_each_measure_and_other_key_has_a_panel():
+def test_each_measure_has_a_panel_and_other_keys_are_rows():
     sweep = Sweep(
         recipe=["a", "b"],
         grid={"peft.rank": [2, 4], "peft.scale": [1.0, 2.0]},
@@ -64,43 +62,19 @@ def test_each_measure_and_other_key_has_a_panel():
             keys, "done", "", {"macro": rank * scale / 10, "tail": 0.1}
         )
     maps = panels_of(sweep, trials, ["macro", "tail"])
-    assert [panel.title for panel in maps] == [
-        "a, macro",
-        "a, tail",
-        "b, macro",
-        "b, tail",
-    ]
-    np.testing.assert_allclose(maps[2].values, [[0.2, 0.4], [0.4, 0.8]])
-    assert (
-        maps[0].values.index.name == "peft.scale"
-        and maps[0].values.columns.name == "peft.rank"
-    )
+    assert list(maps) == ["macro", "tail"]
+    table = maps["macro"]
+    assert table.index.names == ["recipe", "peft.scale"]
+    assert table.columns.name == "peft.rank"
+    np.testing.assert_allclose(table.loc["b"], [[0.2, 0.4], [0.4, 0.8]])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("search", [False, True])
-def test_figures(tmp_path, search):
-    sweep = SWEEP
-    trial_outcomes = outcomes()
-    if search:
-        space = {"train.lr": {"log": [1e-3, 1.0]}, "peft.rank": {"integer": [1, 9]}}
-        sweep = Sweep(recipe="r", search=space, trials=30)
-        rates = np.geomspace(1e-3, 1, 30)
-        trial_outcomes = {
-            str(i): TrialOutcome(
-                {"train.lr": lr, "peft.rank": 1 + i % 9},
-                "done",
-                "",
-                {"val_macro": 0.1},
-                1.0,
-            )
-            for i, lr in enumerate(rates)
-        }
+def test_figures(tmp_path):
     folder = tmp_path / "some"
     folder.mkdir()
-    paths = draw_figures(
-        folder, sweep, results_table(sweep, trial_outcomes), ["val_macro"]
-    )
+    table = results_table(SWEEP, outcomes())
+    paths = draw_figures(folder, SWEEP, table, ["val_macro"])
     image = cv2.imread(str(paths["png"]))
     red = (image[..., 2] > 200) & (image[..., 1] < 60) & (image[..., 0] < 60)
     assert red.sum() > 100  # the optimum
@@ -109,3 +83,13 @@ def test_figures(tmp_path, search):
 
 def test_no_figure_without_a_finished_trial(tmp_path):
     assert draw_figures(tmp_path, SWEEP, results_table(SWEEP, {}), []) == {}
+
+
+def test_a_search_over_many_values_has_no_figure(tmp_path):
+    sweep = Sweep(recipe="r", search={"train.lr": {"log": [1e-3, 1.0]}}, trials=30)
+    trials = {
+        str(lr): TrialOutcome({"train.lr": lr}, "done", "", {"val_macro": 0.1}, 1.0)
+        for lr in np.geomspace(1e-3, 1, 30)
+    }
+    table = results_table(sweep, trials)
+    assert draw_figures(tmp_path, sweep, table, ["val_macro"]) == {}

@@ -196,30 +196,6 @@ def accuracy_curves(epochs: pd.DataFrame) -> Markup | None:
     )
 
 
-_UNLABELED = {
-    "labeled": ("pseudo-label", "accent", (1, 0)),
-    "foreign": ("foreign", "muted", (4, 2)),
-}
-
-
-def pseudo_label_curves(table: pd.DataFrame) -> Markup | None:
-    """Draw the shares of pseudo-labeled and foreign unlabeled chips by epoch.
-
-    The shares are those of pseudo_labels.csv.
-    """
-    labeled = table[[name for name in table if str(name).startswith("class_")]].sum(
-        axis=1
-    )
-    shares = {
-        "labeled": labeled / table["chips"],
-        "foreign": table["foreign"] / table["chips"],
-    }
-    curves = pd.DataFrame({"epoch": table["epoch"], **shares})
-    return _line_chart(
-        "Unlabeled chips by epoch, in %", curves, _UNLABELED, percent=True
-    )
-
-
 @chart
 def _line_chart(
     title: str,

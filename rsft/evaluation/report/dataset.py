@@ -189,34 +189,6 @@ def make_gallery(
     return {"chips": chips, "mistakes": len(wrong), "shown": len(mistakes)}
 
 
-SAMPLES = 24
-"""Largest number of chips at the top of a page without a map."""
-
-
-def draw_samples(
-    predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures
-) -> list[dict[Any, Any]]:
-    """Draw chips at random, of every class alike as far as it has chips.
-
-    Args:
-        predictions: the table predictions.parquet.
-        classes: class names in the order of the page.
-        pictures: the pictures of the chips.
-
-    Returns:
-        Rows of the table with "picture", class by class.
-    """
-    table = predictions.sample(frac=1, random_state=0)
-    rank = table.groupby("class").cumcount()
-    table = table.loc[rank.sort_values(kind="stable").index[:SAMPLES]]
-    table = table.sort_values(
-        "class", key=lambda column: column.map(list(classes).index), kind="stable"
-    )
-    return table.assign(
-        picture=[pictures.picture(path, PICTURE_SIZE) for path in table["path"]]
-    ).to_dict("records")
-
-
 MAPS_DIR = "maps"
 MAPS_FILE = "maps.json"
 """Subfolder of a run folder, and the file in it that lists the maps; the pictures are

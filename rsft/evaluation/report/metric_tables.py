@@ -220,16 +220,6 @@ TableRow = tuple[str, str, list[TableCell | None]]
 defined."""
 
 
-def accuracy_cell(
-    interval: Interval | None, best: float | None, mark: str
-) -> TableCell | None:
-    """Return the cell of an accuracy in percent; `mark` follows the number."""
-    if interval is None:
-        return None
-    text = format_percent(interval.value) + mark
-    return TableCell(text, format_interval(interval), interval.value == best)
-
-
 def format_interval(interval: Interval, decimals: int | None = None) -> str:
     """Return both ends of an interval, such as "84.1–87.3".
 
@@ -335,24 +325,6 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
             cells.append(cell)
         rows.append((measure.label, measure.note, cells))
     return rows
-
-
-def pseudo_label_shares(
-    table: pd.DataFrame, classes: Sequence[str]
-) -> list[tuple[str, float]]:
-    """Return the share of pseudo-labels of each class, in the last epoch.
-
-    The last epoch is the last one with any chips.
-    """
-    rows = table[table["chips"] > 0]
-    columns = [f"class_{index}" for index in range(len(classes))]
-    if rows.empty or not set(columns) <= set(rows):
-        return []
-    last = rows.iloc[-1]
-    return [
-        (name, float(last[column] / last["chips"]))
-        for name, column in zip(classes, columns, strict=True)
-    ]
 
 
 def frequent_mistakes(

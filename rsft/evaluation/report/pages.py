@@ -15,7 +15,6 @@ from rsft.errors import RsftError
 from rsft.evaluation.report import charts, maps, metric_tables
 from rsft.evaluation.report.dataset import (
     ChipPictures,
-    draw_samples,
     make_gallery,
     read_scene_maps,
     summarize_store,
@@ -107,14 +106,10 @@ def _page_content(
     """
     predictions = _select_predictions(run)
     gallery = None
-    samples = []
     if predictions is not None:
         assert run.evaluation is not None
         classes = run.evaluation.classes
         gallery = make_gallery(predictions, classes, pictures)
-        if pictures is not None:
-            order = metric_tables.order_by_training(run.evaluation)
-            samples = draw_samples(predictions, [classes[i] for i in order], pictures)
     start = run.recipe.train.start_bundle
     return {
         "run": run,
@@ -131,7 +126,6 @@ def _page_content(
         "meanings": MEANINGS,
         "feature_maps": _feature_maps(run),
         "gallery": gallery,
-        "samples": samples,
         "dataset": summarize_store(run, store) if store else None,
     }
 

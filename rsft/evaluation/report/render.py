@@ -1,117 +1,23 @@
-"""Fill the templates of the report, explain terms, and format numbers.
+"""Fill the templates of the report, and format numbers."""
 
-The words of docs/glossary.md explain terms.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from rsft.utils.atomic_files import write_text
-
-_ENTRIES = {
-    **dict.fromkeys(
-        ("head", "medium", "tail", "Head", "Medium", "Tail"), "head, medium, tail"
-    ),
-    "All classes": "macro accuracy",
-    "mean recall": "recall",
-    "class-balanced k-NN": "k-NN",
-    "plain k-NN": "k-NN",
-    "baseline": "baseline",
-    "logit-adjusted": "logit adjustment",
-    "linear probe": "linear probe",
-    "calibrated": "calibration of probabilities",
-    "intervals": "interval",
-}
-"""Words of the sentences of a page that are explained there, with their entries of the
-glossary."""
-
-_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-# a sentence that names other pages
-_REFERENCE = re.compile(r"See (?:also )?(?:\[[^\]]*\]\([^)]*\)(?:, | and )?)+\.")
-
-_BUTTON = Markup(
-    '<button type="button" class="term" popovertarget="{id}" popovertargetaction="show"'
-    ' aria-describedby="{id}">{text}</button>'
-)
-
-
-@cache
-def read_glossary() -> Mapping[str, str]:
-    """Read the first paragraph of each entry of the glossary.
-
-    It is text without links and references to other pages.
-
-    Returns:
-        Entry and text, by the entry in lower case; empty if the file is missing, so
-        that pages have no explanations.
-    """
-    path = Path(__file__).parent / "glossary.md"  # in the installed package
-    if not path.is_file():
-        path = Path(__file__).parents[3] / "docs" / "glossary.md"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    definitions = {}
-    for entry in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
-        name, paragraph, *_ = entry.strip().split("\n\n")
-        plain = _LINK.sub(r"\1", _REFERENCE.sub("", " ".join(paragraph.split())))
-        definitions[name.lower()] = f"{name}: {re.sub('[`*]', '', plain).strip()}"
-    return definitions
-
-
-class Terms:
-    """The terms that a page explains.
-
-    A term is a button that shows its definition, without a script as well.
-    """
-
-    def __init__(self) -> None:
-        # definitions of the terms so far, by the id of their element
-        self.used: dict[str, str] = {}
-
-    def term(self, text: str, entry: str = "") -> Markup:
-        """Return a term with its definition, as HTML.
-
-        The text stays alone if the glossary has no such entry.
-        """
-        entry = (entry or _ENTRIES.get(text, text)).lower()
-        definition = read_glossary().get(entry)
-        if definition is None:
-            return escape(text)
-        name = "term-" + re.sub(r"\W+", "-", entry)
-        self.used[name] = definition
-        return _BUTTON.format(id=name, text=text)
-
-    def mark(self, sentences: str) -> Markup:
-        """Return plain text in which the first use of each known word is a term."""
-        seen: set[str] = set()
-
-        def replace(match: re.Match[str]) -> str:
-            is_new = match[0] not in seen
-            seen.add(match[0])
-            if is_new:
-                return str(self.term(match[0]))
-            return match[0]
-
-        words = "|".join(map(re.escape, sorted(_ENTRIES, key=len, reverse=True)))
-        return Markup(re.sub(rf"\b(?:{words})\b", replace, str(escape(sentences))))
 
 
 def fill_template(name: str, content: Mapping[str, Any]) -> str:
     """Return a file of assets/ with its variables filled in."""
-    environment, terms = _environment()
-    terms.used.clear()
-    return environment.get_template(name).render(content)
+    return _environment().get_template(name).render(content)
 
 
 @cache  # it keeps the compiled templates
-def _environment() -> tuple[Environment, Terms]:
+def _environment() -> Environment:
     loader = PackageLoader("rsft.evaluation.report", "assets")
-    terms = Terms()
     environment = Environment(
         loader=loader,
         autoescape=True,
@@ -119,15 +25,13 @@ def _environment() -> tuple[Environment, Terms]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"term": terms.term, "used_terms": terms.used}
     environment.filters |= {
-        "terms": terms.mark,
         "join_words": join_words,
         "pluralize": pluralize,
         "thousands": "{:,}".format,
         "percent": lambda value: "–" if value is None else format_percent(value),
     }
-    return environment, terms
+    return environment
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:

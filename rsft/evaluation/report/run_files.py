@@ -24,7 +24,6 @@ from rsft.recipe.schema import Recipe
 from rsft.training.runs.reader import (
     METADATA_FILE,
     METRICS_FILE,
-    PSEUDO_LABELS_FILE,
     RECIPE_FILE,
 )
 from rsft.training.runs.replay_file import REPLAY_FILE, Replay, read_replay
@@ -54,9 +53,6 @@ SCALE_COLUMNS = [
     Column("position"),
     Column("value", "number", optional=True),
     Column("spread", "number", optional=True, required=False),
-]
-PSEUDO_LABEL_COLUMNS = [
-    Column(name, "finite number") for name in ("epoch", "foreign", "chips")
 ]
 MAP_COLUMNS = [
     *(Column(name) for name in ("path", "class")),
@@ -154,8 +150,7 @@ class RunFiles:
 
     None means that the file is missing or that its table has no rows.
 
-    `epochs` is the table metrics.csv, `scales` modulator.csv, `pseudo_labels`
-    pseudo_labels.csv; `evaluation` is evaluation/metrics.json, and the two tables
+    `epochs` is the table metrics.csv, `scales` modulator.csv; `evaluation` is evaluation/metrics.json, and the two tables
     after it lie beside it. `licenses` are those of backbone and data, from
     bundle/bundle.json.
     """
@@ -166,7 +161,6 @@ class RunFiles:
     metadata: RunMetadata
     epochs: pd.DataFrame | None
     scales: pd.DataFrame | None
-    pseudo_labels: pd.DataFrame | None
     evaluation: Evaluation | None
     predictions: pd.DataFrame | None
     embedding: pd.DataFrame | None
@@ -219,9 +213,6 @@ def read_run_files(folder: Path) -> RunFiles:
         evaluation = read_json(metrics, Evaluation)
         names = evaluation.classes
         chip_columns = CHIP_COLUMNS + [Column(f"p_{name}", "number") for name in names]
-    pseudo_labels = _read_table(folder / PSEUDO_LABELS_FILE, PSEUDO_LABEL_COLUMNS)
-    if pseudo_labels is not None:
-        pseudo_labels = pseudo_labels.apply(pd.to_numeric, errors="coerce")
     bundle_bytes = None
     if bundle.is_dir():
         bundle_bytes = sum(path.stat().st_size for path in bundle.iterdir())
@@ -235,7 +226,6 @@ def read_run_files(folder: Path) -> RunFiles:
         metadata=read_json(metadata, RunMetadata),
         epochs=_read_table(folder / METRICS_FILE, EPOCH_COLUMNS),
         scales=_read_table(folder / "modulator.csv", SCALE_COLUMNS),
-        pseudo_labels=pseudo_labels,
         evaluation=evaluation,
         predictions=_read_table(evaluated / PREDICTIONS_FILE, chip_columns),
         embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),

@@ -1,7 +1,6 @@
 """Use the report in headless Chromium like a reader."""
 
 import io
-import re
 
 import pytest
 from PIL import Image
@@ -13,8 +12,6 @@ from tools.maintenance.chromium import chromium
 from tools.maintenance.report_pictures import VIEWS, take_screenshot
 
 pytestmark = [needs_chromium, pytest.mark.slow]
-
-TAIL = re.compile("^tail$", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
@@ -49,39 +46,6 @@ def fits(page):
 def test_pages_fit_the_window(open_page, report, report_with_chips, width):
     for path in (report, report_with_chips):
         assert fits(open_page(path, width))
-
-
-def test_terms_are_explained_under_the_mouse_by_touch_and_by_keyboard(
-    open_page, report
-):
-    page = open_page(report)
-    term = page.get_by_role("button", name=TAIL).first
-    definition = page.locator("#term-head-medium-tail")
-    assert not definition.is_visible()
-    term.hover()
-    assert (
-        definition.is_visible()
-        and "number of training chips" in definition.inner_text()
-    )
-    page.mouse.move(0, 0)
-    assert not definition.is_visible()
-    term.press("Enter")
-    assert definition.is_visible()
-    page.keyboard.press("Escape")
-    assert not definition.is_visible()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scripts", [True, False])
-def test_a_touch_explains_a_term(open_page, report, scripts):
-    page = open_page(report, 390, has_touch=True, java_script_enabled=scripts)
-    definition = page.locator("#term-head-medium-tail")
-    page.get_by_role("button", name=TAIL).first.tap()
-    definition.wait_for()
-    box = definition.bounding_box()
-    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
-    page.touchscreen.tap(380, 120)
-    assert not definition.is_visible()
 
 
 def test_a_table_that_is_cut_has_a_shadow_at_the_edge(open_page, report):

@@ -11,10 +11,8 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
 from rsft.evaluation.report.dataset import (
-    SAMPLES,
     ChipPictures,
     SceneMap,
-    draw_samples,
     read_scene_maps,
     save_scene_maps,
 )
@@ -216,30 +214,6 @@ def test_the_page_begins_with_the_map_and_keeps_it(fake):
 def test_one_map_needs_no_section_of_its_own(fake):
     save_scene_maps(fake, [(SCENE, PICTURE)])
     assert "scenes" not in page_of(fake).sections
-
-
-def test_without_a_map_the_page_begins_with_chips_of_every_class(folder, root):
-    files = read_run_files(folder)
-    classes = list(files.evaluation.classes)
-    pictures = ChipPictures(files, ChipStore.open(root))
-    samples = draw_samples(files.predictions, classes[::-1], pictures)
-    counts = [[chip["class"] for chip in samples].count(name) for name in classes]
-    available = files.predictions["class"].value_counts()
-    assert sum(counts) == min(SAMPLES, len(files.predictions))
-    assert all(
-        count >= min(available[name], SAMPLES // len(classes))
-        for name, count in zip(classes, counts, strict=True)
-    )
-    assert [chip["class"] for chip in samples] == sorted(
-        (x["class"] for x in samples), key=classes[::-1].index
-    )
-    page = Page(write_report(folder).read_text(encoding="utf-8"))
-    text = page.sections["header"]
-    assert "drawn at random from every class" in text and text.index(
-        "drawn at"
-    ) < text.index("This run trained")
-    wrong = [chip for chip in samples if chip["class"] != chip["predicted"]]
-    assert all(f"as {chip['predicted']}" in text for chip in wrong)
 
 
 def test_maps_are_replaced(fake):

@@ -42,23 +42,6 @@ def test_accuracies_of_leaking_chips_are_marked(run):
     assert len(re.findall(r"\d\.\d\*", "".join(sections.values()))) > 10
 
 
-def test_shares_of_pseudo_labels(run):
-    classes = len(read_metrics(run)["classes"])
-    names = [*(f"class_{index}" for index in range(classes)), "foreign", "chips"]
-    rows = [[0] * (classes + 2), [30, *[0] * (classes - 1), 10, 60]]
-    table = pd.DataFrame(rows, columns=names).assign(epoch=[0, 1])
-    table.to_csv(run / "pseudo_labels.csv", index=False)
-    page = page_of(run).sections["training"]
-    assert "pseudo-label ends at 50.0%" in page and "foreign ends at 16.7%" in page
-    assert f"{read_metrics(run)['classes'][0]} 50.0 %" in page
-    table.assign(class_0="text").to_csv(run / "pseudo_labels.csv", index=False)
-    page = page_of(run).sections["training"]
-    assert "Unlabeled chips" not in page or "0.0 %" in page
-    table.assign(chips="text").to_csv(run / "pseudo_labels.csv", index=False)
-    with pytest.raises(DataError, match=r"pseudo_labels\.csv"):
-        page_of(run)
-
-
 def test_coverage_is_shown_by_group_beside_its_target(run):
     expected = read_metrics(run)["confidence"]["coverage"][1]["groups"]["tail"]
     page = page_of(run)

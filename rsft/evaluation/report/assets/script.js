@@ -1,5 +1,5 @@
 "use strict";
-{% for name in ("terms", "tables", "gallery") %}
+{% for name in ("tables", "gallery") %}
 {
 {% include "script/" ~ name ~ ".js" %}
 }
