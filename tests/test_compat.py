@@ -17,12 +17,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from rsft.study.sweep import SweepFolder
-from rsft.study.sweep_file import read_sweep
-from rsft.study.trials import list_trials
 from tests.helpers.plugins import needs_plugin
 
-pytestmark = [pytest.mark.slow, needs_plugin("trackers")]
+pytestmark = [pytest.mark.slow, needs_plugin("trackers", "sweeps")]
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 """Larger than the rounding differences between processors, and far smaller than the
@@ -250,6 +247,10 @@ def test_finished_sweep_is_not_run_again(old_folder, run_command):
 
 def open_sweep(name):
     """Return the folder of a sweep of the old version, without running it."""
+    from rsft.plugins.sweeps.sweep import SweepFolder
+    from rsft.plugins.sweeps.sweep_file import read_sweep
+    from rsft.plugins.sweeps.trial_list import list_trials
+
     settings, document = read_sweep(Path(f"sweep/{name}.yaml"), [])
     trials = list_trials(settings, document)
     return SweepFolder(Path("sweep/sweeps", name), settings, trials)

@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 
 from rsft.cli import build_app
 from rsft.recipe.schema import Recipe
-from rsft.study.sweep_file import Sweep
 
 FOLDER = Path(__file__).parent / "snapshots"
 UPDATE = "RSFT_UPDATE_SNAPSHOTS"
@@ -147,8 +146,11 @@ def test_no_command_was_removed():
     )
 
 
-@pytest.mark.parametrize(("name", "model"), [("recipe", Recipe), ("sweep", Sweep)])
-def test_schema(name, model):
+@pytest.mark.parametrize("name", ["recipe", "sweep"])
+def test_schema(name):
+    model = Recipe
+    if name == "sweep":
+        model = pytest.importorskip("rsft.plugins.sweeps.sweep_file").Sweep
     compare_with_snapshot(
         f"{name}.schema.json",
         json.dumps(model.model_json_schema(), indent=1, sort_keys=True) + "\n",

@@ -43,7 +43,6 @@ _APPS = {
     "bundle": "bundle.app",
     "export": "export.app",
     "recipes": "runs.recipes_app",
-    "sweep": "sweep.app",
     "runs": "runs.app",
     "report": "runs.report_app",
     "backbones": "backbones.app",

@@ -1,1 +1,1 @@
-"""Sweeps over recipe keys: many runs, one table of results, and heat maps."""
+"""Runs that are compared: trials, their outcomes, and the choice among recipes."""

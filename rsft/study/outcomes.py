@@ -14,8 +14,6 @@ from typing import Any, Literal
 
 from rsft.study.trials import Trial
 from rsft.training.runs.reader import (
-    METRICS_FILE,
-    Epoch,
     RunInfo,
     find_runs,
     hash_data,
@@ -136,14 +134,6 @@ def _read_metrics(run: Path) -> dict[str, float]:
             if method.get(name):
                 metrics[name] = method[name]["value"]
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def read_trial_epochs(folder: Path) -> list[Epoch]:
-    """Return the finished epochs of the newest run of a trial."""
-    files = sorted(folder.glob(f"*/*/{METRICS_FILE}"))
-    if not files:
-        return []
-    return read_epochs(files[-1].parent)
 
 
 def describe_keys(keys: Mapping[str, Any]) -> str:

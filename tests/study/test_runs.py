@@ -11,13 +11,11 @@ from rsft.errors import Fault, Interrupted, RecipeError, RequestError
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import DataSection
 from rsft.study import runs
-from rsft.study.halving import StoppedEarlyError
 from rsft.study.outcomes import RECIPE, TrialOutcome, read_outcome
-from rsft.study.runs import TrialSettings, run_trial, train_trial
+from rsft.study.runs import StoppedEarlyError, run_trial
 from rsft.training.listeners import RunListener
 from rsft.training.runs.reader import find_runs, hash_data
 from rsft.utils.atomic_files import sha256
-from rsft.utils.executor import TaskLostError, open_executor
 
 pytestmark = pytest.mark.slow
 
@@ -103,25 +101,6 @@ def test_stopped_trial_has_no_outcome(trial, tmp_path):
     with pytest.raises(Interrupted):
         trial(raising(Interrupted(signal.SIGTERM)))
     assert read_outcome(tmp_path / "runs") is None
-
-
-def break_training(folder):
-    """Train a trial in this process, with a fault that nobody expects."""
-
-    def train(*_):
-        raise ValueError("odd")
-
-    runs.train_in_folder = train
-    train_trial(folder, KEYS, TrialSettings("macro"))
-
-
-def test_a_process_prints_what_nobody_expects(tmp_path):
-    with open_executor(jobs=1) as executor, pytest.raises(TaskLostError) as caught:
-        executor.submit(break_training, tmp_path).result()
-    assert caught.value.has_raised
-    assert runs.read_last_line(tmp_path / "errors.txt") == "ValueError: odd"
-    assert runs.read_last_line(tmp_path / "absent.txt") == ""
-    assert read_outcome(tmp_path) is None
 
 
 @pytest.mark.parametrize(

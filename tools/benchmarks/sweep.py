@@ -45,8 +45,8 @@ import sys
 from pathlib import Path
 import torch
 from rsft.evaluation.evaluate import evaluate
-from rsft.study.sweep_file import read_sweep
-from rsft.study.trials import list_trials
+from rsft.plugins.sweeps.sweep_file import read_sweep
+from rsft.plugins.sweeps.trial_list import list_trials
 from rsft.training.finetune import finetune
 torch.set_num_threads(1)
 for trial in list_trials(*read_sweep(Path(sys.argv[1]))):

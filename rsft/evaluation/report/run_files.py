@@ -150,9 +150,9 @@ class RunFiles:
 
     None means that the file is missing or that its table has no rows.
 
-    `epochs` is the table metrics.csv, `scales` modulator.csv; `evaluation` is evaluation/metrics.json, and the two tables
-    after it lie beside it. `licenses` are those of backbone and data, from
-    bundle/bundle.json.
+    `epochs` is the table metrics.csv, `scales` modulator.csv; `evaluation` is
+    evaluation/metrics.json, and the two tables after it lie beside it. `licenses` are
+    those of backbone and data, from bundle/bundle.json.
     """
 
     folder: Path

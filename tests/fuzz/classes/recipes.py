@@ -1,11 +1,10 @@
-"""Recipes, values from the command line, and sweeps."""
+"""Recipes, and values from the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rsft.recipe.load import dump_recipe, load_recipe
-from rsft.study.sweep_file import read_sweep
 from tests.fuzz.mutate import mutate_text
 from tests.fuzz.target import Target
 
@@ -23,16 +22,6 @@ head: {kind: linear, init: linear-probe}
 loss: {name: logit_adjustment, tau: 1.5}
 train: {epochs: 3, lr: 0.01, precision: bf16, checkpoint_minutes: null}
 evaluate: {tta: five-crop, margin: 8}
-"""
-SWEEP = """\
-recipe: quickstart
-overrides: {train.epochs: 2}
-grid:
-  train.lr: [0.001, 0.01]
-  peft.rank: [2, 4]
-seeds: [0, 1]
-metric: val_macro
-x: train.lr
 """
 
 
@@ -68,10 +57,6 @@ def _read_overrides(folder: Path) -> None:
     )
 
 
-def _read_sweep(folder: Path) -> None:
-    read_sweep(folder / "sweep.yaml")
-
-
 TARGETS = [
     Target(
         "recipes",
@@ -87,11 +72,5 @@ TARGETS = [
         _read_overrides,
         share=0.25,
         named_by="",
-    ),
-    Target(
-        "sweeps",
-        lambda folder: (folder / "sweep.yaml").write_text(SWEEP),
-        {"sweep.yaml": mutate_text},
-        _read_sweep,
     ),
 ]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rsft.plugins.sweeps.strategies import ListedTrials
+from rsft.plugins.sweeps.sweep import SweepWatcher, TrialRunner, drop_failed
+from rsft.plugins.sweeps.trial_process import MODULES, TrialSettings
 from rsft.study.outcomes import TrialOutcome, read_outcomes
-from rsft.study.runs import MODULES, TrialSettings
-from rsft.study.strategies import ListedTrials
-from rsft.study.sweep import SweepWatcher, TrialRunner, drop_failed
 from rsft.study.trials import Trial
 from rsft.utils.executor import open_executor
 from rsft.utils.untrusted.documents import load_json

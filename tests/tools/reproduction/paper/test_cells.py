@@ -7,11 +7,11 @@ import pytest
 
 from rsft.errors import Interrupted
 from rsft.peft.sites import select_positions
+from rsft.plugins.sweeps.sweep_file import read_sweep
+from rsft.plugins.sweeps.trial_list import list_trials
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.study.outcomes import RECIPE, TrialOutcome
-from rsft.study.sweep_file import read_sweep
-from rsft.study.trials import list_trials
 from rsft.training.runs.reader import hash_data
 from tests.helpers.executors import ExecutorHere
 from tests.helpers.plugins import needs_plugin

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.recipe.text import to_yaml
 from rsft.study.outcomes import TrialOutcome, format_measure
-from rsft.study.sweep_file import Sweep
 from rsft.utils.atomic_files import atomic_file, write_text
 
 RESULTS = "results.parquet"

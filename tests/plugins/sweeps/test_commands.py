@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rsft.plugins.sweeps.sweep_file import read_sweep
+from rsft.plugins.sweeps.trial_list import list_trials
 from rsft.study.outcomes import TrialOutcome
-from rsft.study.sweep_file import read_sweep
-from rsft.study.trials import list_trials
 
 SWEEP = """\
 recipe: RECIPE
@@ -69,7 +69,7 @@ def test_report_of_an_unfinished_sweep(rsft, sweep_file, monkeypatch):
         folder = sweep_file.parent / "runs/sweeps/some/trials" / trial.id
         folder.mkdir(parents=True)
         outcome.save(folder)
-    monkeypatch.setattr("rsft.study.sweep.run_sweep", lambda *_, **__: None)
+    monkeypatch.setattr("rsft.plugins.sweeps.sweep.run_sweep", lambda *_, **__: None)
     code, printed = rsft("sweep", sweep_file)
     assert code == 0 and "2 of 4 trials remain" in printed
     assert "failed  peft.rank 1  train.lr 1e+30  the loss is nan" in printed

@@ -6,27 +6,17 @@ in the run folders are all that is needed, so a killed sweep goes on where it wa
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsft.errors import Interrupted
-from rsft.study.outcomes import read_trial_epochs
+from rsft.study.runs import StoppedEarlyError
 from rsft.training.listeners import RunListener
-from rsft.training.runs.reader import Epoch
+from rsft.training.runs.reader import METRICS_FILE, Epoch, read_epochs
 
 REDUCTION = 4
 """One of so many trials goes on."""
-
-
-class StoppedEarlyError(Interrupted):
-    """The trial has fallen behind."""
-
-    def __init__(self) -> None:
-        super().__init__(signal.SIGTERM)
-        self.message = "stopped early by asha"
 
 
 @dataclass(frozen=True)
@@ -79,6 +69,14 @@ class Halving:
     def listener(self, folder: Path) -> RunListener:
         """Return a listener that stops the run of the trial in a folder."""
         return _HalvingListener(self, folder)
+
+
+def read_trial_epochs(folder: Path) -> list[Epoch]:
+    """Return the finished epochs of the newest run of a trial."""
+    files = sorted(folder.glob(f"*/*/{METRICS_FILE}"))
+    if not files:
+        return []
+    return read_epochs(files[-1].parent)
 
 
 class _HalvingListener(RunListener):

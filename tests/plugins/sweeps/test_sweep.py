@@ -6,11 +6,11 @@ import signal
 import pytest
 
 from rsft.errors import Interrupted, RequestError
+from rsft.plugins.sweeps import sweep as sweep_module
+from rsft.plugins.sweeps.sweep import SweepFolder, run_sweep
+from rsft.plugins.sweeps.trial_list import list_trials
 from rsft.recipe.load import load_recipe
-from rsft.study import sweep as sweep_module
 from rsft.study.outcomes import RECIPE, TrialOutcome, read_outcome
-from rsft.study.sweep import SweepFolder, run_sweep
-from rsft.study.trials import list_trials
 from rsft.utils import dependencies
 from rsft.utils.atomic_files import sha256
 from rsft.utils.executor import TaskLostError, TaskStoppedError

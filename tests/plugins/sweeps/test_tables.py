@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from rsft.plugins.sweeps.sweep_file import Sweep
+from rsft.plugins.sweeps.tables import results_table, write_results
 from rsft.study.outcomes import TrialOutcome
-from rsft.study.sweep_file import Sweep
-from rsft.study.tables import results_table, write_results
-from tests.helpers.sweeps import SWEEP, outcomes
+from tests.plugins.sweeps.example import SWEEP, outcomes
 
 
 def test_table_has_one_row_per_trial(tmp_path):

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from rsft.plugins.sweeps.strategies import ListedTrials, TpeSearch, list_proposals
+from rsft.plugins.sweeps.trial_list import list_trials, make_trial
 from rsft.recipe.load import dump_recipe
 from rsft.study.outcomes import TrialOutcome
-from rsft.study.strategies import ListedTrials, TpeSearch, list_proposals
-from rsft.study.trials import list_trials, make_trial
 
 GRID = "recipe: RECIPE\noverrides: {meta: null}\ngrid: {peft.rank: [1, 2]}\n"
 TPE = """\

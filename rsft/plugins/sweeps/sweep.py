@@ -11,9 +11,25 @@ from typing import Any
 
 from rsft.data.chips.store import ChipStore
 from rsft.errors import Interrupted
+from rsft.plugins.sweeps.figures import draw_figures
+from rsft.plugins.sweeps.halving import Halving
+from rsft.plugins.sweeps.strategies import (
+    ListedTrials,
+    Strategy,
+    TpeSearch,
+    list_proposals,
+)
+from rsft.plugins.sweeps.sweep_file import Sweep
+from rsft.plugins.sweeps.tables import results_table, write_results
+from rsft.plugins.sweeps.trial_list import make_trial
+from rsft.plugins.sweeps.trial_process import (
+    ERRORS,
+    MODULES,
+    TrialSettings,
+    read_last_line,
+    train_trial,
+)
 from rsft.recipe.load import dump_recipe
-from rsft.study.figures import draw_figures
-from rsft.study.halving import Halving
 from rsft.study.outcomes import (
     OUTCOME,
     RECIPE,
@@ -22,17 +38,7 @@ from rsft.study.outcomes import (
     read_outcomes,
     read_run_outcome,
 )
-from rsft.study.runs import (
-    ERRORS,
-    MODULES,
-    TrialSettings,
-    read_last_line,
-    train_trial,
-)
-from rsft.study.strategies import ListedTrials, Strategy, TpeSearch, list_proposals
-from rsft.study.sweep_file import Sweep
-from rsft.study.tables import results_table, write_results
-from rsft.study.trials import Trial, make_trial
+from rsft.study.trials import Trial
 from rsft.utils.atomic_files import write_text
 from rsft.utils.executor import (
     Executor,

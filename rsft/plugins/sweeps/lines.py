@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
+from rsft.plugins.sweeps.sweep import SweepWatcher
+from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.study.outcomes import TrialOutcome, describe_keys, format_measure
-from rsft.study.sweep import SweepWatcher
-from rsft.study.sweep_file import Sweep
 from rsft.types import Progress
 
 

@@ -2,9 +2,9 @@ import io
 
 from rich.console import Console
 
-from rsft.cli.display.sweep import SweepLines
+from rsft.plugins.sweeps.lines import SweepLines
+from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.study.outcomes import TrialOutcome
-from rsft.study.sweep_file import Sweep
 
 SWEEP = Sweep(recipe="r", grid={"peft.rank": [2, 4], "peft.scale": [0.5, 1.0]})
 

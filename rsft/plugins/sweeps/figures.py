@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rsft.plugins.sweeps.sweep_file import Sweep
+from rsft.plugins.sweeps.tables import compared_keys, mean_over_seeds, unify_types
 from rsft.study.outcomes import format_measure
-from rsft.study.sweep_file import Sweep
-from rsft.study.tables import compared_keys, mean_over_seeds, unify_types
 from rsft.utils.atomic_files import atomic_file
 
 if TYPE_CHECKING:

@@ -7,18 +7,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rsft.errors import RsftError
+from rsft.plugins.sweeps.sweep_file import Space, Sweep
+from rsft.plugins.sweeps.trial_list import MAX_TRIALS, make_trial, round_to_four_digits
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import parse_value, to_yaml
 from rsft.study.outcomes import RECIPE, TRIALS, TrialOutcome, read_outcome
-from rsft.study.sweep_file import Space, Sweep
-from rsft.study.trials import (
-    MAX_TRIALS,
-    KeyValues,
-    Trial,
-    make_trial,
-    round_to_four_digits,
-)
+from rsft.study.trials import KeyValues, Trial
 from rsft.utils.dependencies import require
 
 ATTEMPTS = 100

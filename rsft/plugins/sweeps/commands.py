@@ -45,8 +45,8 @@ def sweep(
     """
     if file is None:
         return _list_sweeps()
-    from rsft.study.sweep_file import find_stores, read_sweep
-    from rsft.study.trials import list_trials
+    from rsft.plugins.sweeps.sweep_file import find_stores, read_sweep
+    from rsft.plugins.sweeps.trial_list import list_trials
 
     path = find_named_recipe(file, "sweep")
     exit_code = 0
@@ -56,9 +56,9 @@ def sweep(
         console.print(sentence)
     trials = list_trials(settings, document)
 
-    from rsft.cli.display.sweep import SweepLines  # imports PyTorch
+    from rsft.plugins.sweeps.lines import SweepLines  # imports PyTorch
+    from rsft.plugins.sweeps.sweep import SweepFolder, run_sweep
     from rsft.study.outcomes import describe_keys, format_measure
-    from rsft.study.sweep import SweepFolder, run_sweep
     from rsft.training.runs.reader import find_runs_folder
 
     folder = SweepFolder(find_runs_folder(runs / "sweeps", path.stem), settings, trials)

@@ -2,8 +2,8 @@
 
 import itertools
 
+from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.study.outcomes import TrialOutcome
-from rsft.study.sweep_file import Sweep
 
 SWEEP = Sweep(
     recipe="r",

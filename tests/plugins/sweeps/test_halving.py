@@ -2,7 +2,9 @@
 
 import pytest
 
-from rsft.study.halving import Halving, StoppedEarlyError
+from rsft.plugins.sweeps.halving import Halving, read_trial_epochs
+from rsft.study.runs import StoppedEarlyError
+from rsft.training.runs.reader import read_epochs
 
 
 def epochs(*values, name="val_macro"):
@@ -60,3 +62,13 @@ def test_the_rows_of_all_trials_are_read_from_their_runs(tmp_path):
     halving.listener(tmp_path / "a").on_epoch_end({}, {})
     with pytest.raises(StoppedEarlyError):
         halving.listener(tmp_path / "b").on_epoch_end({}, {})
+
+
+def test_epochs_of_the_newest_run(tmp_path):
+    assert read_trial_epochs(tmp_path) == []
+    for number, table in (("001", "epoch,a\n0,1\n"), ("002", "epoch,a\n0,\n1,2\n")):
+        run = tmp_path / "bars" / number
+        run.mkdir(parents=True)
+        (run / "metrics.csv").write_text(table)
+    assert read_epochs(tmp_path / "bars/001") == [{"epoch": 0.0, "a": 1.0}]
+    assert read_trial_epochs(tmp_path) == [{"epoch": 0.0}, {"epoch": 1.0, "a": 2.0}]

@@ -1,6 +1,6 @@
 import pytest
 
-from rsft.study.sweep_file import read_sweep
+from rsft.plugins.sweeps.sweep_file import read_sweep
 
 
 @pytest.fixture

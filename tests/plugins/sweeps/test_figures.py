@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.study.figures import draw_figures, find_optima, make_panels
-from rsft.study.outcomes import TrialOutcome
-from rsft.study.sweep_file import Sweep
-from rsft.study.tables import (
+from rsft.plugins.sweeps.figures import draw_figures, find_optima, make_panels
+from rsft.plugins.sweeps.sweep_file import Sweep
+from rsft.plugins.sweeps.tables import (
     compared_keys,
     mean_over_seeds,
     results_table,
 )
-from tests.helpers.sweeps import SWEEP, outcomes
+from rsft.study.outcomes import TrialOutcome
+from tests.plugins.sweeps.example import SWEEP, outcomes
 
 
 def panels_of(sweep, trials, measures):

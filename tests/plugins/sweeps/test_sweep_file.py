@@ -5,8 +5,8 @@ import pytest
 
 from rsft.data.chips.store_notes import note_store
 from rsft.errors import RecipeError, RequestError
-from rsft.study.sweep_file import find_stores, read_sweep
-from rsft.study.trials import list_trials, make_trial
+from rsft.plugins.sweeps.sweep_file import find_stores, read_sweep
+from rsft.plugins.sweeps.trial_list import list_trials, make_trial
 from tests.helpers.messages import mentions
 
 SWEEP = """\

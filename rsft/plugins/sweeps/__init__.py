@@ -1,0 +1,1 @@
+"""Sweeps: run a recipe with many settings, and compare the results."""
