@@ -134,9 +134,7 @@ def _single_dropout(layers: Iterable[LowRankLinear | LowRankConv2d]) -> float:
     return dropouts.pop()
 
 
-def import_peft(
-    vit: nn.Module, folder: Path | str, head: NamedTensors | None = None
-) -> AdaptedModel:
+def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     """Attach a LoRA adapter that PEFT or `export_peft` wrote.
 
     A fused qkv whose factors are not made of blocks becomes three sites with the same
@@ -146,8 +144,6 @@ def import_peft(
     Args:
         vit: a network like the one on which the adapter was learned.
         folder: the folder of the adapter.
-        head: takes the tensors of the one module in modules_to_save, such as "weight";
-            None refuses such a module.
 
     Returns:
         The network with the adapter.
@@ -168,12 +164,6 @@ def import_peft(
     """
     config = _read_config(Path(folder) / _CONFIG_FILE)
     tensors, metadata, wrapper = _read_adapter(Path(folder) / _WEIGHTS_FILE)
-    _take_head(
-        tensors,
-        [name.removeprefix(wrapper) for name in config.get("modules_to_save") or ()],
-        head,
-        folder,
-    )
     layers = _sites_by_layer(vit)
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
     state: NamedTensors = {}
@@ -318,23 +308,6 @@ def _read_adapter(path: Path) -> tuple[NamedTensors, dict[str, str], str]:
     return tensors, metadata, wrapper
 
 
-def _take_head(
-    tensors: NamedTensors,
-    saved: list[str],
-    head: NamedTensors | None,
-    folder: object,
-) -> None:
-    """Move the tensors of the module in modules_to_save from `tensors` to `head`."""
-    if saved and (head is None or len(saved) > 1):
-        raise ValueError(
-            f"{folder}: modules_to_save has {', '.join(saved)}, which is not one"
-            " classifier head"
-        )
-    for name in saved:
-        for key in [key for key in tensors if key.startswith(f"{name}.")]:
-            cast(NamedTensors, head)[key.removeprefix(f"{name}.")] = tensors.pop(key)
-
-
 def _factors_by_layer(
     tensors: Mapping[str, Tensor], folder: object
 ) -> dict[str, NamedTensors]:
@@ -411,6 +384,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         for key, value in config.items()
         if value and _UNSUPPORTED_KEYS.fullmatch(key)
     ]
+    if config.get("modules_to_save"):
+        unsupported.append("modules_to_save")
     if config.get("init_lora_weights", True) not in _SUPPORTED_INITS:
         unsupported.append("init_lora_weights")
     if unsupported:

@@ -3,15 +3,13 @@
 import pytest
 
 from rsft.recipe.load import load_recipe
-from rsft.training import FineTuningModule
+from tests.helpers.learners import open_learner
 
 
 @pytest.fixture
 def make_learner(recipe_file):
     def make(*overrides):
-        learner = FineTuningModule.from_recipe(
-            load_recipe(recipe_file, overrides)
-        ).learner
+        learner = open_learner(load_recipe(recipe_file, overrides))
         # as at the start of an epoch; computing frozen features leaves evaluation mode
         learner.classifier.train()
         return learner

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from rsft.training import FineTuningModule
 from rsft.training.fit import train_on_batch
+from tests.helpers.learners import open_learner
 
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
@@ -51,8 +51,7 @@ def train_first_epoch(ships, *overrides):
         *rates,
     ]
     recipe = load_recipe(find_recipe("satmae_sar_lora"), [*small, *batches, *overrides])
-    module = FineTuningModule.from_recipe(recipe)
-    learner = module.learner
+    learner = open_learner(recipe)
     images = torch.cat([inputs for inputs, _ in learner.batches.validation_loader()])
 
     @torch.no_grad()

@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rsft.evaluation.report.maps import HeatMap
-from rsft.evaluation.report.metric_tables import ACCURACIES, wilson_interval
+from rsft.evaluation.report.metric_tables import wilson_interval
 from rsft.evaluation.report.render import pluralize
-from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.intervals import Interval
 
 WIDTH = 460
@@ -144,14 +143,6 @@ def _percent(value: float, _: object) -> str:
     return f"{100 * value:g}"
 
 
-def _marker_style(index: int) -> dict[str, Any]:
-    """Return color, fill and shape of a marker; the first one is filled."""
-    style = {"color": COLORS["muted"], "mfc": COLORS["page"]}
-    if index == 0:
-        style = {"color": COLORS["accent"], "mfc": COLORS["accent"]}
-    return style | {"fmt": _MARKERS[index % 6]}
-
-
 def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
     """Return the distances of both ends of intervals from their values.
 
@@ -237,70 +228,6 @@ def _line_chart(
         loc="outside right center", labelcolor="linecolor", reverse=not percent
     )
     return figure, title, f"{len(epochs)} epochs; {', '.join(ends)}"
-
-
-def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup | None:
-    """Draw overall accuracy and accuracy by group of several methods or runs.
-
-    Intervals are of 95 %.
-    """
-    rows = {
-        label.lower(): [getattr(x, measure) for x in methods.values()]
-        for measure, label in ACCURACIES.items()
-    }
-    return _interval_plot(
-        "Accuracy by group with 95 % intervals, in %", list(methods), rows
-    )
-
-
-@chart
-def _interval_plot(
-    title: str, names: Sequence[str], rows: Mapping[str, Sequence[Interval | None]]
-) -> Drawing:
-    """Draw a marker for each value and a line for its interval.
-
-    The markers of the first name are filled.
-
-    Args:
-        title: title of the chart.
-        names: names of the markers in a row.
-        rows: values of each row by label, one per name. None has no marker. A row
-            without values is left out.
-    """
-    shown = {label: row for label, row in rows.items() if any(row)}
-    columns = max(1, int(WIDTH // (40 + 7.5 * max(map(len, names)))))
-    step = len(names) + 1  # a gap between rows
-    lines = -(-len(names) // columns)
-    figure = _new_figure(50 + 18 * lines + 15 * step * len(shown))
-    axes = figure.subplots()
-    ends = []
-    for index, name in enumerate(names):
-        places = []
-        intervals = []
-        for number, (label, row) in enumerate(shown.items()):
-            interval = row[index]
-            if interval:
-                places.append(number * step + index)
-                intervals.append(interval)
-                ends.append(f"{label}, {name}: {interval.value:.1%}")
-        axes.errorbar(
-            [interval.value for interval in intervals],
-            places,
-            xerr=_errors(intervals),
-            elinewidth=1.6 if index else 2.4,
-            label=name,
-            **_marker_style(index),
-        )
-    middles = [number * step + (len(names) - 1) / 2 for number in range(len(shown))]
-    axes.set_yticks(middles, list(shown))
-    axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
-    axes.set_ylim(step * len(shown) - 1, -1)
-    axes.xaxis.set_major_formatter(_percent)
-    axes.grid(axis="x")
-    figure.legend(
-        loc="outside upper left", ncols=columns, borderpad=0, handlelength=1.5
-    )
-    return figure, title, "; ".join(ends)
 
 
 RELIABILITY_BINS = 15

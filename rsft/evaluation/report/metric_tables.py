@@ -13,7 +13,6 @@ from rsft.evaluation.report.render import (
     format_percent,
     join_words,
     points_apart,
-    signed_points,
 )
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import Evaluation
@@ -22,17 +21,6 @@ from rsft.models.uncertainty.distances import largest_chance_share
 from rsft.models.uncertainty.shift import SHIFT_LEVEL
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
-
-ACCURACIES = {
-    "micro": "Overall",
-    "avg": "Mean of groups",
-    "head": "Head",
-    "medium": "Medium",
-    "tail": "Tail",
-}
-"""Accuracies that charts and tables compare, by attribute of `AccuracySummary`."""
-
-MACRO = "All classes (macro)"
 
 
 def order_by_training(evaluation: Evaluation) -> list[int]:
@@ -190,9 +178,11 @@ def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     Each has a label, a value in percent, and its interval or the name of a class.
     """
     summary = evaluation.summary
-    values = {ACCURACIES[key]: getattr(summary, key) for key in ("micro", *GROUPS)}
-    values = {label: value for label, value in values.items() if value}
-    rows = [(label, x.value, format_interval(x)) for label, x in values.items()]
+    rows = []
+    for label, name in (("Overall", "micro"), *((x.capitalize(), x) for x in GROUPS)):
+        value = getattr(summary, name)
+        if value:
+            rows.append((label, value.value, format_interval(value)))
     index, recall = summary.worst
     rows.append(("Weakest class", recall, evaluation.classes[index]))
     if summary.top2:
@@ -232,38 +222,6 @@ def _format(value: float, decimals: int | None) -> str:
     if decimals is None:
         return format_percent(value)
     return f"{value:.{decimals}f}"
-
-
-def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
-    """Return the columns and rows of the table of baselines.
-
-    It has macro accuracy, and accuracy of the rarest group.
-
-    Below each number is the difference of the run from it in points, with the interval
-    of a paired bootstrap if the evaluation contains it.
-    """
-    groups = [group for group in GROUPS if getattr(evaluation.summary, group)]
-    columns = {"macro": MACRO}
-    for group in groups[-1:]:
-        columns[group] = ACCURACIES[group]
-    rows: list[TableRow] = []
-    for name, summary in evaluation.baselines.items():
-        cells: list[TableCell | None] = []
-        for measure in columns:
-            value = getattr(evaluation.summary, measure)
-            reference = getattr(summary, measure)
-            if reference is None:
-                cells.append(None)
-                continue
-            text = signed_points(value.value, reference.value)
-            gain = evaluation.differences.get(name, {}).get(measure)
-            if gain:
-                low = signed_points(gain.low, 0)
-                text += f" ({low} to {signed_points(gain.high, 0)})"
-            number = format_percent(reference.value) + evaluation.mark
-            cells.append(TableCell(number, text))
-        rows.append((name, "", cells))
-    return list(columns.values()), rows
 
 
 class Measure(NamedTuple):
@@ -396,27 +354,3 @@ def _epoch_costs(epochs: pd.DataFrame) -> dict[str, str]:
         if column in epochs and epochs[column].max() >= 0:
             table[name] = format_bytes(int(1e6 * epochs[column].max()))
     return table
-
-
-_PHASES = {
-    "inner_s": "Inner loop",
-    "outer_s": "Outer loop",
-    "data_s": "Data and everything else",
-}
-"""Name of each phase, by its column of metrics.csv."""
-
-
-def phase_table(epochs: pd.DataFrame | None) -> dict[str, str]:
-    """Return the share of training time of each phase in metrics.csv, and the time.
-
-    Empty if the phases were not measured.
-    """
-    if epochs is None or not set(_PHASES) <= set(epochs):
-        return {}
-    seconds = epochs[list(_PHASES)].sum()
-    total = seconds.sum()
-    return {
-        _PHASES[str(column)]: f"{value / total:.0%} ({format_duration(value)})"
-        for column, value in seconds.items()
-        if value > 0
-    }

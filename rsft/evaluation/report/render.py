@@ -54,14 +54,6 @@ def points_apart(value: float, reference: float) -> str:
     return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
 
 
-def signed_points(value: float, reference: float) -> str:
-    """Return the difference of two accuracies (0-1) in points, such as "+1.2"."""
-    points = round(100 * (value - reference), 1)
-    if points:
-        return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
-    return "0.0"
-
-
 def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun, such as "1 chip" or "1,200 chips"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -123,7 +123,7 @@ class MetaloraLoop(BiLevelLoop):
                 self.inner_optimizer.zero_grad()
                 with self._alpha_as_factors():
                     loss = self._loss(trial_batch, objective.inner, weight)
-                    self.backward(self.inner_scaler.scale(loss))
+                    torch.autograd.backward(self.inner_scaler.scale(loss))
                 self._step_theta(self.gamma)
             self.classifier.eval()
             with (

@@ -227,7 +227,6 @@ class BiLevelLoop:
         self.inner_optimizer = inner_optimizer
         self.outer_optimizer = outer_optimizer
         self.train = train
-        self.backward: Callable[[Tensor], None] = Tensor.backward
         self.theta = classifier.theta
         self.gamma = classifier.adapted.gamma
         device = self.theta[0].device.type
@@ -388,7 +387,7 @@ class BiLevelLoop:
         total = self.inner_scaler.scale(loss / self.train.accumulate_grad_batches)
         if scaled_outer_loss is not None:
             total = total + scaled_outer_loss
-        self.backward(total)
+        torch.autograd.backward(total)
         if not self.is_step_unfinished:
             self._step_theta()
 

@@ -7,7 +7,6 @@ from rsft.evaluation.report.metric_tables import (
     describe_result,
     headline_numbers,
     measure_rows,
-    phase_table,
     recall_interval,
 )
 from rsft.evaluation.schema import Evaluation
@@ -60,7 +59,7 @@ def evaluation(gaining):
     return Evaluation.model_validate(read_metrics(gaining))
 
 
-def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaining):
+def test_the_first_screen_has_two_sentences_and_four_numbers(gaining):
     page = page_of(gaining)
     header = " ".join(page.sections["header"].split())
     assert (
@@ -70,14 +69,8 @@ def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaini
         " %, 3.5 points above the best baseline (logit-adjusted linear probe; the"
         " intervals overlap)." in header
     )
-    words = ["It classifies", "Head", "Baseline", "Started"]
+    words = ["It classifies", "Head", "Started"]
     assert sorted(words, key=header.index) == words
-    assert page.tables[0] == [
-        ["Baseline", "All classes (macro)", "Tail"],
-        ["logit-adjusted linear probe", "45.0", "35.0"],
-        ["plain k-NN", "37.0", "1.0"],
-    ]
-    assert "45.0+3.5" in header and "1.0+37.0" in header and "(paired" not in header
 
 
 def test_stored_differences_have_their_paired_interval(gaining):
@@ -88,7 +81,6 @@ def test_stored_differences_have_their_paired_interval(gaining):
     )
     header = " ".join(page_of(gaining).sections["header"].split())
     assert "3.5 points above the best baseline (logit-adjusted linear probe)." in header
-    assert "45.0+3.5 (+1.0 to +6.0)" in header and "(paired 95 % interval)" in header
     change_metrics(
         gaining,
         differences={"logit-adjusted linear probe": {"macro": gain | {"low": -0.01}}},
@@ -186,10 +178,9 @@ def test_the_interval_of_a_recall_is_that_of_wilson(evaluation):
 def test_costs(gaining):
     page = page_of(gaining)
     assert "74,304 of 2,861,000 (2.6%)" in page.sections["cost"]
-    assert "912.0 MB" in page.sections["cost"] and "61%" in page.sections["cost"]
+    assert "912.0 MB" in page.sections["cost"]
     table = pd.read_csv(gaining / "metrics.csv").drop(
         columns=["data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb"]
     )
-    assert phase_table(table) == phase_table(None) == {}
     table.to_csv(gaining / "metrics.csv", index=False)
-    assert "did not measure" in page_of(gaining).sections["cost"]
+    assert "Peak memory" not in page_of(gaining).sections["cost"]

@@ -79,8 +79,8 @@ def test_the_numbers_are_those_of_metrics_json(run, page):
     methods = read_metrics(run)["methods"]
     names = {"Overall": "micro", "Mean of groups": "avg", "Macro F1": "macro_f1"}
     names |= {group.capitalize(): group for group in ("head", "medium", "tail")}
-    assert page.tables[1][0] == ["Measure", *methods]
-    rows = {row[0]: row[1:] for row in page.tables[1][1:]}
+    assert page.tables[0][0] == ["Measure", *methods]
+    rows = {row[0]: row[1:] for row in page.tables[0][1:]}
     for label, measure in names.items():
         values = [summary[measure]["value"] for summary in methods.values()]
         assert rows[label] == [
@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_metrics_json(run, page):
 def test_classes_with_counts_recall_and_precision(run, page):
     expected = read_metrics(run)
     summary = expected["methods"]["MetaLoRA"]
-    rows = page.tables[2][1:]
+    rows = page.tables[1][1:]
     assert [row[0] for row in rows] == SHIPS
     assert [int(row[2]) for row in rows] == expected["train_counts"]
     assert [row[3] for row in rows] == [
@@ -126,7 +126,7 @@ def test_the_page_is_accessible(page):
     assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
     assert page.all("html")[0]["lang"] == "en"
     figures = [attrs for attrs in page.all("svg") if "aria-hidden" not in attrs]
-    assert len(figures) == 7
+    assert len(figures) == 6
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     named = {attrs["for"] for attrs in page.all("label") if "for" in attrs}
     controls = page.all("select") + [
@@ -143,7 +143,7 @@ def test_the_page_is_accessible(page):
 def test_names_are_escaped(tmp_path):
     names = ["<b>x</b>", "a&b", '"quoted"', "</script><script>alert(1)</script>"]
     page = page_of(write_fake_run(tmp_path, names))
-    assert [row[0] for row in page.tables[2][1:]] == names
+    assert [row[0] for row in page.tables[1][1:]] == names
     assert not page.all("b")
     assert len(page.all("script")) == 1
 
@@ -155,7 +155,7 @@ def test_few_and_many_classes(tmp_path, count):
         tmp_path, [f"class {index}" for index in range(count)], blocks=24
     )
     page = page_of(run)
-    assert len(page.tables[2]) == count + 1
+    assert len(page.tables[1]) == count + 1
     assert (run / "report.html").stat().st_size < 1e6
 
 
@@ -217,9 +217,9 @@ def test_a_group_without_classes_and_a_class_without_test_chips(run):
     metrics["confusion"][1] = [0, 0, 0, 0]
     change_metrics(run, **metrics)
     page = page_of(run)
-    assert "Medium" not in [row[0] for row in page.tables[1]]
+    assert "Medium" not in [row[0] for row in page.tables[0]]
     assert "left out of all means of recall: fishing" in page.sections["classes"]
-    assert next(row for row in page.tables[2] if row[0] == "fishing")[1:] == [
+    assert next(row for row in page.tables[1] if row[0] == "fishing")[1:] == [
         "–",
         "86",
         "–",

@@ -223,13 +223,13 @@ def test_the_section_is_the_first_and_explains_its_terms(replayed):
         and "Replay check: " in text
     )
     assert "lost more than chance explains" in text
-    assert page.tables[1] == [
+    assert page.tables[0] == [
         ["Class", "Chips", "Before %", "After %", "Gained", "Lost", "p"],
         ["cargo<b>", "1,400", "90.0", "50.0", "1", "17", "0.0001"],
         ["dredger", "4", "–", "100.0", "4", "0", "0.25"],
         ["All (mean recall)", "1,404", "90.0", "50.0", "5", "17", "0.003"],
     ]
-    assert page.tables[2][1] == ["dredger", "4", "–", "100.0", "4", "0", "0.25"]
+    assert page.tables[1][1] == ["dredger", "4", "–", "100.0", "4", "0", "0.25"]
     assert {"#replay"} <= {attrs["href"] for attrs in page.all("a")}
 
 

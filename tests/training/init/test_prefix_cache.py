@@ -2,9 +2,9 @@ import pandas as pd
 import pytest
 
 from rsft.recipe.load import load_recipe
-from rsft.training import FineTuningModule
 from rsft.training.finetune import finetune
 from rsft.training.init.prefix_cache import can_cache_prefix
+from tests.helpers.learners import open_learner
 
 pytestmark = pytest.mark.slow
 
@@ -72,9 +72,9 @@ def test_without_a_frozen_prefix_nothing_is_cached(recipe_file, tmp_path, overri
 def test_the_prefix_is_tried_on_the_device_of_the_network(recipe_file):
     """Tensors of the meta device have no values, but an operation on them and on a
     tensor of the CPU fails."""
-    learner = FineTuningModule.from_recipe(
+    learner = open_learner(
         load_recipe(recipe_file, ["data.augment=sar", *OVERRIDES[1:]])
-    ).learner
+    )
     assert can_cache_prefix(
         learner.batches.train, learner.classifier.adapted.to("meta")
     )
