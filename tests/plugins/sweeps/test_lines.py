@@ -23,7 +23,6 @@ def test_one_line_per_trial():
     lines = SweepLines(SWEEP, 4, 1, console, lambda *words: reported.append(words))
     for name, rank, scale in (("b", 2, 1.0), ("c", 4, 0.5), ("d", 4, 1.0)):
         lines.on_start(name, keys(rank, scale))
-    lines.on_epoch("b", {"epoch": 0, "val_macro": None})
     lines.on_end("b", finished(2, 1.0, 0.755))
     lines.on_end("c", TrialOutcome(keys(4, 0.5), "failed", "the loss is [nan]"))
     lines.on_end("d", None)
