@@ -1,17 +1,17 @@
-"""`rsft bundle`: show and verify bundles."""
+"""`rsft bundle`: show and verify bundles, and make one of a checkpoint."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import console
-from rsft.cli.options import (
-    BundleArgument,
-    documented,
-)
+from rsft.cli.display.console import console, show_paths
+from rsft.cli.options import OUT, BundleArgument, check_new_file, documented
 from rsft.cli.plugin_commands import ExtensibleGroup
+from rsft.utils.command_options import Access, Argument, Option
 
 app = typer.Typer(
     name="bundle",
@@ -64,3 +64,33 @@ def bundle_verify(
             console.print(f"sha256 {report.sha256}")
     if report.faults:
         raise typer.Exit(1)
+
+
+@app.command("from")
+@documented
+def bundle_from(
+    checkpoint: Annotated[Path, Argument(access=Access.READ | Access.BESIDE)],
+    out: Annotated[Path | None, OUT] = None,
+    data: Path | None = None,
+    size: Annotated[int | None, Option(min=8)] = None,
+    weights: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Make a bundle of a checkpoint of the task `rsft.torchgeo.PEFTClassificationTask`.
+
+    Args:
+        checkpoint: File .ckpt of Lightning's trainer.
+        out: Folder of the bundle (default: bundle/ beside the checkpoint).
+        data: Chip store of the training data, if the task was trained with a data
+            module of TorchGeo.
+        size: Side of the network's input in pixels, for a network of any input size
+            with --data.
+        weights: File of the frozen weights, if the task read them from a file.
+    """
+    from rsft.torchgeo import bundle_from_checkpoint
+
+    out = out or checkpoint.with_name("bundle")
+    check_new_file(out, overwrite)
+    for note in bundle_from_checkpoint(checkpoint, out, data, size, weights):
+        console.print(f"note: {note}")
+    show_paths({"bundle": out})
