@@ -60,8 +60,8 @@ def find_outliers(
         is_between = ((heights[left_out] >= low) & (heights[left_out] <= high)).all()
         is_far = errors.min() > max(_MIN_RATIO * level, _MIN_PIXELS * spacing)
         if is_far and is_between:
-            found = np.column_stack([pixels[left_out], errors / spacing]).tolist()
-            outliers = [Outlier(*values) for values in found]
+            rows = np.column_stack([pixels[left_out], errors / spacing]).tolist()
+            outliers = [Outlier(*row) for row in rows]
             return sorted(outliers, key=lambda outlier: -outlier.pixels)
     return []
 

@@ -19,10 +19,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from rsft.errors import RequestError
+from rsft.types import Names
 from rsft.utils.dependencies import require
 from rsft.utils.operating_system import available_cores
 from rsft.utils.registry import Registry, UnknownComponentError
@@ -91,8 +93,6 @@ class LoadedEngine(NamedTuple):
     @property
     def metadata(self) -> dict[str, Any]:
         """Entry "engine" of the metadata of the output."""
-        from rsft.inference.engines.export_metadata import installed_versions
-
         return {
             "kind": str(self.spec),
             "reason": self.note,
@@ -318,6 +318,15 @@ def _create(
             option,
             "install its package again",
         ) from error
+
+
+def installed_versions(packages: Names) -> dict[str, str]:
+    """Return the version of each package that is installed, by its name."""
+    versions = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def first_line(error: Exception) -> str:

@@ -4,14 +4,18 @@ Some formats also store it inside their files.
 """
 
 import json
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.engines.base import FEATURES, IMAGES, LOGITS, ExportFormat
+from rsft.inference.engines.base import (
+    FEATURES,
+    IMAGES,
+    LOGITS,
+    ExportFormat,
+    installed_versions,
+)
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.types import JsonObject, Names
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.untrusted.documents import load_json
 from rsft.version import __version__
@@ -70,15 +74,6 @@ def export_metadata(
         "versions": installed_versions(packages),
         "head": bundle.recipe.head.model_dump(),
     }
-
-
-def installed_versions(packages: Names) -> dict[str, str]:
-    """Return the version of each package that is installed, by its name."""
-    versions = {}
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
 
 
 def write_export_metadata(folder: Path, metadata: JsonObject) -> None:

@@ -80,27 +80,27 @@ def detect_in_scenes(
     """
     declaration = request.declaration
     check_output_path(out, table_columns(()), overwrite=request.overwrite)
-    found: list[tuple[RasterScene, SceneLocations]] = []
+    scene_objects: list[tuple[RasterScene, SceneLocations]] = []
     notes: list[str] = []
     rows: list[dict[str, Any]] = []
     with gdal_environment():
         for scene in open_scenes(sources, declaration.unit, progress):
             objects = detect_objects(scene, request.detector, declaration, progress)
-            found.append((scene, objects))
+            scene_objects.append((scene, objects))
             notes += objects.notes
-        locations = [objects.locations for _, objects in found]
+        locations = [objects.locations for _, objects in scene_objects]
         size = request.size or fit_size(chain.from_iterable(locations))
         notes.append(f"size of the chips: {size}")
         crs: str | None = LONLAT
-        if all(scene.georeference is None for scene, _ in found):
+        if all(scene.georeference is None for scene, _ in scene_objects):
             crs = None
-        for scene, objects in found:
+        for scene, objects in scene_objects:
             chips = _open_chips(scene, objects, request, size, crs is None)
             with closing(chips):
                 rows += _read_rows(chips, request.chips_dir is not None, notes)
     table = select_columns(pd.DataFrame(rows), table_columns(()))
     metadata = {
-        "scenes": [str(scene.path) for scene, _ in found],
+        "scenes": [str(scene.path) for scene, _ in scene_objects],
         **creation_metadata(),
         "notes": notes,
     }

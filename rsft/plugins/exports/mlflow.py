@@ -44,8 +44,6 @@ class MlflowFormat(OnnxEngine):
         """Write the graph, and let MLflow write a model around it."""
         import numpy as np
 
-        from rsft.inference.engines import export_metadata
-
         pyfunc = self.require("mlflow.pyfunc")
         models = self.require("mlflow.models")
         schema = self.require("mlflow.types.schema")
@@ -65,9 +63,7 @@ class MlflowFormat(OnnxEngine):
                 ]
             ),
         )
-        packages = export_metadata.installed_versions(
-            ("numpy", "onnxruntime", "pandas")
-        )
+        packages = base.installed_versions(("numpy", "onnxruntime", "pandas"))
         with TemporaryDirectory() as temporary, graph.silence_output():
             graph_dir = Path(temporary) / "graph"
             graph_dir.mkdir()

@@ -14,6 +14,7 @@ from rsft.inference.engines.base import (
     find_engine,
     find_format,
     first_line,
+    installed_versions,
 )
 from tests.helpers.messages import mentions
 
@@ -76,3 +77,8 @@ def test_the_first_line_of_an_error():
     assert first_line(ValueError("\n one\ntwo")) == "one"
     assert first_line(KeyError()) == "KeyError"
     assert len(first_line(ValueError("x" * 999))) == 200
+
+
+def test_versions_of_what_is_installed():
+    versions = installed_versions(("torch", "no-such-package"))
+    assert list(versions) == ["torch"] and versions["torch"][0].isdigit()

@@ -7,7 +7,6 @@ import pytest
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.export_metadata import (
     METADATA_FORMAT,
-    installed_versions,
     read_export_metadata,
     write_export_metadata,
 )
@@ -60,8 +59,3 @@ def test_other_folders_and_versions(export, tmp_path):
     (export / "export.json").unlink()
     with pytest.raises(RequestError, match=mentions("not an export", "rsft export")):
         read_export_metadata(export)
-
-
-def test_versions_of_what_is_installed():
-    versions = installed_versions(("torch", "no-such-package"))
-    assert list(versions) == ["torch"] and versions["torch"][0].isdigit()
