@@ -401,17 +401,16 @@ def _write_tables(
     sources = journal.sources(bands)
     missing = [name for name in description.required_sources if name not in sources]
     if not bands or missing:
+        fault = "no chip can be used"
+        hint = ""
         reasons = describe_rejections(chain(description.rejected, rejections()))
-        if not bands:
-            raise DataError(
-                "no chip can be used", description.name, reasons or "the input is empty"
-            )
-        hint = description.required_sources[missing[0]]
-        raise DataError(
-            f"{missing[0]} gives no chip",
-            description.name,
-            f"{reasons or 'no input of it is left'}. {hint}",
-        )
+        skipped = [f"{count:,} {x}" for x, count in description.skipped.items()]
+        if bands:
+            fault = f"{missing[0]} gives no chip"
+            hint = description.required_sources[missing[0]]
+            skipped = [text for text in skipped if missing[0] in text]
+        reasons = reasons or "; ".join(skipped[:5]) or "the input is empty"
+        raise DataError(fault, description.name, f"{reasons}. {hint}".strip(". "))
     counts = journal.counts(bands)
     train = {name: counts.get(("train", name), 0) for name in description.classes}
     groups = description.groups or group_by_count(train)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from rsft.errors import DataError, RequestError
 from rsft.utils.command_options import Access, Option
 
 if TYPE_CHECKING:
-    from rsft.data.chips.record import ChipRecord, StoreDescription
+    from rsft.data.chips.record import StoreDescription
     from rsft.data.chips.store import ChipStore
     from rsft.data.datasets.fusrs_protocols import FUSRSSources
     from rsft.types import Progress
@@ -118,8 +118,12 @@ def prepare_fusrs(
             records = protocols.clean_records(sources, names, shares, seed, jobs)
         description = _describe_store(sources, protocol, names, build.command)
         if not allow_partial:
-            locations = {archive.name: path for archive, path in located.items()}
-            description = _require_sources(records, description, locations)
+            required = {
+                archive.name: f"give another folder than {path}, or"
+                f" {protocols.ALLOW_PARTIAL_HINT}"
+                for archive, path in located.items()
+            }
+            description = replace(description, required_sources=required)
         finish = partial(_audit_store, build, is_clean=protocol == "clean")
         return build.write(records, description, finish=finish)
 
@@ -186,33 +190,6 @@ def _describe_store(
         sources.skipped,
         sources.rejected,
     )
-
-
-def _require_sources(
-    records: Iterable[ChipRecord],
-    description: StoreDescription,
-    paths: Mapping[str, Path | None],
-) -> StoreDescription:
-    """Require chips of each archive; the build checks which records become chips.
-
-    Raises:
-        DataError: an archive has no record.
-    """
-    from rsft.data.chips.record import describe_rejections
-    from rsft.data.datasets.fusrs_protocols import ALLOW_PARTIAL_HINT
-
-    hint = f"give another folder, or {ALLOW_PARTIAL_HINT}"
-    sources = {record.extra_columns["source"] for record in records}
-    for source, path in paths.items():
-        if source not in sources:
-            skipped = sorted(description.skipped.items())
-            reasons = [f"{n:,} {reason}" for reason, n in skipped if source in reason]
-            reasons = [*reasons[:5], describe_rejections(description.rejected)]
-            left_out = "; ".join(filter(None, reasons))
-            if left_out:
-                hint = f"it has {left_out}. {hint}"
-            raise DataError(f"{source} gives no chip", path, hint)
-    return replace(description, required_sources=dict.fromkeys(paths, hint))
 
 
 def _audit_store(build: StoreBuild, store: ChipStore, is_clean: bool) -> None:

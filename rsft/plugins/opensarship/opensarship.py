@@ -34,7 +34,6 @@ _FULL_NAMES = {
     "Law Enforce": "Law Enforcement",
 }
 """Types that are truncated in the files."""
-_CODES = {6: "Passenger", 7: "Cargo", 8: "Tanker"}  # the tens of an AIS ship type
 _UNKNOWN = ("", "NA", "Unspecified", "Reserved", "Other")
 """Types of MarineTraffic that say nothing."""
 _HAZARD = " - Hazard"  # as in "Tanker - Hazard D (Recognizable)"
@@ -245,10 +244,6 @@ def _parse_record(record: Mapping[str, str] | None, category: str) -> dict[str, 
     if record is None:
         return {"flags": ("no-record",)}
     flags = []
-    code = record.get("Ship_Type", "")
-    is_code = code.isdecimal() and len(code) < 10
-    if is_code and _CODES.get(int(code) // 10, category) != category:
-        flags.append("class-code")
     kind = ship_kind(category)
     marinetraffic_type = _marinetraffic_type(record)
     if marinetraffic_type and ship_kind(marinetraffic_type) != kind:

@@ -34,9 +34,8 @@ class OpenSARShipChip:
             is unknown.
         length_m: length from AIS.
         beam_m: width from AIS.
-        flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type
-            contradicts the category; "label-conflict" if AIS and MarineTraffic name
-            ships of different kinds (`ship_kind`).
+        flags: "no-record" if Ship.xml has no record; "label-conflict" if AIS and
+            MarineTraffic name ships of different kinds (`ship_kind`).
     """
 
     paths: tuple[Path, ...]

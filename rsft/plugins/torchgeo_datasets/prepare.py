@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 def list_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield what was chosen or is missing, from the notes of the store."""
-    from rsft.data.chips.store import read_dataset
-
-    yield from (f"note: {note}" for note in read_dataset(store.root).get("notes", ()))
+    for note in store.notes:
+        yield f"note: {note}"
 
 
 @data_set("torchgeo", notes=list_notes, is_published=False)

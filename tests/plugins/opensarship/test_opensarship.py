@@ -130,7 +130,7 @@ def test_records_and_files_without_a_partner_are_rejected(tmp_path):
         folder / "Patch_Uint8/Visual_Tug_x9_y10_vv.tif"
     )
     source = OpenSARShip(tmp_path)
-    expected = [("Cargo", ("class-code",)), ("Tug", ("no-record",))]
+    expected = [("Cargo", ()), ("Tug", ("no-record",))]
     assert [(chip.category, chip.flags) for chip in source.chips] == expected
     assert [
         (Path(file).name, reason.split(",")[0]) for file, _, reason in source.rejected
