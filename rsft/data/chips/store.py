@@ -346,18 +346,14 @@ def _describe_fault(error: ValidationError, key: str = "") -> str:
 
 def _count_rejected(path: Path) -> int:
     """Return the number of rows of rejected.csv, whatever is in them."""
-    content = read_regular(path)
+    text = read_regular(path).decode("utf-8", "replace")
     try:
-        rows = sum(
-            1
-            for row in csv.reader(
-                io.StringIO(content.decode("utf-8", "replace"), newline="")
-            )
-            if row
+        rows: Sequence[object] = list(
+            filter(None, csv.reader(io.StringIO(text, newline="")))
         )
     except csv.Error:  # a row that is no CSV
-        rows = sum(1 for line in content.splitlines() if line.strip())
-    return max(0, rows - 1)
+        rows = list(filter(str.strip, text.splitlines()))
+    return max(0, len(rows) - 1)
 
 
 def write_rejected(path: Path, rows: Iterable[Sequence[object]]) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,14 +199,14 @@ class FUSARChips:
 
 def _remove_copies(chips: Iterable[FUSARChip]) -> list[FUSARChip]:
     """Return the originals of chips that exist in several file formats, by path."""
-    formats = defaultdict[tuple[str, str, str], list[FUSARChip]](list)
+    best: dict[tuple[str, str, str], int] = {}
+    ranked = []
     for chip in chips:
-        formats[chip.category, chip.subcategory.lower(), chip.name].append(chip)
-    originals = []
-    for group in formats.values():
-        ranks = [_SUFFIXES.index(chip.path.suffix.lower()) for chip in group]
-        best = min(ranks)
-        originals += [x for x, rank in zip(group, ranks, strict=True) if rank == best]
+        key = chip.category, chip.subcategory.lower(), chip.name
+        rank = _SUFFIXES.index(chip.path.suffix.lower())
+        best[key] = min(rank, best.get(key, rank))
+        ranked.append((key, rank, chip))
+    originals = [chip for key, rank, chip in ranked if rank == best[key]]
     return sorted(originals, key=lambda chip: chip.path)
 
 
