@@ -262,7 +262,8 @@ class _Process:
         assert self._process.stdin and self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
         self._watch = _Watch(self._process)
-        weakref.finalize(self, _end, self._process)
+        self._owner = os.getpid()
+        weakref.finalize(self, _end, self._process, self._owner)
         for target, *args in (
             (self._watch.run,),
             (watch_memory, self._process, walls.memory),
@@ -305,7 +306,7 @@ class _Process:
 
     def close(self) -> None:
         """End the process."""
-        _end(self._process)
+        _end(self._process, self._owner)
 
     def _wait(self) -> None:
         """Wait a moment for a process that closed its pipes."""
@@ -357,9 +358,15 @@ class _Watch:
             time.sleep(0.2)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.wait()
+def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
+    """End a process of a cell, unless this process is a copy of the one that began it.
+
+    A copy, such as a worker that reads chips, must not end what the original uses; and
+    the lock of its `Popen` may be held by a thread that was not copied.
+    """
+    if os.getpid() == owner:
+        process.kill()
+        process.wait()
 
 
 def _act(kind: str, content: Any, request: _Request) -> None:

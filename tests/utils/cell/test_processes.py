@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import subprocess
 import threading
 
 import numpy as np
@@ -154,6 +155,29 @@ def test_a_process_ends_with_its_parent(seconds):
     os.waitpid(child, 0)
     process = int(os.read(reader, 20))
     assert probes.ends(process)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_copy_of_the_process_leaves_the_cell_alone():
+    """A thread that waits for the cell holds a lock at the time of the fork."""
+    cell = ReaderCell(WALLS, 60)
+    pid = cell.call(os.getpid)
+    (process,) = [
+        x for x in gc.get_objects() if isinstance(x, subprocess.Popen) and x.pid == pid
+    ]
+    # no public call of Popen holds its lock for long enough
+    with process._waitpid_lock:
+        child = os.fork()
+        if not child:
+            del cell
+            gc.collect()
+            os._exit(0)
+        has_ended = probes.ends(child)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert has_ended
+    assert cell.call(os.getpid) == pid
+    cell.close()
 
 
 def test_a_folder_that_is_made_later_can_be_read(tmp_path):
