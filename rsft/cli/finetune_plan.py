@@ -152,11 +152,13 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
     plan = read_auto(path, request.recipe_keys if steps is None else steps.keys)
     if steps is not None:
         _write_first_bundle(plan, request)
-        steps.begin(
-            "choose",
-            f" among {len(plan.candidates)}: at most {plan.settings.budget} of CPU"
-            " time, which budget=TIME sets; the training comes after it",
-        )
+        about = f" among {len(plan.candidates)}"
+        if not plan.obstacle:
+            about += (
+                f": at most {plan.settings.budget} of CPU time, which budget=TIME sets;"
+                " the training comes after it"
+            )
+        steps.begin("choose", about)
     with display.show_waiting(display.IMPORTS):
         from rsft.cli.display.choice import choose_search_display
 

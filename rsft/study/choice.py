@@ -269,8 +269,8 @@ class AutoSearch:
         sentence = comparison.describe(ranking, is_complete)
         if self.plan.obstacle:
             sentence = (
-                f"chosen: {best.name}, the first candidate: {self.plan.obstacle}, so"
-                " that they cannot decide"
+                f"chosen without a comparison: {best.name}, because"
+                f" {self.plan.obstacle}"
             )
         rows = comparison.rows((best.name, best.epochs(ranking.share)))
         settings = self.plan.settings

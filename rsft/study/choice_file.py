@@ -62,6 +62,14 @@ class AutoFile(Section):
     it"""
     folds: int = Field(default=3, ge=2, le=10)
     """parts of the training chips; each is held out once"""
+    min_chips: int = Field(default=0, ge=0)
+    """training chips of the median class below which one candidate is trained without
+    a comparison, because so few chips cannot tell candidates apart"""
+    first: dict[str, str] = Field(
+        default={}, json_schema_extra={"words": "names of candidates by data.augment"}
+    )
+    """the candidate that is trained without a comparison, by its data.augment, such as
+    sar; by default the first one"""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """seed of all candidates"""
     candidates: Annotated[list[Text], Field(min_length=1)] = Field(
@@ -178,7 +186,10 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
         if note:
             notes.append(note)
     obstacle = _find_obstacle(store, reader.settings)
-    if not obstacle:
+    if obstacle:
+        first = reader.settings.first
+        candidates.sort(key=lambda x: x.path.stem != first.get(x.recipe.data.augment))
+    else:
         notes += _check_folds(store, reader.settings)
     if not is_radar and "data.augment" not in reader.given:
         note = (
@@ -307,8 +318,11 @@ class _Reader:
 
 
 def _find_obstacle(store: ChipStore, settings: AutoFile) -> str:
-    """Return why a fold would have no chip; "" if each one has some."""
+    """Return why folds cannot compare candidates; "" if they can."""
     train = store.split("train")
+    median = train["class"].value_counts().median()
+    if median < settings.min_chips:
+        return f"{median:g} training chips of the median class are too few for it"
     folds, _ = assign_folds(train, settings.folds)
     if len(set(folds.tolist()) - {0}) == settings.folds:
         return ""

@@ -212,6 +212,18 @@ def test_classes_that_cannot_be_held_out(auto_file, root, monkeypatch):
     assert "macro" in caught.value.hint
 
 
+def test_few_chips_of_the_median_class_are_not_compared(auto_file):
+    """The classes have 24, 12 and 4 training chips."""
+    keys = "min_chips: {}\nfirst: {{sar: second}}\n"
+    plan = read_auto(auto_file(keys.format(13)), ["data.augment=sar"])
+    assert plan.obstacle == "12 training chips of the median class are too few for it"
+    assert plan.candidates[0].path.stem == "second"
+    for key in ("data.augment=optical", "min_chips=12"):
+        plan = read_auto(auto_file(keys.format(13)), [key])
+        assert plan.candidates[0].path.stem == "first"
+    assert not plan.obstacle
+
+
 def test_candidates_have_the_steps_for_their_chips(root):
     plan = read_auto(find_recipe("auto"), [f"data.root={root}"])
     network = plan.candidates[0]

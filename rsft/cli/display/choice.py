@@ -55,7 +55,8 @@ class SearchLines(SearchDisplay):
             f"comparing {names} for {settings.measure} in {settings.folds} folds, at"
             f" most {settings.budget} of CPU time"
         )
-        for text in (line, *self.plan.notes):
+        texts = self.plan.notes if self.plan.obstacle else (line, *self.plan.notes)
+        for text in texts:
             self.console.print(text, soft_wrap=True)
         self.report = self.stack.enter_context(progress())
         return self
