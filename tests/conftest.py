@@ -49,15 +49,15 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Import the tests without collections of garbage."""
+    """Import the tests without collections of garbage, which later ones pass over."""
     gc.disable()
-
-
-def pytest_collection_finish():
-    """Let the collections of garbage pass over all imported modules and tests."""
-    gc.freeze()
-    gc.enable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
