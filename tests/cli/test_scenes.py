@@ -12,7 +12,7 @@ def test_dota(rsft, tmp_path):
         tmp_path / "src/train",
         row(10, 10, 30, 20) + row(40, 10, 43, 20) + row(40, 10, 60, 20, "helipad"),
     )
-    words = ("--version", "1.0", "--jobs", "1")
+    words = ("--version", "1.0")
     code, printed = rsft("prepare", "dota", "src", "--root", "out", *words)
     assert code == 0 and "1 chip in" in printed and "1 rejected" in printed
     assert "helipad: not among the 15 classes" in printed

@@ -18,10 +18,9 @@ from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
 
 EXTRA_OPTIONS = {
-    "fusrs": ("--lists", "LISTS", "--jobs", "1"),
-    "dota": ("--jobs", "1"),
+    "fusrs": ("--lists", "LISTS"),
 }
-"""Options added to the `rsft prepare` commands: no network, one process."""
+"""Options added to the `rsft prepare` commands: no network."""
 
 SHIPS = {
     "cargo": ("C07S11", 9),
