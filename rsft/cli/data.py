@@ -64,7 +64,7 @@ def data_show(
             "give the name or the path of a chip in the manifest",
         )
     for _, row in rows.iterrows():
-        values = {name: x for name, x in row.dropna().items() if str(x)}
+        values = {str(name): x for name, x in row.dropna().items() if str(x)}
         if "box" in values:
             values["box"] = " ".join(f"{number:g}" for number in values["box"])
         print_rows(values, 14)
