@@ -193,5 +193,6 @@ def _read_first_sheet(path: Path) -> list[list[str]]:
 
 
 def _format_cell(cell: object) -> str:
-    is_whole = isinstance(cell, float) and cell.is_integer()
-    return str(int(cell) if is_whole else cell)
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell)
