@@ -352,7 +352,7 @@ def _count_rejected(path: Path) -> int:
             filter(None, csv.reader(io.StringIO(text, newline="")))
         )
     except csv.Error:  # a row that is no CSV
-        rows = list(filter(str.strip, text.splitlines()))
+        rows = [line for line in text.splitlines() if line.strip()]
     return max(0, len(rows) - 1)
 
 
