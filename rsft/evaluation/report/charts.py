@@ -324,7 +324,7 @@ def heat_map(table: HeatMap) -> Drawing:
     shades = table.shades[tuple(cells.T)]
     colors = [to_rgba(COLORS["above" if x > 0 else "below"], abs(x)) for x in shades]
     squares = corners + cells[:, None, ::-1]
-    axes.add_collection(PolyCollection(squares, facecolors=colors, linewidths=0))
+    axes.add_collection(PolyCollection(list(squares), facecolors=colors, linewidths=0))
     for bound in table.bounds:
         for line in (axes.axhline, axes.axvline):
             line(bound - 0.5, color=COLORS["muted"], linewidth=1, dashes=(3, 3))
@@ -334,7 +334,7 @@ def heat_map(table: HeatMap) -> Drawing:
     if table.has_labels:
         for (row, column), shade in zip(cells, shades, strict=True):
             color = COLORS["reversed" if abs(shade) > _STRONG_SHADE else "number"]
-            text = table.texts.iat[row, column]
+            text = str(table.texts.iat[row, column])
             axes.text(column, row, text, ha="center", va="center", color=color)
         axes.xaxis.tick_top()
         names = _shorten(table.texts.columns)

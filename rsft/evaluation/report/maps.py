@@ -87,7 +87,7 @@ def _site_table(
 
 def _extremes(table: pd.DataFrame, number: str) -> list[str]:
     """Return the site with the largest value and that with the smallest, as text."""
-    values = table.stack().dropna().sort_values()
+    values = pd.Series(table.stack()).dropna().sort_values()
     texts = []
     for row in (-1, 0):
         block, position = values.index[row]
@@ -107,7 +107,8 @@ def _last_scales(run: RunFiles) -> pd.DataFrame | None:
     scales = run.scales
     if run.recipe.meta is None or scales is None or scales["value"].isna().any():
         return None
-    return scales[scales["epoch"] == scales["epoch"].max()]
+    last: pd.DataFrame = scales[scales["epoch"] == scales["epoch"].max()]
+    return last
 
 
 def modulator_map(run: RunFiles) -> HeatMap | None:
