@@ -114,7 +114,7 @@ def test_the_first_screen_has_the_commands_without_their_options():
         ]
         for group in (outline, COMMAND)
     ]
-    assert screens[0] == screens[1] and len(screens[0]) == 18
+    assert screens[0] == screens[1] and len(screens[0]) == 19
     assert outline.help == COMMAND.help and [x.name for x in outline.params] == [
         x.name for x in COMMAND.params
     ]

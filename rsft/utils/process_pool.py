@@ -54,7 +54,9 @@ def imap_unordered(
             yield from (future.result() for future in done)
     except BrokenProcessPool as error:
         raise RsftError(
-            "a worker process was killed", "", "if memory was short, use fewer processes"
+            "a worker process was killed",
+            "",
+            "if memory was short, use fewer processes",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

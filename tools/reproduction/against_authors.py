@@ -35,9 +35,7 @@ from torch import Tensor, nn
 
 from rsft.backbones.mae import LARGE, NORM
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.training.fit import train_on_batch
-from tools.errors import explained_errors
-from tools.reproduction.paper.authors.config import (
+from rsft.plugins.paper.authors.config import (
     BIASES,
     LAYERS,
     POSITIONS,
@@ -45,7 +43,7 @@ from tools.reproduction.paper.authors.config import (
     bottleneck_tensors,
     low_rank_tensors,
 )
-from tools.reproduction.paper.authors.process import (
+from rsft.plugins.paper.authors.process import (
     SATMAE,
     AuthorsTask,
     Trace,
@@ -53,6 +51,8 @@ from tools.reproduction.paper.authors.process import (
     require_checkout,
     train_by_authors,
 )
+from rsft.training.fit import train_on_batch
+from tools.errors import explained_errors
 
 LIMIT = 2e-6
 """Largest difference of equal computations."""

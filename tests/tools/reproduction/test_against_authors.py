@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from rsft.plugins.paper.authors.process import Trace
 from tools.reproduction.against_authors import LORA, ROWS, compare, judge, run
-from tools.reproduction.paper.authors.process import Trace
 
 LORA_ROW = next(row for row in ROWS if row.recipe == LORA)
 META_ROW = next(row for row in ROWS if row.name == "MetaLoRA")

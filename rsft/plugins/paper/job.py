@@ -10,17 +10,17 @@ from pathlib import Path
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.models.devices import choose_device
-from rsft.types import Progress
-from tools.reproduction.paper.authors.process import require_checkout
-from tools.reproduction.paper.authors.runs import authors_folder, run_authors
-from tools.reproduction.paper.cells import TableSettings, read_tables
-from tools.reproduction.paper.pages import comparison_markdown, table_markdown
-from tools.reproduction.paper.runs import TableRuns
-from tools.reproduction.paper.stores import (
+from rsft.plugins.paper.authors.process import require_checkout
+from rsft.plugins.paper.authors.runs import authors_folder, run_authors
+from rsft.plugins.paper.cells import TableSettings, read_tables
+from rsft.plugins.paper.pages import comparison_markdown, table_markdown
+from rsft.plugins.paper.runs import TableRuns
+from rsft.plugins.paper.stores import (
     list_missing_weights,
     prepare_stores,
     write_chip_hashes,
 )
+from rsft.types import Progress
 
 Say = Callable[[str], None]
 """Shows a line."""

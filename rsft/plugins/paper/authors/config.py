@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rsft.peft.sites import select_blocks, select_positions
+from rsft.plugins.paper.authors.process import SATMAE, AuthorsTask
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.optim.optimizers import base_lr
 from rsft.utils.atomic_files import write_text
-from tools.reproduction.paper.authors.process import SATMAE, AuthorsTask
 
 POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2")
 LAYERS = {

@@ -6,16 +6,16 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rsft.recipe.library import find_recipe
-from rsft.recipe.load import load_recipe
-from tools.reproduction.paper.cells import (
+from rsft.plugins.paper.cells import (
     Column,
     PaperTable,
     TableSettings,
     store_name,
     table_cells,
 )
-from tools.reproduction.paper.runs import TableRuns
+from rsft.plugins.paper.runs import TableRuns
+from rsft.recipe.library import find_recipe
+from rsft.recipe.load import load_recipe
 
 NOT_RUN = "-"
 MISSING = "?"

@@ -8,6 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from rsft.plugins.paper.authors.runs import authors_folder, is_finished
+from rsft.plugins.paper.cells import (
+    PaperTable,
+    TableSettings,
+    cell_trials,
+    table_cells,
+)
+from rsft.plugins.paper.distances import class_distances
 from rsft.plugins.sweeps.strategies import ListedTrials
 from rsft.plugins.sweeps.sweep import SweepWatcher, TrialRunner, drop_failed
 from rsft.plugins.sweeps.trial_process import MODULES, TrialSettings
@@ -15,14 +23,6 @@ from rsft.study.outcomes import TrialOutcome, read_outcomes
 from rsft.study.trials import Trial
 from rsft.utils.executor import open_executor
 from rsft.utils.untrusted.documents import load_json
-from tools.reproduction.paper.authors.runs import authors_folder, is_finished
-from tools.reproduction.paper.cells import (
-    PaperTable,
-    TableSettings,
-    cell_trials,
-    table_cells,
-)
-from tools.reproduction.paper.distances import class_distances
 
 
 class TableRuns:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+from rsft.plugins.paper.authors.runs import DATA_FILE, authors_folder, is_finished
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.reader import hash_data
-from tools.reproduction.paper.authors.runs import DATA_FILE, authors_folder, is_finished
 
 
 def test_every_trial_has_a_folder_of_its_own():

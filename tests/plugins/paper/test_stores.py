@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.recipe.library import find_recipe
-from rsft.recipe.load import load_recipe
-from tests.data.datasets.dota.data import row, write_pair
-from tests.helpers.plugins import needs_plugin
-from tools.reproduction.paper.cells import store_path
-from tools.reproduction.paper.stores import (
+from rsft.plugins.paper.cells import store_path
+from rsft.plugins.paper.stores import (
     list_missing_weights,
     prepare_stores,
     write_chip_hashes,
 )
+from rsft.recipe.library import find_recipe
+from rsft.recipe.load import load_recipe
+from tests.data.datasets.dota.data import row, write_pair
+from tests.helpers.plugins import needs_plugin
 
 
 def recipe_on(name, root):

@@ -5,8 +5,15 @@ import statistics
 
 import pytest
 
-from rsft.errors import Interrupted
 from rsft.peft.sites import select_positions
+from rsft.plugins.paper import runs as table_runs
+from rsft.plugins.paper.cells import (
+    TableSettings,
+    build_recipe,
+    cell_trials,
+    read_tables,
+    table_cells,
+)
 from rsft.plugins.sweeps.sweep_file import read_sweep
 from rsft.plugins.sweeps.trial_list import list_trials
 from rsft.recipe.library import find_recipe
@@ -15,15 +22,6 @@ from rsft.study.outcomes import RECIPE, TrialOutcome
 from rsft.training.runs.reader import hash_data
 from tests.helpers.executors import ExecutorHere
 from tests.helpers.plugins import needs_plugin
-from tools.reproduction.paper import runs as table_runs
-from tools.reproduction.paper.__main__ import main
-from tools.reproduction.paper.cells import (
-    TableSettings,
-    build_recipe,
-    cell_trials,
-    read_tables,
-    table_cells,
-)
 
 TABLES = read_tables()
 SWEEPS = {
@@ -166,26 +164,30 @@ def results(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_finished_runs_are_not_repeated_and_are_printed(results, root, capsys):
-    options = f"--runs {results} --on mstar_lt_metalora --root {root} --seeds 2"
-    words = ["table2", *options.split(), "train.epochs=2"]
-    with pytest.raises(Interrupted):
-        main(words)
+def test_finished_runs_are_not_repeated_and_are_printed(results, root, rsft):
+    options = (
+        "--runs",
+        results,
+        "--on",
+        "mstar_lt_metalora",
+        "--root",
+        root,
+        "--seeds",
+        2,
+        "train.epochs=2",
+    )
+    code, printed = rsft("reproduce", "table2", *options)
     lines = [
         "1 of 12: K, DOTA, seed 0: avg 50.0 (0 s)",
         "2 of 12: Q, DOTA, seed 0: no memory (0 s)",
     ]
-    printed = capsys.readouterr().out
-    assert all(line in printed for line in lines)
-    with pytest.raises(Interrupted):
-        main(words)
-    printed = capsys.readouterr().out
+    assert code == 130 and all(line in printed for line in lines)
+    code, printed = rsft("reproduce", "2", *options)
     # finished, and failed in training
     assert "1 of 12" not in printed and "2 of 12" in printed
 
-    main(["Table-2", "--runs", str(results), "--report"])
-    printed = capsys.readouterr().out
-    assert "bars at 64 px, 2 epochs of batch 32" in printed
+    code, printed = rsft("reproduce", "Table-2", "--runs", results, "--report")
+    assert code == 0 and "bars at 64 px, 2 epochs of batch 32" in printed
     assert (
         "| K | 50.0 (91.6) | 25.0 (93.0) | 50.0 (87.7) | 50.0 (90.6) | 1 |" in printed
     )

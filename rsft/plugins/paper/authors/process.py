@@ -1,7 +1,7 @@
 """Train with the code of the paper's authors, metalora or LIFT.
 
 It gets the chips, the start and the batches of a recipe. Their code runs in a process
-of its own, `tools.reproduction.paper.authors.trainer`.
+of its own, `rsft.plugins.paper.authors.trainer`.
 """
 
 from __future__ import annotations
@@ -154,10 +154,9 @@ def train_by_authors(checkout: Path, device: str, task: AuthorsTask) -> Trace:
     Raises:
         RsftError: the code fails.
     """
-    module = "tools.reproduction.paper.authors.trainer"
+    module = "rsft.plugins.paper.authors.trainer"
     command = [sys.executable, "-m", module, str(checkout.resolve()), device]
-    root = Path(__file__).parents[4]
-    environment = os.environ | {"PYTHONPATH": str(root)}
+    environment = dict(os.environ)
     if device == "cpu":  # LIFT takes a GPU if there is one
         environment["CUDA_VISIBLE_DEVICES"] = ""
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rsft.errors import RequestError, RsftError
+from rsft.plugins.paper.authors.process import require_checkout, train_by_authors
 from tools.reproduction.against_authors import (
     Row,
     compare,
@@ -14,7 +15,6 @@ from tools.reproduction.against_authors import (
     train_with_rsft,
     write_inputs,
 )
-from tools.reproduction.paper.authors.process import require_checkout, train_by_authors
 
 TRAINER = """
 import datasets

@@ -16,6 +16,12 @@ from rsft.data.datasets.fusrs import read_fusrs_list
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import Interrupted, RequestError
 from rsft.models.bundle.bundle import Bundle
+from rsft.plugins.paper import job, runs
+from rsft.plugins.paper.authors import runs as authors_runs
+from rsft.plugins.paper.authors.process import Trace
+from rsft.plugins.paper.authors.runs import authors_folder, run_authors
+from rsft.plugins.paper.cells import TableSettings, read_tables
+from rsft.plugins.paper.job import ReproductionRequest, find_table, reproduce_table
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.study.runs import run_trial
@@ -25,16 +31,6 @@ from rsft.training.listeners import RunListener
 from tests.helpers.executors import ExecutorHere
 from tests.helpers.fusrs_data import write_for_lists
 from tests.helpers.plugins import needs_plugin
-from tools.reproduction.paper import job, runs
-from tools.reproduction.paper.authors import runs as authors_runs
-from tools.reproduction.paper.authors.process import Trace
-from tools.reproduction.paper.authors.runs import authors_folder, run_authors
-from tools.reproduction.paper.cells import TableSettings, read_tables
-from tools.reproduction.paper.job import (
-    ReproductionRequest,
-    find_table,
-    reproduce_table,
-)
 
 ROWS = ("BitFit", "LoRA", "LoRA, six positions", "MetaLoRA, query and value")
 CLASSES = ("C07", "C04", "C12", "C03")
