@@ -13,6 +13,7 @@ from rsft.cli.display.console import console, print_lines, progress, show_paths
 from rsft.cli.finetune_plan import choose_run, find_auto_file, plan_run, train_run
 from rsft.cli.finetune_steps import FinetuneRequest, Steps, find_steps
 from rsft.cli.options import check_store, documented, find_named_recipe
+from rsft.errors import RequestError
 from rsft.recipe.library import AUTO, SHIPPED, find_recipe
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ app = typer.Typer()
 
 @app.command()
 @documented
-def finetune(request: FinetuneRequest) -> None:
+def finetune(request: FinetuneRequest, dry_run: bool = False) -> None:
     """Fine-tune with a recipe, or with the method that suits your chips; report it.
 
     rsft finetune CHIPS, with one folder per class, prepares and audits the chips,
@@ -36,7 +37,13 @@ def finetune(request: FinetuneRequest) -> None:
     Writes RUNS/<recipe or chips>/<number>/ with bundle/, report.html, metrics.csv and
     the resolved recipe. A stopped or killed run of a recipe can be continued with
     --resume, and gives the same result. With --quiet, only the run folder is printed.
+
+    Args:
+        dry_run: Only say what the run of a recipe needs and what is missing: data,
+            weights, disk, memory, hours.
     """
+    if dry_run:
+        return _show_needs(request)
     folder, paths, _ = run_finetune(request)
     if not paths:
         return
@@ -103,6 +110,28 @@ def _find_shipped_recipe(request: FinetuneRequest) -> FinetuneRequest:
     if path.parts[:1] == (SHIPPED,) and not path.exists():
         return replace(request, recipe=str(find_named_recipe(request.recipe)))
     return request
+
+
+def _show_needs(request: FinetuneRequest) -> None:
+    """Print what a run needs; the exit code is 1 if something is missing."""
+    from rsft.cli.doctor import show_environment
+    from rsft.cli.run_needs import list_needs
+    from rsft.recipe.load import load_recipe
+
+    request = _find_shipped_recipe(request)
+    names_no_recipe = request.resume or not request.recipe
+    if names_no_recipe or find_steps(request) or find_auto_file(request):
+        message = "a dry run takes a recipe"
+        raise RequestError(message, "--dry-run", "name a recipe, or leave it out")
+    fault = None
+    try:
+        recipe = plan_run(request).recipe
+    except RequestError as error:
+        recipe = load_recipe(find_recipe(request.recipe), request.recipe_keys)
+        fault = error
+    with display.show_waiting(display.IMPORTS):
+        rows = list(list_needs(recipe, request.runs, fault))
+    show_environment(rows)
 
 
 def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:

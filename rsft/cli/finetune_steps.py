@@ -31,11 +31,7 @@ from rsft.utils.command_options import Argument, Option
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """The arguments of `rsft finetune`, see its help.
-
-    Attributes:
-        data: the chip store of a recipe, for programs; in commands data.root=DIR.
-    """
+    """The arguments of `rsft finetune`, see its help."""
 
     recipe: Annotated[
         str,
@@ -69,7 +65,10 @@ class FinetuneRequest:
         bool,
         Option("Only measure accuracy: no baselines, no t-SNE map, no report."),
     ] = False
-    data: Path | None = None
+    data: Annotated[
+        Path | None,
+        Option("Chip store of a recipe, the same as data.root=DIR.", metavar="DIR"),
+    ] = None
     at: Annotated[
         Path | None,
         Option(

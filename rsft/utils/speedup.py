@@ -48,6 +48,19 @@ def product_speedup(device: torch.device, dtype: torch.dtype) -> float:
     )
 
 
+def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the floating-point operations per second of a matrix product."""
+    import torch
+
+    rows, width = (8192, 1024) if device.type == "cuda" else (1024, 384)
+    tokens, matrix = _make_factors(device, rows, width)
+    tokens = tokens.to(dtype)
+    matrix = matrix.to(dtype)
+    # the first call is slower
+    seconds = [_measure_seconds(lambda: torch.mm(tokens, matrix)) for _ in range(6)]
+    return 2 * tokens.numel() * matrix.shape[1] / statistics.median(seconds[1:])
+
+
 def _make_factors(
     device: torch.device, rows: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -79,6 +79,7 @@ def run_commands(folder, commands, setup=""):
 HELP = ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"]
 LISTS = [
     "backbones ls",
+    "weights ls",
     "weights verify",
     "recipes ls",
     "runs ls",
