@@ -33,9 +33,6 @@ INSIDE = {
     ".safetensors",
     ".toml",
 }
-GLOSSARY = (  # docs/glossary.md, whose terms the report explains
-    "rsft/evaluation/report/glossary.md"
-)
 """Suffixes of the files in the package."""
 
 LICENSES = {"LICENSE", "NOTICE", "rsft/backbones/pretrained/LICENSE"}
@@ -90,10 +87,9 @@ def test_the_wheel_contains_the_package_and_the_recipes(wheel):
     names = {name for name in wheel.namelist() if not name.startswith(info)}
     assert names == package_files("rsft") | {
         f"rsft/{name}" for name in package_files("recipes")
-    } | {GLOSSARY}
-    assert {
-        Path(name).suffix for name in names - LICENSES - {"rsft/py.typed", GLOSSARY}
-    } <= INSIDE
+    }
+    suffixes = {Path(name).suffix for name in names - LICENSES - {"rsft/py.typed"}}
+    assert suffixes <= INSIDE
     about = {name.removeprefix(f"{info}/") for name in set(wheel.namelist()) - names}
     assert about == {
         "METADATA",
@@ -110,7 +106,6 @@ def test_the_sdist_contains_what_builds_the_wheel(built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     pages = {
         "README.md",
-        "docs/glossary.md",
         "CHANGELOG.md",
         "CITATION.cff",
         "LICENSE",
