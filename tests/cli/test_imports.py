@@ -79,7 +79,6 @@ def run_commands(folder, commands, setup=""):
 HELP = ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"]
 LISTS = [
     "backbones ls",
-    "weights ls",
     "weights verify",
     "recipes ls",
     "runs ls",
