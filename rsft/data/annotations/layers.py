@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,11 +18,12 @@ from rsft.data.annotations.base import (
     annotation_table,
 )
 from rsft.data.annotations.columns import arrow_column, typed_column
-from rsft.data.imagery.vectors import read_layer
+from rsft.data.imagery.vectors import is_json, read_geojson, read_layer
 from rsft.errors import RequestError
 from rsft.types import Names
 
 _FID_COLUMNS = ("fid", "ogc_fid")  # names of feature ids that are not attributes
+_ROW = "rsft row"  # property that is added to GeoJSON features
 
 
 @ANNOTATIONS.register
@@ -37,7 +39,8 @@ class VectorLayer(AnnotationFormat):
     has_layers = True
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
-        layers, features = read_layer(path, layer)
+        content, ids = _take_ids(path) if is_json(path) else (None, [])
+        layers, features = read_layer(path, layer, content)
         if features is None or not layers.get(layer or "", True):
             names = [name for name, has_geometries in layers.items() if has_geometries]
             raise _selection_error(path, names, layer)
@@ -55,8 +58,15 @@ class VectorLayer(AnnotationFormat):
         table = features.table.select(
             range(int(is_fid), features.table.num_columns - 1)
         )
+        identities = fids.to_pylist()
+        if ids:
+            if _ROW not in table.column_names or table[_ROW].null_count:
+                message = "a feature is not what GeoJSON specifies"
+                raise RequestError(message, path, "export the layer again")
+            identities = [ids[row] for row in table[_ROW].to_pylist()]
+            table = table.drop_columns([_ROW])
         attributes, notes = convert_columns(path, table)
-        objects = annotation_table(shapes, fids.to_pylist(), attributes)
+        objects = annotation_table(shapes, identities, attributes)
         return Annotations(objects, features.crs, notes=notes)
 
 
@@ -64,8 +74,7 @@ class VectorLayer(AnnotationFormat):
 class GeoJson(VectorLayer):
     """GeoJSON or TopoJSON.
 
-    The identity of a position is the member `id` of its feature if that is a whole
-    number and occurs once, as in QGIS.
+    The identity of a position is the member `id` of its feature.
     """
 
     name = "geojson"
@@ -80,6 +89,32 @@ def _selection_error(path: Path, names: list[str], layer: str | None) -> Request
         return RequestError(message, f"{path} --layer", f"choose one of: {listed}")
     hint = "choose one: --layer NAME" if names else "give a file with a vector layer"
     return RequestError(f"{len(names)} layers with geometry: {listed}", path, hint)
+
+
+def _take_ids(path: Path) -> tuple[bytes, list[Any]]:
+    """Return GeoJSON without the ids of its features, and these ids, if it has any.
+
+    GDAL renumbers features whose ids are repeated, sorts by id, and drops text ids
+    beside a property `id`.
+    """
+    data = read_geojson(path)
+    content = json.loads(data)
+    features = content.get("features") if isinstance(content, dict) else None
+    if not isinstance(features, list):
+        return data, []
+    if not any(isinstance(feature, dict) and "id" in feature for feature in features):
+        return data, []
+    ids = []
+    for number, feature in enumerate(features):
+        is_object = isinstance(feature, dict)
+        properties = (feature.get("properties") or {}) if is_object else None
+        if not isinstance(properties, dict):
+            message = "a feature or its properties are not objects"
+            raise RequestError(message, path, "export the layer again")
+        value = feature.pop("id", None)
+        ids.append(value if value is None or isinstance(value, int) else str(value))
+        feature["properties"] = {**properties, _ROW: number}
+    return json.dumps(content).encode(), ids
 
 
 def convert_columns(

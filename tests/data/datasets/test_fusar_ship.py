@@ -161,7 +161,7 @@ def test_an_excel_table_that_asks_for_all_memory(archive):
     (archive / "meta.xls").write_bytes(data)
     with pytest.raises(
         ValueError,
-        match=mentions("1024 MiB", "save it as meta.csv"),
+        match=mentions("1024 MiB", "16,777,216 letters", "save it as meta.csv"),
     ):
         FUSARShip(archive)
 

@@ -1,16 +1,17 @@
 """The metadata tables of FUSAR-Ship: meta.csv, meta.xls or meta.xlsx."""
 
 import csv
+import json
+import os
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rsft.data.datasets.formats.text_files import Rejected, read_text_lines
-from rsft.errors import DataError
-from rsft.utils.cell.client import reading_cell
-from rsft.utils.cell.walls import Walls
 
 META_COLUMNS = (
     "id",
@@ -31,6 +32,25 @@ MAX_SHEET_BYTES = 2**26
 
 _MEMORY = 2**30  # bytes of address space for the other process
 _SECONDS = 120
+_MAX_TEXT = 2**24  # letters of all cells; those of FUSAR-Ship have 1 million
+_PROGRAM = f"""
+import sys, json
+from python_calamine import CalamineWorkbook
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, ({_MEMORY},) * 2)
+except (ImportError, ValueError, OSError):  # Windows
+    pass
+def text(cell):
+    is_whole = isinstance(cell, float) and cell.is_integer()
+    return str(int(cell) if is_whole else cell)
+sheet = CalamineWorkbook.from_path(sys.argv[1]).get_sheet_by_index(0)
+rows = sheet.to_python(skip_empty_area=False)
+rows = [[text(cell) for cell in row] for row in rows]
+if sum(len(cell) + 4 for row in rows for cell in row) > {_MAX_TEXT}:
+    sys.exit(1)
+json.dump(rows, sys.stdout)
+"""
 
 _Key = tuple[str, str, str]
 """Category, folder below the category and file stem, each normalized."""
@@ -169,30 +189,17 @@ def read_sheet(path: Path) -> list[list[str]]:
         raise ValueError(
             f"{path} is larger than {MAX_SHEET_BYTES:,} bytes, or not a file; {hint}"
         )
-    walls = Walls((path.absolute(),), _MEMORY)
+    command = [sys.executable, "-c", _PROGRAM, str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
     try:
-        with reading_cell(walls, _SECONDS) as cell:
-            rows: list[list[str]] = cell.call(_read_first_sheet, path)
-    except DataError as error:
+        result = subprocess.run(
+            command, capture_output=True, timeout=_SECONDS, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"{path} was not read within {_SECONDS} s; {hint}") from error
+    if result.returncode:
+        limits = f"{_MEMORY >> 20} MiB, with {_MAX_TEXT:,} letters"
         raise ValueError(
-            f"{path} is not an Excel table that can be read in {_MEMORY >> 20} MiB and"
-            f" {_SECONDS} s ({error.message}); {hint}"
-        ) from error
-    return rows
-
-
-def _read_first_sheet(path: Path) -> list[list[str]]:
-    from python_calamine import CalamineError, CalamineWorkbook
-
-    try:
-        sheet = CalamineWorkbook.from_path(path).get_sheet_by_index(0)
-    except CalamineError as error:
-        raise DataError(str(error), path) from error
-    rows = sheet.to_python(skip_empty_area=False)
-    return [[_format_cell(cell) for cell in row] for row in rows]
-
-
-def _format_cell(cell: object) -> str:
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell)
+            f"{path} is not an Excel table that can be read in {limits}; {hint}"
+        )
+    return list(json.loads(result.stdout))
