@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from rsft.backbones.mae import LARGE, NORM
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.plugins.paper.authors.config import (
+from rsft.plugins.sweeps.paper.authors.config import (
     BIASES,
     LAYERS,
     POSITIONS,
@@ -43,7 +43,7 @@ from rsft.plugins.paper.authors.config import (
     bottleneck_tensors,
     low_rank_tensors,
 )
-from rsft.plugins.paper.authors.process import (
+from rsft.plugins.sweeps.paper.authors.process import (
     SATMAE,
     AuthorsTask,
     Trace,

@@ -102,7 +102,7 @@ class LayerContent(NamedTuple):
 
 
 def read_layer(
-    path: Path, layer: str | None = None
+    path: Path, layer: str | None = None, content: bytes | None = None
 ) -> tuple[dict[str, bool], LayerContent | None]:
     """Read a layer of a file: the named one, or the only one with geometries.
 
@@ -110,6 +110,7 @@ def read_layer(
         path: GeoPackage, SpatiaLite, GeoJSON, TopoJSON, FlatGeobuf, Shapefile or KML;
             its content decides which one.
         layer: name of the layer, which then needs no geometries.
+        content: what to read instead of the file, such as GeoJSON of `read_geojson`.
 
     Returns:
         Whether each layer has geometries, by its name; and the content, None if `layer`
@@ -138,7 +139,7 @@ def read_layer(
         cell = stack.enter_context(reading_cell(walls, MAX_LAYER_SECONDS))
         try:
             answer: tuple[dict[str, bool], LayerContent | None] = cell.call(
-                _read_file, folder / path.name, layer
+                _read_file, folder / path.name, layer, content
             )
         except DataError as error:
             raise _unreadable(path, error.message) from error
@@ -146,10 +147,12 @@ def read_layer(
 
 
 def _read_file(
-    path: Path, layer: str | None
+    path: Path, layer: str | None, content: bytes | None
 ) -> tuple[dict[str, bool], LayerContent | None]:
     try:
-        return _read(read_geojson(path) if is_json(path) else path, layer)
+        if content is None and is_json(path):
+            content = read_geojson(path)
+        return _read(content or path, layer)
     except (*READ_ERRORS, pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
 

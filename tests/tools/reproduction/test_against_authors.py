@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsft.plugins.paper.authors.process import Trace
+from rsft.plugins.sweeps.paper.authors.process import Trace
 from tools.reproduction.against_authors import LORA, ROWS, compare, judge, run
 
 LORA_ROW = next(row for row in ROWS if row.recipe == LORA)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rsft.plugins.paper.authors.runs import authors_folder, is_finished
-from rsft.plugins.paper.cells import (
+from rsft.plugins.sweeps.paper.authors.runs import authors_folder, is_finished
+from rsft.plugins.sweeps.paper.cells import (
     PaperTable,
     TableSettings,
     cell_trials,
     table_cells,
 )
-from rsft.plugins.paper.distances import class_distances
+from rsft.plugins.sweeps.paper.distances import class_distances
 from rsft.plugins.sweeps.strategies import ListedTrials
 from rsft.plugins.sweeps.sweep import SweepWatcher, TrialRunner, drop_failed
 from rsft.plugins.sweeps.trial_process import MODULES, TrialSettings

@@ -1,7 +1,7 @@
 """`rsft reproduce` without a table, and with one that the paper has not."""
 
-from rsft.plugins.paper.cells import read_tables
-from rsft.plugins.paper.pages import NOT_RUN
+from rsft.plugins.sweeps.paper.cells import read_tables
+from rsft.plugins.sweeps.paper.pages import NOT_RUN
 
 
 def test_tables_are_listed(rsft, tmp_path):

@@ -55,9 +55,13 @@ def reproduce(
         threads: CPU threads of a run.
         report: Run nothing; print the results that exist.
     """
-    from rsft.plugins.paper.cells import TableSettings, read_tables
-    from rsft.plugins.paper.job import ReproductionRequest, find_table, reproduce_table
-    from rsft.plugins.paper.pages import overview_markdown
+    from rsft.plugins.sweeps.paper.cells import TableSettings, read_tables
+    from rsft.plugins.sweeps.paper.job import (
+        ReproductionRequest,
+        find_table,
+        reproduce_table,
+    )
+    from rsft.plugins.sweeps.paper.pages import overview_markdown
 
     def say(text: str) -> None:
         for line in text.splitlines():

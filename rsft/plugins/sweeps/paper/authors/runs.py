@@ -8,8 +8,8 @@ from rsft.evaluation.evaluate import evaluate
 from rsft.models.bundle.bundle import combine_bundles
 from rsft.peft.model.state_files import read_tensors, write_tensors
 from rsft.peft.modules.adapter_module import transformer_blocks
-from rsft.plugins.paper.authors.config import adapt_recipe, authors_task
-from rsft.plugins.paper.authors.process import train_by_authors
+from rsft.plugins.sweeps.paper.authors.config import adapt_recipe, authors_task
+from rsft.plugins.sweeps.paper.authors.process import train_by_authors
 from rsft.recipe.schema import Recipe
 from rsft.study.trials import Trial
 from rsft.training.calibration import calibrate_bundle

@@ -1,6 +1,6 @@
 """The process that imports the authors' trainers, and trains on batches of recipes.
 
-    python -m rsft.plugins.paper.authors.trainer CHECKOUT DEVICE
+    python -m rsft.plugins.sweeps.paper.authors.trainer CHECKOUT DEVICE
 
 `train_by_authors` starts it, writes the task, and reads result.pt. Model, loss, loops,
 optimizers, schedules and the start of the head are the authors', and so is the loading
@@ -30,7 +30,7 @@ from rsft.backbones.mae import LARGE, NORM
 from rsft.models.devices import copy_to_device
 from rsft.models.loading import load_encoder
 from rsft.peft.model.state_files import read_tensors
-from rsft.plugins.paper.authors.process import (
+from rsft.plugins.sweeps.paper.authors.process import (
     SATMAE,
     AuthorsTask,
     learned_tensors,

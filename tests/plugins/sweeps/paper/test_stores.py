@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.plugins.paper.cells import store_path
-from rsft.plugins.paper.stores import (
+from rsft.plugins.sweeps.paper.cells import store_path
+from rsft.plugins.sweeps.paper.stores import (
     list_missing_weights,
     prepare_stores,
     write_chip_hashes,

@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rsft.plugins.paper.cells import (
+from rsft.plugins.sweeps.paper.cells import (
     Column,
     PaperTable,
     TableSettings,
     store_name,
     table_cells,
 )
-from rsft.plugins.paper.runs import TableRuns
+from rsft.plugins.sweeps.paper.runs import TableRuns
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rsft.peft.sites import select_blocks, select_positions
-from rsft.plugins.paper.authors.process import SATMAE, AuthorsTask
+from rsft.plugins.sweeps.paper.authors.process import SATMAE, AuthorsTask
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.optim.optimizers import base_lr

@@ -6,8 +6,8 @@ import statistics
 import pytest
 
 from rsft.peft.sites import select_positions
-from rsft.plugins.paper import runs as table_runs
-from rsft.plugins.paper.cells import (
+from rsft.plugins.sweeps.paper import runs as table_runs
+from rsft.plugins.sweeps.paper.cells import (
     TableSettings,
     build_recipe,
     cell_trials,

@@ -11,7 +11,7 @@ from rsft.evaluation.evaluate import evaluate
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.loading import load_classifier
-from rsft.plugins.paper.distances import (
+from rsft.plugins.sweeps.paper.distances import (
     class_distances,
     class_mean_distances,
     distance_by_group,

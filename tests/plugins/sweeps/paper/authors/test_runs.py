@@ -3,7 +3,11 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from rsft.plugins.paper.authors.runs import DATA_FILE, authors_folder, is_finished
+from rsft.plugins.sweeps.paper.authors.runs import (
+    DATA_FILE,
+    authors_folder,
+    is_finished,
+)
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.reader import hash_data
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.models.devices import choose_device
-from rsft.plugins.paper.authors.process import require_checkout
-from rsft.plugins.paper.authors.runs import authors_folder, run_authors
-from rsft.plugins.paper.cells import TableSettings, read_tables
-from rsft.plugins.paper.pages import comparison_markdown, table_markdown
-from rsft.plugins.paper.runs import TableRuns
-from rsft.plugins.paper.stores import (
+from rsft.plugins.sweeps.paper.authors.process import require_checkout
+from rsft.plugins.sweeps.paper.authors.runs import authors_folder, run_authors
+from rsft.plugins.sweeps.paper.cells import TableSettings, read_tables
+from rsft.plugins.sweeps.paper.pages import comparison_markdown, table_markdown
+from rsft.plugins.sweeps.paper.runs import TableRuns
+from rsft.plugins.sweeps.paper.stores import (
     list_missing_weights,
     prepare_stores,
     write_chip_hashes,

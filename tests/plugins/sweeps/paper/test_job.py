@@ -16,12 +16,16 @@ from rsft.data.datasets.fusrs import read_fusrs_list
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import Interrupted, RequestError
 from rsft.models.bundle.bundle import Bundle
-from rsft.plugins.paper import job, runs
-from rsft.plugins.paper.authors import runs as authors_runs
-from rsft.plugins.paper.authors.process import Trace
-from rsft.plugins.paper.authors.runs import authors_folder, run_authors
-from rsft.plugins.paper.cells import TableSettings, read_tables
-from rsft.plugins.paper.job import ReproductionRequest, find_table, reproduce_table
+from rsft.plugins.sweeps.paper import job, runs
+from rsft.plugins.sweeps.paper.authors import runs as authors_runs
+from rsft.plugins.sweeps.paper.authors.process import Trace
+from rsft.plugins.sweeps.paper.authors.runs import authors_folder, run_authors
+from rsft.plugins.sweeps.paper.cells import TableSettings, read_tables
+from rsft.plugins.sweeps.paper.job import (
+    ReproductionRequest,
+    find_table,
+    reproduce_table,
+)
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.study.runs import run_trial

@@ -1,7 +1,7 @@
 """Train with the code of the paper's authors, metalora or LIFT.
 
 It gets the chips, the start and the batches of a recipe. Their code runs in a process
-of its own, `rsft.plugins.paper.authors.trainer`.
+of its own, `rsft.plugins.sweeps.paper.authors.trainer`.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def train_by_authors(checkout: Path, device: str, task: AuthorsTask) -> Trace:
     Raises:
         RsftError: the code fails.
     """
-    module = "rsft.plugins.paper.authors.trainer"
+    module = "rsft.plugins.sweeps.paper.authors.trainer"
     command = [sys.executable, "-m", module, str(checkout.resolve()), device]
     environment = dict(os.environ)
     if device == "cpu":  # LIFT takes a GPU if there is one

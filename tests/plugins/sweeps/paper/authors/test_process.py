@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsft.errors import RequestError, RsftError
-from rsft.plugins.paper.authors.process import require_checkout, train_by_authors
+from rsft.plugins.sweeps.paper.authors.process import require_checkout, train_by_authors
 from tools.reproduction.against_authors import (
     Row,
     compare,
