@@ -256,9 +256,9 @@ def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(
     )
     page = next(folder.glob("**/*.html")).read_text()
     expected = (
-        "Toy tuning of kind weight",
-        "Smoothed cross entropy (smoothing 0.2)",
-        "in the order of the manifest",
+        "toy-method",
+        "smoothing: 0.2",
+        "toy-sampler",
     )
     assert all(words in page for words in expected)
     assert json.loads((folder / "run.json").read_text())["tracking"] == {

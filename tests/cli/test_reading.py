@@ -142,12 +142,6 @@ def test_a_glob_or_a_list_names_its_files(attempt, tmp_path, monkeypatch):
     assert attempt(
         "predict", {"inputs": ["inputs/*.tif"], "out": "outputs/o"}, *reads
     ) == ["image", "PermissionError"]
-    assert (
-        attempt(
-            "predict", {"inputs": [], "also": ["inputs"], "out": "outputs/o"}, *reads
-        )[0]
-        == "image"
-    )
     Path("lists").mkdir()
     Path("list.txt").rename("lists/l.txt")
     assert attempt(

@@ -58,7 +58,7 @@ def test_an_error_of_the_work_is_raised_here(jobs):
 def test_a_killed_process_is_an_error_with_a_hint():
     with pytest.raises(RsftError, match="killed") as raised:
         list(imap_unordered(kill, range(3), 2))
-    assert "--jobs" in raised.value.hint
+    assert "fewer processes" in raised.value.hint
 
 
 PROGRAM = """

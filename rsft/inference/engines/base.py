@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from rsft.errors import RequestError
-from rsft.types import Names
 from rsft.utils.dependencies import require
 from rsft.utils.operating_system import available_cores
 from rsft.utils.registry import Registry, UnknownComponentError
@@ -320,7 +319,7 @@ def _create(
         ) from error
 
 
-def installed_versions(packages: Names) -> dict[str, str]:
+def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Return the version of each package that is installed, by its name."""
     versions = {}
     for package in packages:

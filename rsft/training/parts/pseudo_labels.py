@@ -29,6 +29,7 @@ from rsft.models.uncertainty.distances import (
     fit_distance,
     nearest_distance,
     ood_limit,
+    whiten_references,
 )
 from rsft.recipe.registries import LossConfig, LossFunction
 from rsft.recipe.schema import Recipe, SemiSection
@@ -307,11 +308,11 @@ class PseudoLabeler(Part):
             known = teacher.final_features(known)
             new = compute_features(teacher, self.val, others, size)
             new = teacher.final_features(new)
-        _, whitening = fit_distance(
-            known.cpu().numpy(), labels[chips], len(self.target)
-        )
+        features = known.float().cpu().numpy()
+        _, whitening = fit_distance(features, labels[chips], len(self.target))
+        white_chips = torch.from_numpy(whiten_references(features, whitening))
+        white_chips = white_chips.float().to(self.device)
         matrix = torch.from_numpy(whitening).float().to(self.device)
-        white_chips = known.float() @ matrix
         distances = nearest_distance(new.float() @ matrix, white_chips)
         self.distance = (
             white_chips,
