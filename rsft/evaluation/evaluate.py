@@ -85,7 +85,7 @@ def evaluate(
     """Classify the chips of a split, and write the results to a folder.
 
     The files are metrics.json and predictions.parquet; with `representation` also
-    embedding.parquet and, if the PEFT method has modules at sites, contributions.csv.
+    embedding.parquet.
 
     Args:
         bundle_dir: folder of the bundle of a run.
@@ -438,10 +438,7 @@ def _notes(
     train_counts = dict(zip(bundle.classes, bundle.train_counts, strict=True))
     notes.append(describe_groups(bundle.groups, train_counts))
     if len(bundle.members) > 1:
-        notes.append(
-            f"probabilities are means over {len(bundle.members)} runs; contributions"
-            " are of the first run"
-        )
+        notes.append(f"probabilities are means over {len(bundle.members)} runs")
     if bundle.recipe.evaluate.tta != "none":
         notes.append(
             "probabilities are means over test-time views"

@@ -163,8 +163,8 @@ class TableSettings:
         overrides: KEY=VALUE for every recipe.
         seeds: one run per cell and seed; empty for the recipe's seed.
         column: name of the one set of the table that is run; "" for all.
-        root: folder of the data, see `rsft.plugins.sweeps.paper.stores`; "" for the folders in
-            the recipes.
+        root: folder of the data, see `rsft.plugins.sweeps.paper.stores`; "" for the
+            folders in the recipes.
     """
 
     base_recipe: str = ""
