@@ -11,6 +11,7 @@ import pytest
 
 import rsft
 import rsft.peft
+from rsft.backbones import registered
 from tests.helpers.style import ROOT, files_of
 
 ARTIFACTS = ROOT / "tests/compat/0.2"
@@ -36,6 +37,10 @@ def workspace(tmp_path, monkeypatch):
     )
     # the baseline of a few chips takes many epochs
     monkeypatch.setattr("rsft.training.small_network.STEPS", 1)
+    # an example registers an encoder
+    cards = dict(registered.CARDS)
+    monkeypatch.setattr(registered, "CARDS", cards)
+    monkeypatch.setattr("rsft.backbones.frozen_network.CARDS", cards)
     monkeypatch.chdir(tmp_path)
 
 
