@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyogrio
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
 from rsft.errors import DataError, RequestError
@@ -65,7 +65,7 @@ READ_ERRORS = (
     pyogrio.errors.GeometryError,
     pyogrio.errors.CRSError,
     ShapelyError,
-    CRSError,
+    ProjError,
     ValueError,
 )
 """What reading a damaged layer raises."""

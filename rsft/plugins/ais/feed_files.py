@@ -245,7 +245,10 @@ class FeedFile:
         )
 
     def read_numbers(self, batch: pa.RecordBatch, name: str) -> Floats:
-        """Return a column of numbers (N,), also with decimal commas; NaN for others."""
+        """Return a column of numbers (N,), also with decimal commas.
+
+        Texts that are no numbers and infinite numbers are NaN.
+        """
         if name not in self.columns:
             return np.full(batch.num_rows, np.nan)
         array = batch.column(name)
@@ -257,7 +260,8 @@ class FeedFile:
                 self._decimal_commas.add(self.columns[name])
             texts = pc.replace_substring(array, ",", ".").to_pandas()
             numbers = pd.to_numeric(texts, errors="coerce")
-        return np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
+        values = numbers.to_numpy(np.float64, na_value=np.nan)
+        return np.where(np.isfinite(values), values, np.nan)
 
     def read_times(self, batch: pa.RecordBatch) -> Floats:
         """Return times (N,) in seconds since 1970, UTC; NaN if they cannot be read.

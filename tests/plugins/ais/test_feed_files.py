@@ -90,6 +90,16 @@ def test_decimal_commas(tmp_path):
     )
 
 
+def test_infinite_numbers_are_unknown(tmp_path):
+    path = write(
+        tmp_path,
+        "mmsi;time;lat;lon;sog;A;B\n"
+        "219000001;2026-03-14 12:00:00;57.1;10.25;1e999;90;inf\n",
+    )
+    (row,) = read_messages([path], AREA).table.to_dict("records")
+    assert np.isnan([row["sog"], row["stern"]]).all() and row["bow"] == 90
+
+
 @pytest.mark.parametrize(
     "content", [b"PAR1 not parquet", b"\x1f\x8bno gzip", b"PK\x03\x04no zip"]
 )
