@@ -237,8 +237,10 @@ def _warn_of_rare_classes(folder: Path, root: str, request: FinetuneRequest) -> 
     lines = [f"  {row}" for row in rare]
     console.print("\n".join(["each training chip classified by all others:", *lines]))
     if any(row.wrong >= row.right for row in rare):
-        hint = 'to make one class of them: --prepare "--rare merge", or "--rare drop"'
-        console.print(hint)
+        console.print(
+            "rsft prepare --rare merge makes one class of them, --rare drop leaves"
+            " them out"
+        )
     if request.as_json:
         rows = [row._asdict() for row in rare]
         display.emit_json_event("rare_classes", {"classes": rows})

@@ -480,10 +480,13 @@ class Calibrator:
 
         Raises:
             KeyError: an array is missing.
-            ValueError: the temperature is not one number.
+            ValueError: the temperature is not one number, or arrays do not fit.
         """
         tensors = {"chips": tensors["means"][:0], **tensors}  # 0.2 has no chips
         arrays = {field.name: tensors[field.name] for field in fields(cls)[1:-1]}
+        names = ("means", "chips", "whitening")
+        if len({arrays[name].shape[-1:] for name in names}) > 1:
+            raise ValueError(f"{', '.join(names)} are of different features")
         validation = {
             field.name: tensors[f"{_PREFIX}{field.name}"]
             for field in fields(ValidationChips)

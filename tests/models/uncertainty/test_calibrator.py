@@ -163,6 +163,9 @@ def test_round_trip_through_a_file(tmp_path):
         np.testing.assert_array_equal(one, other)
     for name, array in vars(calibrator.validation).items():
         np.testing.assert_array_equal(getattr(again.validation, name), array)
+    narrow = calibrator.tensors() | {"chips": calibrator.chips[:, :1]}
+    with pytest.raises(ValueError, match="of different features"):
+        Calibrator.from_tensors(narrow)
     with pytest.raises(KeyError, match=r"validation\.groups"):
         Calibrator.from_tensors(
             {k: v for k, v in calibrator.tensors().items() if k != "validation.groups"}
