@@ -2,8 +2,9 @@
 
 Each run of a candidate on a fold is an ordinary run folder. Successive halving spends
 little on candidates that fall behind: all run for a part of their epochs on one fold,
-the better half on all folds, and the best two for all epochs. Validation and test chips
-of the store are not used.
+the better half on all folds, and the best two for all epochs. Recipes that also learn
+from unlabeled chips are compared with the best one of the others: a pool can cost
+accuracy, and only folds tell. Validation and test chips of the store are not used.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rsft.study.choice_file import AutoPlan, Candidate
 from rsft.study.comparison import (
     SHORT,
     CandidateComparison,
+    Ranking,
     Result,
     Stage,
     TriedCandidate,
@@ -148,7 +150,9 @@ class AutoSearch:
         self.folder = folder
         self.listener = listener or SearchListener()
         self.comparison = CandidateComparison(plan.settings, plan.candidates)
+        self.budget_s = plan.settings.budget_seconds
         self.stages: list[Stage] = []
+        self.pool_stage: Stage | None = None
 
     def run(self) -> Choice:
         """Compare the candidates, until the end or until the budget is spent.
@@ -167,10 +171,8 @@ class AutoSearch:
             # the chosen run warns again
             with _only_errors(logging.getLogger("rsft.training.setup")):
                 open_data(self.plan.candidates[0].recipe.data)
-                self._compare()
-            is_complete = True
-        except BudgetSpentError:
-            pass
+                if not self.plan.obstacle:
+                    is_complete = self._compare()
         except Interrupted as error:
             hint = "run the same command to continue"
             raise Interrupted(error.exit_code - 128, self.folder, hint) from error
@@ -178,26 +180,51 @@ class AutoSearch:
             lock.release()
         return self._choose(is_complete)
 
-    def _compare(self) -> None:
-        """Run all stages.
+    def _compare(self) -> bool:
+        """Run all stages, and return whether the budget sufficed.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM.
+        """
+        is_complete = True
+        methods, pools = self.plan.methods(), self.plan.pools()
+        try:
+            self._halve(methods)
+        except BudgetSpentError:
+            is_complete = False
+        if not pools or not self.comparison.able(methods):
+            return is_complete
+        self.budget_s *= 2
+        best = self.comparison.choose(self.stages, methods).candidates[0]
+        self.pool_stage = Stage([best, *pools], 1.0)
+        try:
+            self._run_stage(self.pool_stage, self.plan.settings.folds)
+        except BudgetSpentError:
+            is_complete = False
+        return is_complete
+
+    def _halve(self, candidates: list[Candidate]) -> None:
+        """Run the stages of successive halving.
 
         Raises:
             BudgetSpentError: the budget is spent.
             Interrupted: SIGINT or SIGTERM.
         """
-        if self.plan.obstacle:
-            return
         folds = self.plan.settings.folds
-        candidates = list(self.plan.candidates)
         for share, count in ((SHORT, 1), (SHORT, folds), (1.0, folds)):
-            self.stages.append(Stage(candidates, share))
-            for fold in range(1, count + 1):
-                for candidate in candidates:
-                    self._try(candidate, fold, share)
+            stage = Stage(candidates, share)
+            self.stages.append(stage)
+            self._run_stage(stage, count)
             half = FINALISTS
             if count == 1:
                 half = max(FINALISTS, -(-len(candidates) // 2))
             candidates = self.comparison.rank(candidates, share)[:half]
+
+    def _run_stage(self, stage: Stage, folds: int) -> None:
+        """Try all candidates of a stage on the first folds."""
+        for fold in range(1, folds + 1):
+            for candidate in stage.candidates:
+                self._try(candidate, fold, stage.share)
 
     def _try(self, candidate: Candidate, fold: int, share: float) -> None:
         """Run a candidate on a fold, or read its outcome, unless it has failed.
@@ -227,7 +254,7 @@ class AutoSearch:
         self.listener.on_table(rows, changed)
 
     def _train(self, trial: Trial, folder: Path) -> TrialOutcome:
-        budget_s = self.plan.settings.budget_seconds
+        budget_s = self.budget_s
         spent_s = self.spent_s
         if spent_s >= budget_s:
             raise BudgetSpentError
@@ -256,7 +283,7 @@ class AutoSearch:
             RequestError: all candidates have failed.
         """
         comparison = self.comparison
-        candidates = self.plan.candidates
+        candidates = self.plan.methods()
         if not comparison.able(candidates):
             faults = "; ".join(f"{x.name}: {comparison.fault(x)}" for x in candidates)
             raise RequestError(
@@ -264,7 +291,8 @@ class AutoSearch:
                 candidates[0].recipe.data.root,
                 "correct the data or the candidates",
             )
-        ranking = comparison.choose(self.stages)
+        ranking = comparison.choose(self.stages, candidates)
+        ranking, reason = self._judge_pools(ranking)
         best = ranking.candidates[0]
         sentence = comparison.describe(ranking, is_complete)
         if self.plan.obstacle:
@@ -272,6 +300,8 @@ class AutoSearch:
                 f"chosen without a comparison: {best.name}, because"
                 f" {self.plan.obstacle}"
             )
+        if reason:
+            sentence += f"; unlabeled chips left out: {reason}"
         rows = comparison.rows((best.name, best.epochs(ranking.share)))
         settings = self.plan.settings
         metadata = {
@@ -281,12 +311,43 @@ class AutoSearch:
             "budget": settings.budget,
             "complete": is_complete,
             "chosen": best.name,
+            "unlabeled": best.takes_unlabeled,
             "sentence": sentence,
             "notes": list(self.plan.notes),
             "candidates": [asdict(row) for row in rows],
         }
         recipe = best.recipe.model_copy(update={"name": settings.name})
         return Choice(recipe, best.path, sentence, metadata)
+
+    def _judge_pools(self, ranking: Ranking) -> tuple[Ranking, str]:
+        """Return the ranking with unlabeled chips, if they make the best method better.
+
+        Args:
+            ranking: that of the methods without them.
+
+        Returns:
+            The ranking, and why unlabeled chips are left out; "" if they are not, or if
+            no candidate takes them.
+        """
+        comparison = self.comparison
+        pools = self.plan.pools()
+        if not pools:
+            return ranking, ""
+        if self.plan.obstacle:
+            return ranking, "they were not compared either"
+        faults = [f"{x.name}: {comparison.fault(x)}" for x in pools]
+        if not comparison.able(pools):
+            return ranking, "; ".join(faults)
+        best = ranking.candidates[0]
+        compared = None
+        if self.pool_stage is not None:
+            compared = comparison.rank_stage(self.pool_stage)
+        if compared is None or best not in compared.candidates:
+            budget = self.plan.settings.budget
+            return ranking, f"the budget of {budget} ended before their comparison"
+        if compared.candidates[0] != best:
+            return compared, ""
+        return ranking, comparison.describe_loss(compared, compared.candidates[1])
 
 
 @contextmanager

@@ -58,8 +58,8 @@ class AutoFile(Section):
     measure: Literal["macro", "tail"] = Field(default="macro", alias="for")
     """measure of the choice: mean recall of all classes, or of the rare ones"""
     budget: Budget = "10min"
-    """CPU time of the comparisons, over all threads; the chosen recipe is trained after
-    it"""
+    """CPU time of the comparisons, over all threads, and as much again for that of
+    data.unlabeled; the chosen recipe is trained after it"""
     folds: int = Field(default=3, ge=2, le=10)
     """parts of the training chips; each is held out once"""
     min_chips: int = Field(default=0, ge=0)
@@ -84,7 +84,7 @@ class AutoFile(Section):
         json_schema_extra={"words": "a list of recipes"},
     )
     """names or paths of recipes; one with a section semi only takes part if
-    data.unlabeled is set"""
+    data.unlabeled is set, and is compared with the best one of the others"""
 
     @property
     def budget_seconds(self) -> float:
@@ -105,6 +105,11 @@ class Candidate:
     def name(self) -> str:
         """Name of the recipe."""
         return self.recipe.name
+
+    @property
+    def takes_unlabeled(self) -> bool:
+        """Whether it also learns from chips without labels."""
+        return self.recipe.data.unlabeled is not None
 
     def epochs(self, share: float) -> int:
         """Return the number of epochs of a share of the training."""
@@ -145,6 +150,16 @@ class AutoPlan:
     candidates: tuple[Candidate, ...]
     notes: Names
     obstacle: str = ""
+
+    def methods(self) -> list[Candidate]:
+        """Return the candidates without unlabeled chips; all, if each takes them."""
+        methods = [x for x in self.candidates if not x.takes_unlabeled]
+        return methods or list(self.candidates)
+
+    def pools(self) -> list[Candidate]:
+        """Return the others, which are compared with the best one of the methods."""
+        methods = self.methods()
+        return [x for x in self.candidates if x not in methods]
 
 
 def read_auto_name(path: Path) -> str | None:

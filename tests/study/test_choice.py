@@ -17,7 +17,7 @@ from rsft.study import runs
 from rsft.study.choice import AutoSearch, SearchListener
 from rsft.study.choice_file import read_auto
 from rsft.study.outcomes import TrialOutcome
-from rsft.training.runs.reader import find_runs, hash_manifest
+from rsft.training.runs.reader import find_runs, hash_data, hash_manifest
 from tests.helpers.killing import kill_this_process, run_until_killed
 
 NAMES = ("weak", "fair", "good", "best")
@@ -44,7 +44,7 @@ def auto_file(tmp_path, root):
 
 
 @pytest.fixture
-def training(monkeypatch, root):
+def training(monkeypatch):
     """Replace training: a run has the accuracies of `measure`. Return the calls and
     what they may change."""
 
@@ -63,9 +63,8 @@ def training(monkeypatch, root):
 
         def outcome(self, folder, keys, status, reason, metric=""):
             metrics = {} if status == "failed" else self.measure(*arguments(keys))
-            return TrialOutcome(
-                keys, status, reason, metrics, 1.0, "run", hash_manifest(root)
-            )
+            data = hash_data(self.trial.recipe.data)
+            return TrialOutcome(keys, status, reason, metrics, 1.0, "run", data)
 
     training = Training()
 
@@ -228,6 +227,96 @@ def test_candidates_that_fail(auto_file, training, tmp_path):
     with pytest.raises(RequestError, match="no candidate can be trained") as caught:
         training.search(auto_file(), tmp_path / "other").run()
     assert "weak: the weights are missing" in caught.value.message
+
+
+@pytest.fixture
+def with_pool(auto_file, training, tmp_path):
+    """Run a choice in which the best candidate has a twin with unlabeled chips."""
+    (tmp_path / "pooled.yaml").write_text(
+        "data: {size: 32}\nsemi: {}\ntrain: {epochs: 8}\n"
+    )
+
+    def run(gain, *overrides):
+        def measure(name, fold, epochs):
+            if name == "pooled":
+                return {"macro": 0.3 + gain + 0.01 * fold}
+            return {"macro": 0.1 * NAMES.index(name) + 0.01 * fold}
+
+        training.measure = measure
+        path = auto_file(names=("pooled", *NAMES))
+        keys = ["data.unlabeled=archive", *overrides]
+        return training.search(path, tmp_path / "sweep", *keys).run()
+
+    return run
+
+
+def test_a_pool_that_gains_is_taken(with_pool, training):
+    choice = with_pool(0.02)
+    assert training.calls[14:] == [("pooled", f"{fold}/3", 8) for fold in (1, 2, 3)]
+    assert choice.sentence.startswith(
+        "chosen: pooled, macro 34.0 ± 1.0 in 3 folds; best 32.0"
+    )
+    assert choice.recipe.data.unlabeled == "archive"
+    assert choice.metadata["unlabeled"] and choice.metadata["complete"]
+
+
+@pytest.mark.parametrize(("gain", "accuracy"), [(-0.15, "17.0"), (0.0, "32.0")])
+def test_a_pool_that_gains_nothing_is_left_out(with_pool, gain, accuracy):
+    choice = with_pool(gain)
+    assert choice.sentence == (
+        "chosen: best, macro 32.0 ± 1.0 in 3 folds; good 22.0; unlabeled chips left"
+        f" out: pooled {accuracy} instead of 32.0 in 3 folds"
+    )
+    assert choice.recipe.data.unlabeled is None
+    assert not choice.metadata["unlabeled"]
+    rows = [x["candidate"] for x in choice.metadata["candidates"]]
+    assert "pooled" in rows
+
+
+@pytest.mark.parametrize(
+    ("budget", "calls", "chosen", "words"),
+    [
+        (0, 0, "weak", "left out: the budget of 0s ended before their comparison"),
+        # best on one fold, with a part of its epochs; then the same with the pool
+        (4, 8, "pooled", "chosen: pooled, macro 41.5 ± 0.7 in 2 folds; best 31.5"),
+        (14, 17, "pooled", "chosen: pooled, macro 42.0 ± 1.0 in 3 folds; best 32.0"),
+    ],
+)
+def test_a_pool_has_as_much_budget_again(
+    with_pool, training, budget, calls, chosen, words
+):
+    choice = with_pool(0.1, f"budget={budget}s")
+    assert len(training.calls) == calls and choice.source.stem == chosen
+    assert words in choice.sentence
+    assert with_pool(0.1, f"budget={budget}s") == choice
+    assert len(training.calls) == calls
+
+
+def test_a_pool_that_cannot_be_used_is_left_out(with_pool, training):
+    def fail(folder, listener):
+        training.train(folder, listener)
+        if training.trial.keys["candidate"] == "pooled":
+            raise RequestError("no chips without labels", "archive", "give chips")
+
+    runs.train_in_folder = fail  # the fixture restores it
+    choice = with_pool(0.1)
+    assert choice.source.stem == "best"
+    assert choice.sentence.endswith(
+        "unlabeled chips left out: pooled: no chips without labels: archive"
+    )
+
+
+def test_a_pool_is_left_out_without_a_comparison(auto_file, tmp_path, training):
+    (tmp_path / "pooled.yaml").write_text(
+        "data: {size: 32}\nsemi: {}\ntrain: {epochs: 8}\n"
+    )
+    path = auto_file("min_chips: 1000\n", names=("pooled", *NAMES))
+    search = training.search(path, tmp_path / "sweep", "data.unlabeled=archive")
+    choice = search.run()
+    assert training.calls == [] and choice.source.stem == "weak"
+    assert "chosen without a comparison: weak" in choice.sentence
+    assert "unlabeled chips left out" in choice.sentence
+    assert choice.recipe.data.unlabeled is None
 
 
 def test_a_signal_stops_the_choice(auto_file, training, tmp_path, monkeypatch):

@@ -38,18 +38,18 @@ def add(comparison, index, share, fold, macro):
 def test_the_last_stage_with_a_common_fold_decides(comparison):
     weak, good = comparison.candidates
     stages = [Stage([weak, good], SHORT), Stage([good, weak], 1.0)]
-    assert comparison.choose(stages).folds == []
+    assert comparison.choose(stages, comparison.candidates).folds == []
     add(comparison, 0, SHORT, 1, 0.5)
     add(comparison, 1, SHORT, 1, 0.6)
     add(comparison, 1, 1.0, 1, 0.2)
-    ranking = comparison.choose(stages)
+    ranking = comparison.choose(stages, comparison.candidates)
     assert (ranking.candidates, ranking.share, ranking.folds) == (
         [good, weak],
         SHORT,
         [1],
     )
     add(comparison, 0, 1.0, 1, 0.4)
-    ranking = comparison.choose(stages)
+    ranking = comparison.choose(stages, comparison.candidates)
     assert (ranking.candidates, ranking.share) == ([weak, good], 1.0)
     sentence = comparison.describe(ranking, is_complete=True)
     assert sentence == "chosen: weak, macro 40.0 in 1 fold; good 20.0"
@@ -65,7 +65,7 @@ def test_the_sentence_says_whether_the_folds_tell_candidates_apart(
     for fold, values in enumerate(zip(weak, (0.50, 0.52), strict=True), 1):
         for index, value in enumerate(values):
             add(comparison, index, 1.0, fold, value)
-    ranking = comparison.choose([Stage(candidates, 1.0)])
+    ranking = comparison.choose([Stage(candidates, 1.0)], candidates)
     sentence = comparison.describe(ranking, is_complete=True)
     assert ("not distinguishable from weak" in sentence) == is_tie
 

@@ -49,12 +49,15 @@ class SearchLines(SearchDisplay):
         self.stack = ExitStack()
 
     def __enter__(self) -> Self:
-        names = ", ".join(candidate.name for candidate in self.plan.candidates)
+        names = ", ".join(candidate.name for candidate in self.plan.methods())
         settings = self.plan.settings
         line = (
             f"comparing {names} for {settings.measure} in {settings.folds} folds, at"
             f" most {settings.budget} of CPU time"
         )
+        pools = ", ".join(candidate.name for candidate in self.plan.pools())
+        if pools:
+            line += f"; then the best one with {pools}, in as much time again"
         texts = self.plan.notes if self.plan.obstacle else (line, *self.plan.notes)
         for text in texts:
             self.console.print(text, soft_wrap=True)
