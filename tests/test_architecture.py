@@ -37,8 +37,6 @@ ALLOWED = {
     package: set(re.findall(r"`([\w.]+)`", targets)) for package, targets in ROWS
 }
 EVERYWHERE = {"errors", "types", "version"}
-MODULES = ["torchgeo"]
-"""Modules of the top level that have a row in the table like the packages."""
 
 REPEATED = {
     "finetune": (
@@ -74,17 +72,13 @@ def imports(file, modules):
             )
 
 
-@pytest.mark.parametrize("package", PACKAGES + MODULES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_only_what_the_table_allows(package):
     modules = {module_name(file) for file in FILES}
     allowed = ALLOWED[package]
     if allowed == {"everything"}:
         return
-    for file in (
-        [PACKAGE / f"{package}.py"]
-        if package in MODULES
-        else files_of(PACKAGE / package)
-    ):
+    for file in files_of(PACKAGE / package):
         for module in imports(file, modules):
             target = module.removeprefix("rsft.")
             names = {target[: match.start()] for match in re.finditer(r"\.|$", target)}
@@ -223,14 +217,8 @@ def test_peft_needs_torch_alone():
 def test_the_top_level_is_small():
     modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
     # the table lists every package
-    assert sorted(ALLOWED) == sorted(PACKAGES + MODULES) and len(PACKAGES) <= 15
-    assert modules == {
-        "__main__.py",
-        "errors.py",
-        "types.py",
-        "version.py",
-        *(f"{name}.py" for name in MODULES),
-    }
+    assert sorted(ALLOWED) == PACKAGES and len(PACKAGES) <= 16
+    assert modules == {"__main__.py", "errors.py", "types.py", "version.py"}
 
 
 def test_lines_of_the_package_have_88_columns():

@@ -32,6 +32,7 @@ SUITE = (
     "tests/test_plugins.py",
     "tests/test_architecture.py",
     "tests/test_extension.py",
+    "tests/test_one_file_plugins.py",
     "tests/recipe",
     "tests/cli/test_plugin_commands.py",
     "tests/utils/test_registry.py",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rsft.errors import Interrupted, RecipeError, RsftError
+from rsft.recipe.schema import Recipe
 from rsft.study.outcomes import RECIPE, TrialOutcome, read_run_outcome
 from rsft.training.listeners import RunListener
 from rsft.training.runs.reader import (
@@ -19,14 +20,19 @@ from rsft.training.runs.reader import (
     hash_data,
     read_data_hash,
 )
+from rsft.types import Progress
 
 
 class StoppedEarlyError(Interrupted):
-    """The trial has fallen behind."""
+    """A listener ended the trial, which keeps its metrics and is not resumed.
 
-    def __init__(self) -> None:
+    Args:
+        reason: why, for the outcome of the trial.
+    """
+
+    def __init__(self, reason: str) -> None:
         super().__init__(signal.SIGTERM)
-        self.message = "stopped early by asha"
+        self.message = reason
 
 
 def run_trial(
@@ -77,7 +83,6 @@ def train_in_folder(folder: Path, listener: RunListener) -> None:
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
         RsftError: the recipe cannot be trained.
     """
-    from rsft.evaluation.evaluate import evaluate
     from rsft.recipe.load import load_recipe
     from rsft.training.finetune import finetune
 
@@ -92,14 +97,29 @@ def train_in_folder(folder: Path, listener: RunListener) -> None:
         # a trained run was stopped during the evaluation
         if run.status not in TRAINED:
             finetune(recipe, folder, listener, source=source, resume=path)
+    evaluate_run(path, recipe, listener.on_progress)
+
+
+def evaluate_run(
+    folder: Path, recipe: Recipe, progress: Progress | None = None
+) -> None:
+    """Evaluate the bundle of a trial's run, without baselines and representation.
+
+    Args:
+        folder: the run, with its bundle; receives `evaluation`.
+        recipe: names the chips and the device.
+        progress: called while chips are read and classified.
+    """
+    from rsft.evaluation.evaluate import evaluate
+
     evaluate(
-        path / "bundle",
+        folder / "bundle",
         Path(recipe.data.root),
-        path / "evaluation",
+        folder / "evaluation",
         baselines=False,
         representation=False,
         device=recipe.train.device,
-        progress=listener.on_progress,
+        progress=progress,
     )
 
 

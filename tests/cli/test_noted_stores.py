@@ -128,12 +128,6 @@ def test_the_path_of_a_shipped_recipe_outside_of_a_clone(rsft, stopped):
         and "this is the recipe in21k_dota_lift" in printed
         and "LIFT" in printed
     )
-    code, printed = rsft("sweep", "recipes/sweeps/table_3_blocks.yaml")
-    assert (
-        code == 2
-        and "this is the sweep table_3_blocks" in printed
-        and "rsft prepare dota DOTA" in printed
-    )
     Path("recipes").mkdir()
     Path("recipes/mstar_lt_small.yaml").write_text(RECIPE)
     code, printed = rsft("finetune", "recipes/mstar_lt_small.yaml")

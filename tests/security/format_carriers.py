@@ -28,7 +28,6 @@ from tests.security.carriers import (
     Place,
     beside,
     carrier,
-    geopackage,
     hdf5,
     honest_image,
     overview_of,
@@ -37,6 +36,7 @@ from tests.security.carriers import (
     texts,
     write_image,
 )
+from tests.security.layer_carriers import geopackage
 
 _RECTANGLE = f'xOff="0" yOff="0" xSize="{WIDTH}" ySize="{HEIGHT}"'
 

@@ -28,7 +28,8 @@ from tests.security.commands import (
     run_jobs,
     write_honest,
 )
-from tests.security.delivery_carriers import KINDS, write_private_store
+from tests.security.delivery_carriers import KINDS
+from tests.security.private_files import write_private_store
 
 assert format_carriers  # it adds carriers to the others
 ALL = {"scene": SCENES, "item": ITEMS, "layer": LAYERS, "chip": CHIPS} | KINDS

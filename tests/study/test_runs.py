@@ -92,8 +92,8 @@ def test_missing_metric_is_a_failure(trial):
 
 
 def test_a_trial_that_fell_behind_keeps_its_metrics(trial):
-    outcome = trial(raising(StoppedEarlyError()))
-    assert (outcome.status, outcome.reason) == ("stopped", "stopped early by asha")
+    outcome = trial(raising(StoppedEarlyError("behind the others")))
+    assert (outcome.status, outcome.reason) == ("stopped", "behind the others")
     assert outcome.metrics["val_macro"] == 0.5
 
 

@@ -8,7 +8,7 @@ durations) are compared by name. Then it is killed: its main process or its whol
 session, at a moment from its start to a tenth beyond its duration. After each kill the
 documented command follows until it ends. Counted are files with other bytes, files and
 folders that are left, processes that are alive 5 s after the kill, and commands that
-fail. The table is Markdown. Linux only.
+fail. The table is Markdown. The commands have a home of their own. Linux only.
 
 Processes are forked from a server that has imported the package, so the imports are not
 killed.

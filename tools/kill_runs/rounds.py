@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rsft.data.chips.store_notes import NOTES_VARIABLE
 from tools.kill_runs.contents import digest_folder
 from tools.kill_runs.verbs import Verb
 
@@ -222,6 +223,7 @@ def _start(command: Sequence[str], folder: Path, inputs: Path, log: Path) -> Any
 
 def _run(command: tuple[str, ...], folder: Path, inputs: Path, log: Path) -> None:
     os.setsid()
+    _use_home(log.with_name("home"))
     os.chdir(folder)
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
@@ -233,6 +235,15 @@ def _run(command: tuple[str, ...], folder: Path, inputs: Path, log: Path) -> Non
     torch.set_num_threads(1)
     sys.argv = ["rsft", *(word.replace("INPUTS", str(inputs)) for word in command)]
     run()
+
+
+def _use_home(home: Path) -> None:
+    """Let this process write caches and the list of chip stores in another home."""
+    for name in list(os.environ):
+        if name.startswith("XDG_") or name == NOTES_VARIABLE:
+            del os.environ[name]
+    os.environ["HOME"] = str(home)
+    home.mkdir(exist_ok=True)
 
 
 def _processes_of(session: int, folder: Path) -> list[int]:

@@ -88,4 +88,4 @@ class _HalvingListener(RunListener):
         others = [path for path in self.folder.parent.iterdir() if path != self.folder]
         epochs = map(read_trial_epochs, others)
         if self.halving.is_behind(read_trial_epochs(self.folder), epochs):
-            raise StoppedEarlyError
+            raise StoppedEarlyError("stopped early by asha")

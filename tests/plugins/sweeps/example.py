@@ -1,9 +1,18 @@
-"""A sweep with outcomes."""
+"""The text of a sweep file, and a sweep with outcomes."""
 
 import itertools
 
 from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.study.outcomes import TrialOutcome
+
+SWEEP_FILE = """\
+recipe: RECIPE
+overrides: {meta: null, train.epochs: 1}
+grid:
+  peft.positions: [q, 1]
+  peft.scale: [0.5, 1/r]
+seeds: [0, 1]
+"""
 
 SWEEP = Sweep(
     recipe="r",

@@ -44,6 +44,16 @@ def test_unknown_name_has_a_suggestion(rsft):
     assert code == 2 and "did you mean position_scale" in printed
 
 
+def test_the_path_of_a_shipped_sweep_outside_of_a_clone(rsft, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, printed = rsft("sweep", "recipes/sweeps/table_3_blocks.yaml")
+    assert (
+        code == 2
+        and "this is the sweep table_3_blocks" in printed
+        and "rsft prepare dota DOTA" in printed
+    )
+
+
 def test_faults_are_reported_before_any_run(rsft, sweep_file):
     code, printed = rsft("sweep", sweep_file, "peft.rnak=3", "train.lr=1")
     assert (

@@ -60,7 +60,7 @@ def test_the_rows_of_all_trials_are_read_from_their_runs(tmp_path):
     (tmp_path / "c").mkdir()
     halving = Halving("val_macro", "max", 1, 4)
     halving.listener(tmp_path / "a").on_epoch_end({}, {})
-    with pytest.raises(StoppedEarlyError):
+    with pytest.raises(StoppedEarlyError, match="asha"):
         halving.listener(tmp_path / "b").on_epoch_end({}, {})
 
 

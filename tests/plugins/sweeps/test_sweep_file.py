@@ -8,15 +8,7 @@ from rsft.errors import RecipeError, RequestError
 from rsft.plugins.sweeps.sweep_file import find_stores, read_sweep
 from rsft.plugins.sweeps.trial_list import list_trials, make_trial
 from tests.helpers.messages import mentions
-
-SWEEP = """\
-recipe: RECIPE
-overrides: {meta: null, train.epochs: 1}
-grid:
-  peft.positions: [q, 1]
-  peft.scale: [0.5, 1/r]
-seeds: [0, 1]
-"""
+from tests.plugins.sweeps.example import SWEEP_FILE
 
 
 def faults(path, *overrides):
@@ -70,7 +62,7 @@ def test_a_sweep_names_the_stores_of_its_recipes(write_sweep, recipe_file):
 
 def test_all_faults_are_reported_with_their_lines(write_sweep):
     text = (
-        SWEEP.replace("1/r", "-1")
+        SWEEP_FILE.replace("1/r", "-1")
         .replace("[q, 1]", "[q, z]")
         .replace("train.epochs: 1", "train.epoch: 1")
     )

@@ -9,19 +9,11 @@ from rsft.plugins.sweeps.sweep_file import read_sweep
 from rsft.plugins.sweeps.trial_list import list_trials
 from rsft.recipe.library import find_recipe, list_entries
 from rsft.study.outcomes import TrialOutcome, read_outcomes
-
-SWEEP = """\
-recipe: RECIPE
-overrides: {meta: null, train.epochs: 1}
-grid:
-  peft.positions: [q, 1]
-  peft.scale: [0.5, 1/r]
-seeds: [0, 1]
-"""
+from tests.plugins.sweeps.example import SWEEP_FILE
 
 
 def test_every_combination_is_a_recipe(write_sweep):
-    sweep, document = read_sweep(write_sweep(SWEEP), ["train.lr=0.5"])
+    sweep, document = read_sweep(write_sweep(SWEEP_FILE), ["train.lr=0.5"])
     trials = list_trials(sweep, document)
     assert (
         sweep.keys == ["peft.positions", "peft.scale", "seed"]

@@ -23,6 +23,8 @@ def test_a_killed_command_ends_as_an_undisturbed_one(tmp_path, name):
     result = kill_verb(VERBS[name], 1, tmp_path, seed=1)
     assert result.passed, result.sentences()
     assert result.files > 2
+    notes = tmp_path / "home/.local/share/rsft/stores.json"
+    assert notes.is_file() or name == "data-add"  # not in the home of the user
 
 
 def test_clocks_are_not_compared_but_numbers_are(tmp_path):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rsft.evaluation.evaluate import evaluate
 from rsft.models.bundle.bundle import combine_bundles
 from rsft.peft.model.state_files import read_tensors, write_tensors
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.plugins.sweeps.paper.authors.config import adapt_recipe, authors_task
 from rsft.plugins.sweeps.paper.authors.process import train_by_authors
 from rsft.recipe.schema import Recipe
+from rsft.study.runs import evaluate_run
 from rsft.study.trials import Trial
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.finetune import make_bundle, member_recipe
@@ -84,12 +84,6 @@ def run_authors(checkout: Path, device: str, trial: Trial, folder: Path) -> bool
         bundle = combine_bundles(recipe, bundles)
     bundle = calibrate_bundle(bundle, setup.train, setup.val, recipe.train.device)
     bundle.save(folder / "bundle")
-    evaluate(
-        folder / "bundle",
-        Path(recipe.data.root),
-        folder / "evaluation",
-        baselines=False,
-        representation=False,
-    )
+    evaluate_run(folder, recipe)
     write_text(folder / DATA_FILE, hash_data(recipe.data))
     return True

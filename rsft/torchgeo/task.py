@@ -1,11 +1,10 @@
-"""PEFT in TorchGeo's classification task, and a bundle from its checkpoint.
+"""PEFT in TorchGeo's classification task.
 
 A checkpoint holds the learned tensors alone. Its key "rsft" names the encoder by a
 hash, and describes the data module, so that `bundle_from_checkpoint` needs nothing else
 where the data module is a chip store.
 """
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,25 +12,19 @@ from typing import Any, Literal, cast
 
 import torch
 from pydantic import ValidationError
-from timm.models import is_model
 from torch import Tensor, nn
 from torchgeo.datamodules import BaseDataModule
 from torchvision.models._api import WeightsEnum
 
-from rsft.backbones.checkpoint_files import read_torch_file
 from rsft.backbones.loading import tensors_sha256
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery.contract import Contract
-from rsft.data.loading.datamodule import ChipStoreDataModule, fit_store_contract
+from rsft.data.loading.datamodule import ChipStoreDataModule
 from rsft.errors import RequestError, WeightsError
-from rsft.models.bundle.bundle import Bundle, source_license
 from rsft.models.contract_fitting import common_spacing
-from rsft.models.loading import build_classifier, load_encoder
 from rsft.peft import AdaptedModel, FullTuning, attach
-from rsft.peft.model.state_files import write_tensors
 from rsft.recipe.components import ComponentSection
-from rsft.recipe.registries import LOSSES, LossFunction
-from rsft.recipe.schema import LossSection, PeftSection, Recipe
+from rsft.recipe.registries import LossFunction
+from rsft.recipe.schema import LossSection, PeftSection
 from rsft.training.optim.losses import loss_at
 from rsft.training.optim.optimizers import make_loss
 from rsft.types import JsonObject
@@ -45,10 +38,9 @@ try:
 except ImportError:
     from torchgeo.trainers import ClassificationTask
 
-__all__ = ["ChipStoreDataModule", "PEFTClassificationTask", "bundle_from_checkpoint"]
-
 _TORCHGEO_LOSSES = ("ce", "bce", "jaccard", "focal", "dice")
-_KEY = "rsft"  # of a checkpoint
+CHECKPOINT_KEY = "rsft"
+"""Key of a checkpoint for what the task adds to it."""
 
 
 class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # TorchGeo has no types
@@ -139,8 +131,8 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
                 "give as many channels as the weights have, in their order",
             ) from error
         network = cast(nn.Module, self.model)
-        names = _classifier_names(network)
-        self.encoder_sha256 = tensors_sha256(_encoder_state(network, names))
+        names = classifier_names(network)
+        self.encoder_sha256 = tensors_sha256(encoder_state(network, names))
         if isinstance(method, FullTuning):  # it trains all but a module called head
             names = [name for name in names if name.split(".")[0] == "head"]
         self.model = attach(
@@ -212,7 +204,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
             }
             checkpoint["state_dict"] = state
         self._data = _describe_data(datamodule) or self._data
-        checkpoint[_KEY] = {
+        checkpoint[CHECKPOINT_KEY] = {
             "version": __version__,
             "encoder_sha256": self.encoder_sha256,
             "data": self._data,
@@ -225,7 +217,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
             WeightsError: the checkpoint lacks a learned tensor, or was trained on other
                 frozen weights.
         """
-        record = checkpoint.get(_KEY)
+        record = checkpoint.get(CHECKPOINT_KEY)
         if record is None:
             return
         if self.hparams["weights"] and record["encoder_sha256"] != self.encoder_sha256:
@@ -273,10 +265,13 @@ def _build_component(
         ) from error
 
 
-def _classifier_names(network: Any) -> list[str]:
+def classifier_names(network: Any) -> list[str]:
     """Return the names of the classifiers of a network of timm.
 
     A distilled network has two.
+
+    Args:
+        network: built by timm, with its head.
     """
     heads = network.get_classifier()
     heads = heads if isinstance(heads, list | tuple) else [heads]
@@ -287,7 +282,13 @@ def _classifier_names(network: Any) -> list[str]:
     ]
 
 
-def _encoder_state(network: nn.Module, classifiers: Sequence[str]) -> dict[str, Tensor]:
+def encoder_state(network: nn.Module, classifiers: Sequence[str]) -> dict[str, Tensor]:
+    """Return the tensors of a network without those of its classifiers.
+
+    Args:
+        network: the network, before PEFT modules are attached.
+        classifiers: see `classifier_names`.
+    """
     prefixes = tuple(f"{name}." for name in classifiers)
     return {
         name: tensor
@@ -327,7 +328,7 @@ def _describe_data(datamodule: Any) -> JsonObject:
             "contract": contract.model_dump(mode="json"),
             "transforms": datamodule.transforms is not None,
         }
-        return chips | _describe_store(store)
+        return chips | describe_training_store(store)
     if isinstance(datamodule, BaseDataModule):
         moments = {
             name: torch.as_tensor(getattr(datamodule, name)).flatten().tolist()
@@ -337,7 +338,12 @@ def _describe_data(datamodule: Any) -> JsonObject:
     return {}
 
 
-def _describe_store(store: ChipStore) -> JsonObject:
+def describe_training_store(store: ChipStore) -> JsonObject:
+    """Return what a bundle needs of a chip store: classes, groups, bands and license.
+
+    Args:
+        store: the chip store of the training.
+    """
     return {
         "root": str(store.root),
         "name": store.name,
@@ -347,327 +353,3 @@ def _describe_store(store: ChipStore) -> JsonObject:
         "groups": {group: list(names) for group, names in store.groups.items()},
         "train_counts": [int(count) for count in store.class_counts("train")],
     }
-
-
-def bundle_from_checkpoint(
-    path: Path,
-    out: Path,
-    data: Path | None = None,
-    size: int | None = None,
-    weights: Path | None = None,
-) -> list[str]:
-    """Write a bundle of a checkpoint of `PEFTClassificationTask`.
-
-    Args:
-        path: the checkpoint.
-        out: folder of the bundle, which is replaced if it exists.
-        data: chip store of the training data; needed if the data module of the training
-            was none.
-        size: side of the network's input in pixels; needed with `data` for networks of
-            any input size.
-        weights: file of the frozen weights; needed if the task read them from a file.
-            They are written beside the bundle, as <name of the
-            bundle>-encoder.safetensors.
-
-    Returns:
-        What the reader should know, as sentences.
-
-    Raises:
-        RequestError: the checkpoint lacks what a bundle needs, and an argument must
-            give it.
-        WeightsError: the checkpoint is damaged or of another task, or its encoder is
-            not the one on this machine.
-    """
-    if not path.is_file():
-        raise RequestError(
-            "no such checkpoint", path, "give the .ckpt file of a trainer"
-        )
-    checkpoint = read_torch_file(path)
-    notes = list[str]()
-    if (
-        not isinstance(checkpoint, dict)
-        or not {_KEY, "hyper_parameters", "state_dict"} <= checkpoint.keys()
-    ):
-        raise WeightsError(
-            "this is no checkpoint of a PEFTClassificationTask",
-            path,
-            (
-                "train rsft.torchgeo.PEFTClassificationTask, and give a checkpoint of"
-                " its trainer"
-            ),
-        )
-    try:
-        _make_bundle(checkpoint, path, out, data, size, weights, notes).save(out)
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise WeightsError(
-            (
-                f"the checkpoint is damaged, or of another version:"
-                f" {type(error).__name__}: {error}"
-            ),
-            path,
-            "use the versions of rsft, torchgeo and timm of the training",
-        ) from error
-    return notes
-
-
-def _make_bundle(
-    checkpoint: dict[str, Any],
-    path: Path,
-    out: Path,
-    data: Path | None,
-    size: int | None,
-    weights: Path | None,
-    notes: list[str],
-) -> Bundle:
-    record = checkpoint[_KEY]["data"]
-    hparams = {
-        key: value
-        for key, value in checkpoint["hyper_parameters"].items()
-        if not key.startswith("_")
-    }
-    if "contract" in record:
-        chips = record
-    else:
-        chips = _describe_store(_open_store(record, data, path))
-    # before memory is allocated for them
-    _check_shape(hparams, chips, path)
-    task = _rebuild_task(hparams, checkpoint, path)
-    if "contract" in record:
-        contract = Contract.model_validate(record["contract"])
-        notes += [
-            "the bundle does not contain the transforms of the data module"
-        ] * bool(record["transforms"])
-    else:
-        contract = _fit_contract(record, Path(chips["root"]), task, size, path, notes)
-    network = task.model.vit
-    backbone = _describe_backbone(hparams, network, path, out, weights, notes)
-    recipe = _make_recipe(path.stem, hparams, backbone, contract, chips["root"])
-    encoder = load_encoder(recipe, contract.bands)
-    if tensors_sha256(encoder.vit.state_dict()) != checkpoint[_KEY]["encoder_sha256"]:
-        raise WeightsError(
-            f"the weights of {recipe.backbone.name} differ from those of the training",
-            path,
-            "install the versions of torchgeo and timm of the training, or train again",
-        )
-    classifier = build_classifier(encoder, len(chips["classes"]), recipe)
-    (head,) = _classifier_names(network)
-    state = {
-        re.sub(rf"^{re.escape(head)}\.", "head.", name): x
-        for name, x in task.model.adapter_state().items()
-    }
-    classifier.load_learned_state(state)
-    return Bundle(
-        recipe=recipe,
-        classes=tuple(chips["classes"]),
-        groups={group: tuple(names) for group, names in chips["groups"].items()},
-        train_counts=tuple(chips["train_counts"]),
-        contract=contract,
-        backbone_sha256=encoder.sha256,
-        tensors=classifier.learned_state(),
-        licenses=(
-            source_license("backbone", recipe.backbone.name, encoder.license),
-            source_license("data", chips["name"], chips["license"]),
-        ),
-    )
-
-
-def _check_shape(
-    hparams: Mapping[str, Any], chips: Mapping[str, Any], path: Path
-) -> None:
-    """Raise an error unless a task has the bands and classes of the chips."""
-    channels = hparams["in_channels"]
-    classes = hparams["num_classes"]
-    bands = len(chips["bands"])
-    names = len(chips["classes"])
-    if (channels, classes) != (bands, names):
-        raise RequestError(
-            f"the task has {channels} channels and {classes} classes, and"
-            f" {chips['name']} has {bands} and {names}",
-            path,
-            "give the chip store of the training data with --data",
-        )
-
-
-def _open_store(record: Mapping[str, Any], data: Path | None, path: Path) -> ChipStore:
-    if "mean" not in record:
-        message = (
-            "the checkpoint was not trained with a data module, so it lacks the"
-            " normalization"
-        )
-        raise RequestError(
-            message,
-            path,
-            "train with a data module of TorchGeo, or with ChipStoreDataModule",
-        )
-    if data is None:
-        message = (
-            f"the checkpoint was trained on {record['module']}, so it lacks bands, unit"
-            " and names of the classes"
-        )
-        raise RequestError(
-            message, path, "give a chip store of the same data with --data"
-        )
-    return ChipStore.open(data)
-
-
-def _rebuild_task(
-    hparams: dict[str, Any], checkpoint: dict[str, Any], path: Path
-) -> PEFTClassificationTask:
-    """Return the task with the learned tensors of the checkpoint."""
-    model = hparams["model"]
-    # timm would ask a server for hf-hub:...
-    if hparams["task"] != "multiclass" or not is_model(model):
-        raise RequestError(
-            f"the task is {hparams['task']} with {model}",
-            path,
-            "a bundle needs one class for each chip",
-        )
-    if not hparams["weights"]:
-        raise RequestError(
-            f"the frozen weights of {model} are random",
-            path,
-            "train a task with weights=..., because a bundle names its encoder",
-        )
-    with warnings.catch_warnings(action="ignore"):
-        task = PEFTClassificationTask(**hparams | {"weights": None})
-    task.on_load_checkpoint(checkpoint)
-    task.load_state_dict(checkpoint["state_dict"])
-    return task
-
-
-def _fit_contract(
-    record: Mapping[str, Any],
-    root: Path,
-    task: PEFTClassificationTask,
-    size: int | None,
-    path: Path,
-    notes: list[str],
-) -> Contract:
-    """Return the contract of a chip store, normalized as a data module of TorchGeo."""
-    side = size or next(
-        iter(
-            getattr(getattr(task.model.vit, "patch_embed", None), "img_size", None)
-            or ()
-        ),
-        None,
-    )
-    if side is None:
-        raise RequestError(
-            f"{task.hparams['model']} takes images of any size", path, "give --size"
-        )
-    store = ChipStore.open(root)
-    contract = fit_store_contract(
-        store, side, stretch="auto" if store.units == ("uint8",) else "percentile"
-    )
-    count = len(contract.planes)
-    unit, stretches = next(iter(contract.units.items()))
-    repeats = {1: count}  # one value for all bands
-    mean = record["mean"] * repeats.get(len(record["mean"]), 1)
-    std = record["std"] * repeats.get(len(record["std"]), 1)
-    if len(contract.units) != 1 or len(mean) != count or len(std) != count:
-        raise RequestError(
-            (
-                f"{record['module']} normalizes {len(mean)} bands, and the chips have"
-                f" {count} in {unit}"
-            ),
-            root,
-            "prepare the bands of the training, in one unit",
-        )
-    ranges = [
-        (x, stretch.low, cast(float, stretch.high) - stretch.low)
-        for x, stretch in zip(mean, stretches, strict=True)
-    ]
-    moments = {
-        "mean": tuple((x - low) / width for x, low, width in ranges),
-        "std": tuple(x / width for x, (_, _, width) in zip(std, ranges, strict=True)),
-    }
-    notes += filter(None, [contract.clipping_note])
-    notes.append(
-        f"chips are resized to {side} pixels, and normalized as by {record['module']}"
-        f" in {unit}"
-    )
-    return contract.model_copy(update=moments)
-
-
-def _describe_backbone(
-    hparams: Mapping[str, Any],
-    network: Any,
-    path: Path,
-    out: Path,
-    weights: Path | None,
-    notes: list[str],
-) -> JsonObject:
-    """Return the section `backbone`; write weights of a file beside the bundle."""
-    model = hparams["model"]
-    name = hparams["weights"]
-    pool = getattr(network, "global_pool", "avg")
-    # a module of a hierarchical network
-    pool = pool if isinstance(pool, str) else "avg"
-    if pool not in ("token", "avg") or not isinstance(
-        network.get_classifier(), nn.Linear
-    ):
-        message = (
-            f"{model} has the pooling {pool} and no single linear head, which a bundle"
-            " cannot express"
-        )
-        raise RequestError(message, path, "choose another network")
-    if name is True or "_Weights" in name:
-        return {"name": model if name is True else name, "pool": pool}
-    if weights is None:
-        raise RequestError(
-            f"the task read its weights from {name}",
-            path,
-            "give this file with --weights",
-        )
-    stored = read_torch_file(weights) if weights.is_file() else {}
-    stored = {
-        key.replace("model.", ""): tensor
-        for key, tensor in stored.get("state_dict", {}).items()
-    }
-    names = _encoder_state(network, _classifier_names(network)).keys()
-    missing = names - stored.keys()
-    if missing:
-        message = f"{len(missing)} of the {len(names)} tensors of {model} are missing"
-        raise WeightsError(
-            message, weights, f"give the file that the task read: {name}"
-        )
-    file = out.absolute().with_name(f"{out.name}-encoder.safetensors")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(file, {key: stored[key] for key in names}, {"format": "pt"})
-    notes.append(f"the bundle needs the encoder in {file}")
-    return {"name": f"timm:{model}", "weights": str(file), "pool": pool}
-
-
-def _make_recipe(
-    name: str,
-    hparams: Mapping[str, Any],
-    backbone: Mapping[str, Any],
-    contract: Contract,
-    root: str,
-) -> Recipe:
-    """Return the recipe that describes the classifier of a task."""
-    loss = hparams["loss"]
-    peft = hparams["peft"]
-    planes = list(contract.planes)
-    if isinstance(loss, str):
-        section = {"name": loss if loss in LOSSES else "ce"}
-    else:
-        section = loss
-    return Recipe.model_validate(
-        {
-            "name": name.lstrip(".") or "torchgeo",
-            "data": {
-                "root": root,
-                "size": contract.size,
-                "crop": contract.crop,
-                "bands": planes,
-                "remap": "expand",
-            },
-            "backbone": backbone,
-            "peft": {"method": peft} if isinstance(peft, str) else peft,
-            "meta": {"schedule": "joint"} if hparams["learn_scales"] else None,
-            "head": {"kind": "linear", "init": "random"},
-            "loss": section,
-            "train": {"epochs": 1, "optimizer": "adamw", "lr": hparams["lr"]},
-        }
-    )
