@@ -18,6 +18,7 @@ from tests.helpers.style import ROOT, files_of, nodes_of
 COPIED = ("rsft", "tests", "recipes", "tools", "docs", "examples", "qgis")
 FILES = (
     "pyproject.toml",
+    "constraints.txt",
     "README.md",
     "Makefile",
     "CHANGELOG.md",

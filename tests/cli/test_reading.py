@@ -19,6 +19,7 @@ from rsft.errors import RequestError
 from rsft.utils.cell import client
 from rsft.utils.cell.walls import landlock_version
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.scenes import write_geotiff
 from tests.helpers.style import ROOT
 from tests.utils.cell.probes import perform
@@ -121,10 +122,18 @@ def test_a_named_server_can_be_contacted(attempt, tmp_path, port, name, monkeypa
 @pytest.mark.parametrize(
     ("command", "parameters"),
     [
-        ("push", {"bundle": "inputs", "out": None}),
         ("fusrs", {"root": "outputs/s", "lists": None}),
-        ("torchgeo", {"root": "outputs/s", "data": "inputs", "download": True}),
         ("predict", {"inputs": ["inputs"], "out": "o", "ray": True}),
+        pytest.param(
+            "push",
+            {"bundle": "inputs", "out": None},
+            marks=needs_plugin("publishing"),
+        ),
+        pytest.param(
+            "torchgeo",
+            {"root": "outputs/s", "data": "inputs", "download": True},
+            marks=needs_plugin("torchgeo_datasets"),
+        ),
     ],
 )
 def test_only_the_command_itself_asks_other_servers(
