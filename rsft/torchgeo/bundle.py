@@ -24,7 +24,7 @@ from rsft.torchgeo.task import (
     CHECKPOINT_KEY,
     PEFTClassificationTask,
     classifier_names,
-    describe_training_store,
+    describe_chips,
     encoder_state,
 )
 from rsft.types import JsonObject
@@ -109,7 +109,7 @@ def _make_bundle(
     if "contract" in record:
         chips = record
     else:
-        chips = describe_training_store(_open_store(record, data, path))
+        chips = describe_chips(_open_store(record, data, path))
     # before memory is allocated for them
     _check_shape(hparams, chips, path)
     task = _rebuild_task(hparams, checkpoint, path)

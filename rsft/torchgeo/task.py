@@ -328,7 +328,7 @@ def _describe_data(datamodule: Any) -> JsonObject:
             "contract": contract.model_dump(mode="json"),
             "transforms": datamodule.transforms is not None,
         }
-        return chips | describe_training_store(store)
+        return chips | describe_chips(store)
     if isinstance(datamodule, BaseDataModule):
         moments = {
             name: torch.as_tensor(getattr(datamodule, name)).flatten().tolist()
@@ -338,7 +338,7 @@ def _describe_data(datamodule: Any) -> JsonObject:
     return {}
 
 
-def describe_training_store(store: ChipStore) -> JsonObject:
+def describe_chips(store: ChipStore) -> JsonObject:
     """Return what a bundle needs of a chip store: classes, groups, bands and license.
 
     Args:
