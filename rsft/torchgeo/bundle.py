@@ -100,7 +100,8 @@ def _make_bundle(
     weights: Path | None,
     notes: list[str],
 ) -> Bundle:
-    record = checkpoint[CHECKPOINT_KEY]["data"]
+    metadata = checkpoint[CHECKPOINT_KEY]
+    record = metadata["data"]
     hparams = {
         key: value
         for key, value in checkpoint["hyper_parameters"].items()
@@ -115,19 +116,15 @@ def _make_bundle(
     task = _rebuild_task(hparams, checkpoint, path)
     if "contract" in record:
         contract = Contract.model_validate(record["contract"])
-        notes += [
-            "the bundle does not contain the transforms of the data module"
-        ] * bool(record["transforms"])
+        if record["transforms"]:
+            notes.append("the bundle does not contain the data module's transforms")
     else:
         contract = _fit_contract(record, Path(chips["root"]), task, size, path, notes)
     network = task.model.vit
     backbone = _describe_backbone(hparams, network, path, out, weights, notes)
     recipe = _make_recipe(path.stem, hparams, backbone, contract, chips["root"])
     encoder = load_encoder(recipe, contract.bands)
-    if (
-        tensors_sha256(encoder.vit.state_dict())
-        != checkpoint[CHECKPOINT_KEY]["encoder_sha256"]
-    ):
+    if tensors_sha256(encoder.vit.state_dict()) != metadata["encoder_sha256"]:
         raise WeightsError(
             f"the weights of {recipe.backbone.name} differ from those of the training",
             path,
