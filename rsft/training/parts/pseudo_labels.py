@@ -9,6 +9,7 @@ that are far from all classes get no pseudo-label, because an archive also conta
 no class is.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
@@ -37,9 +39,11 @@ from rsft.training.init.frozen_features import compute_features
 from rsft.training.objective import Objective
 from rsft.training.parts.average import WeightAverage
 from rsft.training.parts.base import Moment, Part, PartContext
-from rsft.training.processes import all_reduce_mean
+from rsft.training.processes import all_reduce_mean, is_rank_zero
 from rsft.training.runs.writer import Run
-from rsft.types import Indices
+from rsft.types import Indices, JsonObject
+
+_log = logging.getLogger(__name__)
 
 
 class PseudoBatch(NamedTuple):
@@ -69,6 +73,10 @@ _MOMENTUM = 0.98
 
 _MIN_SHARE = 1e-4
 """Of a class among the pseudo-labels; its logarithm is finite."""
+
+_FEW = 0.1
+"""A class has few pseudo-labels if its share of them is below this part of its mean
+probability."""
 
 _REFRESHES = 50
 """How often the distance from the classes is fitted anew in a run. Features move: with
@@ -102,6 +110,7 @@ class PseudoLabeler(Part):
         for part in context.parts:
             if self.section.teacher == "ema" and isinstance(part, WeightAverage):
                 self.average = part
+        self.classes = setup.store.classes
         self.epochs = recipe.train.epochs
         self.pool = pool
         self.train = batches.train
@@ -170,6 +179,22 @@ class PseudoLabeler(Part):
         """Write the counts of an epoch, and count from 0."""
         run.add_pseudo_labels(epoch, self.counts.tolist())
         self.counts.zero_()
+
+    def finish(self) -> JsonObject:
+        """Name the classes for which the pool has hardly taught anything.
+
+        Those that it has taught can gain at their cost.
+        """
+        is_few = self.shares < _FEW * self.mean_probabilities.cpu()
+        names = [name for name, x in zip(self.classes, is_few, strict=True) if x]
+        if names and is_rank_zero():
+            _log.warning(
+                "hardly an unlabeled chip has a pseudo-label of %s, so that unlabeled"
+                " chips may cost these classes accuracy; `rsft finetune STORE"
+                " data.unlabeled=CHIPS` compares with and without them",
+                list_first_names(names),
+            )
+        return {"classes_without_pseudo_labels": names}
 
     def batch(self, epoch: int, index: int, progress: float) -> PseudoBatch | None:
         """Return the chips of a step with a pseudo-label; None before `semi.start`.

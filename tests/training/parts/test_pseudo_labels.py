@@ -139,7 +139,11 @@ def labeler(
         loss=SimpleNamespace(build=LOSSES[loss]),
     )
     context = SimpleNamespace(
-        setup=SimpleNamespace(classifier=FakeClassifier(bias), recipe=recipe),
+        setup=SimpleNamespace(
+            classifier=FakeClassifier(bias),
+            recipe=recipe,
+            store=SimpleNamespace(classes=("a", "b")),
+        ),
         batches=data,
         class_counts=torch.tensor(counts),
         parts=[average],
@@ -267,6 +271,17 @@ def test_a_class_keeps_the_share_of_its_training_chips(sources):
         give.batch(0, index, 0.0)
     # 6 training chips of the second class, 6 + 12 chips in all
     assert give.mean_probabilities[1] == pytest.approx(6 / 18)
+
+
+def test_classes_without_pseudo_labels_are_named(sources, caplog):
+    give = labeler(sources, align="none")
+    give.batch(0, 0, 0.0)
+    assert give.finish() == {"classes_without_pseudo_labels": []} and not caplog.text
+    give = labeler(sources, align="none", bias=40.0)  # all chips are of the first class
+    for index in range(150):
+        give.batch(0, index, 0.0)
+    assert give.finish() == {"classes_without_pseudo_labels": ["b"]}
+    assert "pseudo-label of b" in caplog.text and "data.unlabeled" in caplog.text
 
 
 def test_no_alignment_leaves_the_mean(sources):
