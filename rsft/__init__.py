@@ -1,7 +1,8 @@
 """rsft: parameter-efficient fine-tuning for remote sensing.
 
 The public names are imported when they are first used, so that `import rsft` stays
-fast.
+fast. A plug-in adds a function by an entry point of the group `rsft.functions`, such as
+`rsft.detect` and `rsft.embed`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from typing import TYPE_CHECKING, Any, overload
 from rsft.version import __version__
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from rsft import metrics, peft
     from rsft.backbones.frozen_network import register_encoder
+    from rsft.backbones.loading import load_backbone
     from rsft.cli.finished_run import FinishedRun
     from rsft.evaluation.evaluate import evaluate
     from rsft.inference.predict.predictor import Predictor
+    from rsft.inference.predict.scene_table import predict_scene
     from rsft.peft.model.attach import attach
     from rsft.recipe.load import load_recipe
     from rsft.recipe.schema import Recipe
@@ -28,8 +34,12 @@ __all__ = [
     "attach",
     "evaluate",
     "finetune",
+    "load_backbone",
     "load_bundle",
     "load_recipe",
+    "metrics",
+    "peft",
+    "predict_scene",
     "register_encoder",
 ]
 
@@ -37,7 +47,11 @@ _MODULES = {
     "Recipe": "rsft.recipe.schema",
     "attach": "rsft.peft.model.attach",
     "evaluate": "rsft.evaluation.evaluate",
+    "load_backbone": "rsft.backbones.loading",
     "load_recipe": "rsft.recipe.load",
+    "metrics": "rsft.metrics",
+    "peft": "rsft.peft",
+    "predict_scene": "rsft.inference.predict.scene_table",
     "register_encoder": "rsft.backbones.frozen_network",
 }
 
@@ -57,7 +71,10 @@ def load_bundle(
         precision: fp32, bf16 or int8, if the engine supports it.
 
     Returns:
-        A predictor; its `predict(chips)` returns a table with one row per chip.
+        A predictor of chips in arrays, files and windows of rasters: `predict` returns
+        a table with one row per chip, `logits`, `features` and `probabilities` return
+        arrays, `explain` maps, and `module` a module of PyTorch. `rsft.predict_scene`
+        takes it for whole scenes.
 
     Raises:
         RequestError: the path holds no bundle, or this machine has no such engine.
@@ -144,11 +161,22 @@ def finetune(
     )
 
 
+def _plugin_functions() -> dict[str, EntryPoint]:
+    from rsft.utils.registry import entry_points_of
+
+    return entry_points_of("rsft.functions")
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name in _MODULES:
+        module = import_module(_MODULES[name])
+        return module if module.__name__ == f"rsft.{name}" else getattr(module, name)
+    # Python itself asks for names with underscores
+    functions = {} if name.startswith("_") else _plugin_functions()
+    if name not in functions:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    return functions[name].load()
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, *_plugin_functions()]

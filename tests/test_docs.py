@@ -4,6 +4,7 @@ documents all columns and commands."""
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import typer
 
+import rsft
 from rsft.cli import build_app
 from rsft.cli.flags import FLAGS
 from rsft.data.chips.manifest import OBJECT_COLUMNS, SCHEMA
@@ -148,3 +150,16 @@ def test_every_manifest_column_is_documented():
 def test_every_prepare_command_has_an_example():
     for name in DATASETS:
         assert f"$ rsft prepare {name} " in DATA
+
+
+def test_the_public_interface_is_on_one_page():
+    page = (ROOT / "docs/reference/python.md").read_text("utf-8")
+    listed = set(re.findall(r"^\| `rsft\.(\w+)` \|", page, re.MULTILINE))
+    assert listed == set(dir(rsft))
+    documented = set(
+        re.findall(r"^\.\. autofunction:: rsft\.(\w+)$", page, re.MULTILINE)
+    )
+    functions = {name for name in listed if inspect.isfunction(getattr(rsft, name))}
+    assert functions - {"attach"} == documented  # its page is that of rsft.peft
+    metrics = re.findall(r"autofunction:: rsft\.metrics\.(\w+)", page)
+    assert set(metrics) == set(rsft.metrics.__all__)

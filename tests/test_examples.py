@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 import rsft
+import rsft.metrics
 import rsft.peft
 from rsft.backbones import registered
+from tests.helpers.scenes import write_sea
 from tests.helpers.style import ROOT, files_of
 
 ARTIFACTS = ROOT / "tests/compat/0.2"
@@ -35,6 +37,7 @@ def workspace(tmp_path, monkeypatch):
     table.assign(path="data/ships/" + table["path"]).to_csv(
         tmp_path / "corrected.csv", index=False
     )
+    write_sea(tmp_path / "scene.tif")
     # the baseline of a few chips takes many epochs
     monkeypatch.setattr("rsft.training.small_network.STEPS", 1)
     # an example registers an encoder
@@ -53,10 +56,11 @@ def test_examples(name, workspace):
 
 
 @pytest.mark.parametrize(
-    "module", [rsft, rsft.peft], ids=lambda module: module.__name__
+    "module", [rsft, rsft.metrics, rsft.peft], ids=lambda module: module.__name__
 )
 def test_public_names_are_explained(module):
-    for name in module.__all__:
+    # functions of plug-ins are no constants of the module
+    for name in dir(rsft) if module is rsft else module.__all__:
         public = getattr(module, name)
         text = inspect.getdoc(public) or ""
         if not inspect.isclass(public) and not inspect.isfunction(public):

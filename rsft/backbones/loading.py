@@ -221,6 +221,14 @@ def load_backbone(
         RequestError: the encoder is unknown or has fewer blocks, or the size is not a
             multiple of its patch side.
         WeightsError: the weights are missing, incomplete or altered.
+
+    Example:
+        >>> encoder = load_backbone("vit_tiny_patch8_64.simship", 64)
+        >>> encoder.bands, encoder.unit, encoder.width
+        (('R', 'G', 'B'), 'uint8', 192)
+        >>> tokens = encoder.vit.forward_features(torch.zeros(1, 3, 64, 64))
+        >>> tokens.shape
+        torch.Size([1, 65, 192])
     """
     card = find_card(name, blocks)
     if weights is None:

@@ -130,6 +130,14 @@ def summarize_accuracy(
 
     Raises:
         ValueError: no chips, a wrong shape, or probabilities that do not sum to 1.
+
+    Example:
+        >>> labels = np.array([0, 0, 0, 1, 1, 2])
+        >>> predicted = np.array([0, 0, 0, 1, 0, 0])
+        >>> groups = {"head": [0], "medium": [1], "tail": [2]}
+        >>> summary = summarize_accuracy(predicted, labels, 3, groups)
+        >>> summary.macro.value, summary.head.value, summary.tail.value
+        (0.5, 1.0, 0.0)
     """
     if not len(labels):
         raise ValueError("labels must be (N,) with N > 0")
@@ -170,9 +178,19 @@ def summarize_accuracy(
 
 
 def confusion_matrix(labels: Labels, predictions: Labels, n_classes: int) -> Counts:
-    """Count chips (C, C) by class (row) and predicted class.
+    """Count chips by class and predicted class.
 
-    Both are class indices (N,).
+    Args:
+        labels: (N,) class indices.
+        predictions: (N,) predicted class indices.
+        n_classes: C.
+
+    Returns:
+        (C, C), with one row per class.
+
+    Example:
+        >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+        [[1, 1], [0, 1]]
     """
     cells = labels.astype(np.int64) * n_classes + predictions
     return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
@@ -252,7 +270,19 @@ def expected_calibration_error(probabilities: Reals, labels: Labels) -> float:
     Source: Guo et al. 2017, eq. 3.
 
     The 15 bins over the confidence of the predicted class have equal width and are
-    closed at the upper end. The rows of the probabilities (N, C) sum to 1.
+    closed at the upper end.
+
+    Args:
+        probabilities: (N, C), whose rows sum to 1.
+        labels: (N,) class indices.
+
+    Returns:
+        The error, 0-1.
+
+    Example:
+        >>> probabilities = np.array([[0.9, 0.1], [0.9, 0.1]])
+        >>> round(expected_calibration_error(probabilities, np.array([0, 1])), 6)
+        0.4
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     hit = probabilities.argmax(axis=1) == labels

@@ -71,6 +71,15 @@ def compare_predictions(
 
     Raises:
         ValueError: no chips, or arrays of different lengths.
+
+    Example:
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> groups = {"head": [0], "tail": [1]}
+        >>> first = np.array([0, 0, 1, 1])
+        >>> second = np.array([0, 0, 0, 0])
+        >>> compared = compare_predictions(first, second, labels, groups)
+        >>> compared.differences["tail"].value, compared.mcnemar["all"].p
+        (1.0, 0.5)
     """
     if not len(labels) or not len(first) == len(second) == len(labels):
         raise ValueError(
@@ -125,10 +134,19 @@ def _mean_gains(
 def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
     """Test whether two classifiers have the same accuracy.
 
-    It takes the chips (N,) that exactly one gets right.
+    It takes the chips that exactly one gets right.
+
+    Args:
+        first: whether the first classifier is right, for each chip (N,).
+        second: the same of the second one.
 
     Returns:
         The counts and the two-sided p-value.
+
+    Example:
+        >>> first = np.array([True] * 6)
+        >>> exact_mcnemar(first, ~first)
+        McNemarTest(first=6, second=0, p=0.03125)
     """
     from scipy.stats import binomtest
 
@@ -143,6 +161,9 @@ def holm_adjust(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values of several tests (Holm 1979).
 
     Any false alarm becomes as rare as in a single test.
+
+    Args:
+        p_values: one p-value for each test.
 
     Returns:
         Adjusted p-values, in the same order.

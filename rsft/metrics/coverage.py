@@ -51,6 +51,13 @@ def coverage_by_group(
 
     Returns:
         "all", "head", "medium" and "tail" -> coverage; None for a group without chips.
+
+    Example:
+        >>> sets = np.array([[True, False], [True, True]])
+        >>> groups = {"head": [0], "tail": [1]}
+        >>> coverage = coverage_by_group(sets, np.array([0, 1]), groups)
+        >>> coverage["tail"].size, coverage["medium"]
+        (2.0, None)
     """
     return {
         name: measure_coverage(sets[mask], labels[mask]) if mask.any() else None
@@ -59,9 +66,19 @@ def coverage_by_group(
 
 
 def coverage_by_class(sets: NDArray[np.bool_], labels: Labels) -> list[float | None]:
-    """Return the coverage 0-1 of each class by sets (N, C).
+    """Return the coverage of each class.
 
-    A class without chips has None.
+    Args:
+        sets: (N, C), the classes that each chip may have.
+        labels: (N,) class indices.
+
+    Returns:
+        Coverage 0-1; None for a class without chips.
+
+    Example:
+        >>> sets = np.array([[True, False], [False, True]])
+        >>> coverage_by_class(sets, np.array([0, 0]))
+        [0.5, None]
     """
     coverage: list[float | None] = []
     for index in range(sets.shape[1]):
@@ -71,7 +88,21 @@ def coverage_by_class(sets: NDArray[np.bool_], labels: Labels) -> list[float | N
 
 
 def measure_coverage(sets: NDArray[np.bool_], labels: Labels) -> SetCoverage:
-    """Return the coverage of N > 0 chips by sets (N, C) of classes."""
+    """Return the coverage of chips by sets of classes.
+
+    Args:
+        sets: (N, C), the classes that each chip may have, N > 0.
+        labels: (N,) class indices.
+
+    Returns:
+        Coverage with its interval, and the size of the sets.
+
+    Example:
+        >>> sets = np.array([[True, False]] * 10)
+        >>> coverage = measure_coverage(sets, np.zeros(10, int))
+        >>> coverage.value, round(coverage.low, 2), coverage.size
+        (1.0, 0.69, 1.0)
+    """
     from scipy.stats import binomtest
 
     covered = sets[np.arange(len(labels)), labels]

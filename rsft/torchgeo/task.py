@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torchgeo.datamodules import BaseDataModule
 from torchvision.models._api import WeightsEnum
 
+from rsft.backbones.card import check_input_size
 from rsft.backbones.loading import tensors_sha256
 from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.input_transform import MAX_INPUT_SIDE
 from rsft.data.loading.datamodule import ChipStoreDataModule
 from rsft.errors import RequestError, WeightsError
 from rsft.models.contract_fitting import common_spacing
@@ -64,6 +66,8 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
             the modules.
         class_counts: training chips of each class for a loss of rsft; None counts them
             in the data module.
+        img_size: side of the images in pixels, to which timm resamples the position
+            embedding; None keeps that of the network.
         **kwargs: further arguments of TorchGeo's task, such as `lr` and `patience`.
 
     Attributes:
@@ -99,6 +103,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
         peft: str | dict[str, Any] = "lora",
         learn_scales: bool = False,
         class_counts: Sequence[int] | None = None,
+        img_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(weights, WeightsEnum | Path):
@@ -131,6 +136,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
                 "give as many channels as the weights have, in their order",
             ) from error
         network = cast(nn.Module, self.model)
+        _set_input_size(network, self.hparams["img_size"])
         names = classifier_names(network)
         self.encoder_sha256 = tensors_sha256(encoder_state(network, names))
         if isinstance(method, FullTuning):  # it trains all but a module called head
@@ -144,6 +150,24 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
                 " weights=...",
                 stacklevel=2,
             )
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the logits of images (B, C, S, S), whose side must be the network's.
+
+        Raises:
+            RequestError: it is another one.
+        """
+        embedding = getattr(self.model.vit, "patch_embed", None)
+        side = args[0].shape[-1]
+        if getattr(embedding, "strict_img_size", False):
+            needed = embedding.img_size[1]
+            if side != needed:
+                raise RequestError(
+                    f"images of {side} pixels, but the network takes {needed}",
+                    "img_size",
+                    f"give the task img_size={side}, or the data module size={needed}",
+                )
+        return super().forward(*args, **kwargs)
 
     def configure_losses(self) -> None:
         """Build the loss; one of rsft without `class_counts` is built in `setup`."""
@@ -240,6 +264,21 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
             )
         checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
         self._data = record["data"]
+
+
+def _set_input_size(network: Any, side: int | None) -> None:
+    """Let a network of timm take images of a side; a network without one takes any.
+
+    Raises:
+        RequestError: the network cannot take this side.
+    """
+    if side is None or not hasattr(network, "set_input_size"):
+        return
+    if side > MAX_INPUT_SIDE:  # as a hostile checkpoint may say
+        message = f"{side} pixels are too many"
+        raise RequestError(message, "img_size", f"give at most {MAX_INPUT_SIDE}")
+    check_input_size("the network", max(network.patch_embed.patch_size), side)
+    network.set_input_size(img_size=side)
 
 
 def _build_component(

@@ -214,3 +214,16 @@ def ground_control_points(
         GroundControlPoint(row, col, *to_lonlat.transform(*(transform @ (col, row))))
         for row, col in pixels
     ]
+
+
+SHIPS = [(100, 300), (255, 256), (400, 90)]
+"""Row and column of the ships of `write_sea`."""
+
+
+def write_sea(path: Path, **profile) -> Path:
+    """Write a scene of 512 x 512 pixels of 10 m with three ships of 160 m."""
+    sea = simulate_sea(512, 512)
+    for row, col in SHIPS:
+        sea[row - 2 : row + 2, col - 8 : col + 8] *= 8
+    profile = profile or {"crs": "EPSG:32633", "transform": UTM}
+    return write_geotiff(path, sea.astype(np.uint16) + 1, names=("HH",), **profile)

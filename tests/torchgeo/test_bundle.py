@@ -154,6 +154,22 @@ def test_a_bundle_gives_the_logits_of_the_task(trained, weights, root, tmp_path,
 
 
 @pytest.mark.slow
+def test_images_of_another_size(weights, root, tmp_path, rsft):
+    data = ChipStoreDataModule(root, batch_size=8, size=64)
+    torch.manual_seed(0)
+    task = make_task(weights, img_size=64)
+    _, path = fit(task, data, tmp_path)
+    again = PEFTClassificationTask.load_from_checkpoint(path).eval()
+    images = torch.rand(2, 1, 64, 64)
+    torch.testing.assert_close(again(images), task.eval()(images))
+    bundle_from_checkpoint(path, tmp_path / "bundle", weights=Path(weights))
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.contract.size == 64
+    logits = load_classifier(bundle, "cpu")(images)
+    torch.testing.assert_close(logits, task(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_weights_of_torchgeo_are_found_by_their_name(root, tmp_path, monkeypatch):
     member = ViTSmall16_Weights.SENTINEL1_GRD_MAE
     state = timm.create_model(

@@ -185,6 +185,23 @@ def test_classes_are_counted_in_any_data_module_that_lists_its_labels(weights):
     assert task.hparams["class_counts"] == [1, 0, 2] and task.criterion is not None
 
 
+def test_images_of_a_wrong_size_name_the_argument(weights):
+    task = PEFTClassificationTask("vit_tiny_patch16_224", num_classes=3)
+    hint = mentions("64 pixels", "takes 224", "img_size=64", "size=224")
+    with pytest.raises(RequestError, match=hint):
+        task(torch.zeros(1, 3, 64, 64))
+    for size in (0, 60, 1_600_000):
+        with pytest.raises(RequestError, match=r"multiples of 16|too many"):
+            make_task(weights, img_size=size)
+    network = PEFTClassificationTask(
+        "resnet18",
+        num_classes=2,
+        img_size=60,
+        peft={"method": "lora", "positions": "all"},
+    )
+    assert network(torch.zeros(2, 3, 60, 60)).shape == (2, 2)
+
+
 def test_names_and_arguments_of_later_versions(monkeypatch):
     """TorchGeo 0.9 has the task as `torchgeo.tasks.Classification`, with further
     arguments."""

@@ -84,8 +84,8 @@ class ChipTreatment(nn.Module):
             raise RequestError(
                 "the stretch takes the maximum of each chip (data.stretch=chip-max),"
                 " which no graph computes",
-                "--whole",
-                "export without --whole, or train with measured limits",
+                "data.stretch",
+                "train with measured limits; rsft export without --whole needs none",
             )
         self.bands = contract.used_bands
         self.crop = contract.crop or side

@@ -15,6 +15,7 @@ from rsft.data.imagery import reader
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
+from rsft.inference.predict.python_words import name_arguments
 from rsft.scenes.chip_size import (
     MAX_CHIP_SIDE,
     resampling_factors,
@@ -65,6 +66,11 @@ class SourceChip(NamedTuple):
 
 SCENE_FACTOR = 10
 """An image whose side is at least this multiple of the side of a chip is a scene."""
+
+_SCENE_HINT = "rsft predict RUN {} -o OUT --detect, or with --grid {} or --at POSITIONS"
+_PYTHON_HINT = (
+    'rsft.predict_scene(bundle, "{}", detect=True), or with grid={} or at=positions'
+)
 
 
 def describe_assumed_bands(subject: str, bands: Sequence[str]) -> str:
@@ -180,6 +186,51 @@ def collapse_gray_rgb(pixels: Pixels, contract: ChipSpec) -> tuple[Pixels, bool]
     return first, True
 
 
+def fit_chip(
+    stored: Pixels,
+    names: Sequence[str] | None,
+    spacing: Spacing | None,
+    contract: ChipSpec,
+    options: ChipOptions,
+) -> FittedChip:
+    """Select the bands of a chip, and resample it.
+
+    Args:
+        stored: pixels (H, W, B) with all bands.
+        names: names of the bands; None if they are unknown.
+        spacing: pixel spacing in meters; None if it is unknown.
+        contract: bands and pixel spacing of the model.
+        options: the user's options: whether to resample.
+
+    Raises:
+        DataError: bands or pixel spacing do not match.
+    """
+    is_unnamed = bool(contract.assumed_bands(stored.shape[2], names))
+    selected = contract.select_bands(stored, names)
+    pixels, is_gray = collapse_gray_rgb(selected, contract)
+    down, along = resampling_factors(contract, spacing, options)
+    if spacing is not None:
+        spacing = spacing[0] * down, spacing[1] * along
+    height = max(1, round(pixels.shape[0] / down))
+    width = max(1, round(pixels.shape[1] / along))
+    counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
+    return FittedChip(resize_chip(pixels, (height, width)), spacing, counts)
+
+
+class FittedChip(NamedTuple):
+    """A chip with the bands and the pixel spacing of a model.
+
+    Attributes:
+        pixels: (H, W, B).
+        spacing: pixel spacing in meters; None if it is unknown.
+        counts: see `SourceChip`.
+    """
+
+    pixels: Pixels
+    spacing: Spacing | None
+    counts: dict[str, int]
+
+
 class _Header(NamedTuple):
     """What a file declares: height and width, georeference and names of bands."""
 
@@ -244,15 +295,21 @@ class ChipFiles(ChipSource):
             declared unit, bands and pixel spacing.
         contract: bands, units and pixel spacing of the model.
         options: the user's options: pixel spacing, and whether to resample.
+        in_python: whether messages name functions and arguments.
     """
 
     def __init__(
-        self, files: Mapping[str, Declaration], contract: Contract, options: ChipOptions
+        self,
+        files: Mapping[str, Declaration],
+        contract: Contract,
+        options: ChipOptions,
+        in_python: bool = False,
     ) -> None:
         self.paths = list(files)
         self.declarations = files
         self.contract = contract
         self.options = options
+        self.in_python = in_python
         # folder -> stems that several of its files have
         self.shared_stems: dict[Path, set[str]] = {}
         self._has_warned = False
@@ -270,22 +327,15 @@ class ChipFiles(ChipSource):
         reader.check_declared_bands(declaration.bands, header.bands, path)
         stored = reader.read_chip(path) if pixels is None else pixels
         names = declaration.bands or header.bands
-        is_unnamed = self._warn_about_bands(path, stored.shape[2], names)
-        selected = self.contract.select_bands(stored, names)
-        pixels, is_gray = collapse_gray_rgb(selected, self.contract)
-        down, along = resampling_factors(self.contract, spacing, self.options)
-        if spacing is not None:
-            spacing = spacing[0] * down, spacing[1] * along
-        height = max(1, round(pixels.shape[0] / down))
-        width = max(1, round(pixels.shape[1] / along))
+        self._warn_about_bands(path, stored.shape[2], names)
+        fitted = fit_chip(stored, names, spacing, self.contract, self.options)
         columns = {
             "chip": self.chip_name(number),
             "path": path_to_text(path),
             "geometry": _outline(header),
         }
-        resized = resize_chip(pixels, (height, width))
-        counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
-        return SourceChip(resized, declaration.unit, spacing, columns, counts)
+        pixels, spacing, counts = fitted
+        return SourceChip(pixels, declaration.unit, spacing, columns, counts)
 
     def check_header(self, number: int) -> None:
         """Raise a DataError if a chip is much larger than a chip."""
@@ -341,10 +391,8 @@ class ChipFiles(ChipSource):
         if not is_scene and longest <= MAX_CHIP_SIDE:
             return
         name = path_to_text(path.name)
-        hint = (
-            f"say where its chips are: rsft predict RUN {name} -o OUT --detect, or with"
-            f" --grid {side} or --at POSITIONS"
-        )
+        template = _PYTHON_HINT if self.in_python else _SCENE_HINT
+        hint = "say where its chips are: " + template.format(name, side)
         if longest <= MAX_CHIP_SIDE:
             hint += f"; --size {longest} takes the whole image as one chip"
         raise DataError(
@@ -363,14 +411,14 @@ class ChipFiles(ChipSource):
 
     def _warn_about_bands(
         self, path: Path, count: int, names: Sequence[str] | None
-    ) -> bool:
-        """Return whether the order of bands is assumed; warn about the first chip."""
+    ) -> None:
+        """Warn about the first chip whose order of bands is assumed."""
         bands = self.contract.assumed_bands(count, names)
         if bands and not self._has_warned:
             self._has_warned = True
             subject = f"the bands of {path_to_text(path.name)}"
-            _log.warning("%s", describe_assumed_bands(subject, bands))
-        return bool(bands)
+            note = describe_assumed_bands(subject, bands)
+            _log.warning("%s", name_arguments(note) if self.in_python else note)
 
     def chip_name(self, number: int) -> str:
         return path_to_text(Path(self.paths[number]).name)
@@ -397,7 +445,10 @@ class ChipFiles(ChipSource):
 
 
 def open_chips(
-    files: Mapping[str, Declaration], contract: Contract, options: ChipOptions
+    files: Mapping[str, Declaration],
+    contract: Contract,
+    options: ChipOptions,
+    in_python: bool = False,
 ) -> ChipSource:
     """Return the chips of files: image files, or the rows of tables.
 
@@ -405,6 +456,7 @@ def open_chips(
         files: paths of the files, as for `ChipFiles`.
         contract: bands, units and pixel spacing of the model.
         options: the user's options, for image files.
+        in_python: see `ChipFiles`.
 
     Returns:
         A source, whose chips are in the order of the files.
@@ -415,7 +467,7 @@ def open_chips(
     for suffix in CHIP_TABLES:
         if all(name.lower().endswith(f".{suffix}") for name in files):
             return CHIP_TABLES[suffix]([Path(name) for name in files], contract)
-    return ChipFiles(files, contract, options)
+    return ChipFiles(files, contract, options, in_python)
 
 
 def _stem(path: Path) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from rsft.inference.engines.base import LoadedEngine
 from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict import pipeline
 from rsft.inference.predict.batch_journal import BatchResult
@@ -64,14 +67,51 @@ def predict(
         ['cargo', 'fishing', 'tanker']
     """
     bundle = Bundle.load(bundle_dir)
-    if bundle.calibrator is not None:
-        for warning in bundle.calibrator.warnings(bundle.classes):
-            _log.warning("%s", warning)
+    warn_about_calibrator(bundle)
     with open_job(bundle, bundle_dir, inputs, output_path, request, progress) as job:
         engine = run_job(job)
         # the libraries that write the outputs take as much as a small network
         return_freed_memory()
         return write_result(job, engine, may_be_outside=may_be_outside)
+
+
+def predict_table(
+    bundle: Bundle,
+    engine: LoadedEngine,
+    inputs: Sequence[str | Path],
+    request: PredictionRequest,
+    progress: Progress | None = None,
+) -> PredictionResult:
+    """Do what `predict` does with a loaded bundle, and write no file.
+
+    Args:
+        bundle: the bundle.
+        engine: its engine.
+        inputs: as for `predict`.
+        request: options of the job; it names no outputs.
+        progress: as for `predict`.
+
+    Returns:
+        The table, and what was rejected.
+
+    Raises:
+        RequestError: as `predict`.
+        DataError: as `predict`.
+    """
+    warn_about_calibrator(bundle)
+    with TemporaryDirectory(prefix="rsft-") as folder:
+        # the journal lies beside it
+        path = Path(folder) / "predictions.csv"
+        with open_job(bundle, Path(), inputs, path, request, progress) as job:
+            used = run_job(replace(job, writes_files=False), engine=engine)
+            return write_result(replace(job, writes_files=False), used)
+
+
+def warn_about_calibrator(bundle: Bundle) -> None:
+    """Log the warnings of the calibrator of a bundle."""
+    if bundle.calibrator is not None:
+        for warning in bundle.calibrator.warnings(bundle.classes):
+            _log.warning("%s", warning)
 
 
 MakeResult = Callable[
@@ -81,7 +121,9 @@ MakeResult = Callable[
 
 
 def run_job(
-    job: PredictionJob, make_result: MakeResult = pipeline.batch_result
+    job: PredictionJob,
+    make_result: MakeResult = pipeline.batch_result,
+    engine: LoadedEngine | None = None,
 ) -> UsedEngine:
     """Classify the chips of a job that are not in its journal yet.
 
@@ -91,6 +133,7 @@ def run_job(
         job: the job.
         make_result: makes the result of a batch of the outputs of the network, which
             are None if no chip of the batch can be used.
+        engine: the engine; None loads the one that the request names.
 
     Returns:
         The engine that was used; empty if the job has no chips.
@@ -106,12 +149,7 @@ def run_job(
     if not batches:
         return UsedEngine()
     total = sum(len(batch.chips) for batch in batches)
-    options = request.precision, request.device
-    name = journal.get_note("engine")  # a resumed job goes on with its engine
-    if name is None:
-        name = choose_engine(bundle, job.bundle_dir, request.engine, *options)
-        journal.set_note("engine", name)
-    engine = load_engine(bundle, job.bundle_dir, name, *options)
+    engine = engine or _load_engine(job)
     finished = journal.finished_batches()
     remaining = [batch for batch in batches if batch.number not in finished]
     done = total - sum(len(batch.chips) for batch in remaining)
@@ -137,3 +175,14 @@ def run_job(
             if job.progress:
                 job.progress(done, total, "classifying")
     return UsedEngine(engine.summary, engine.metadata)
+
+
+def _load_engine(job: PredictionJob) -> LoadedEngine:
+    """Load the engine that the request names; a resumed job goes on with its engine."""
+    request = job.request
+    options = request.precision, request.device
+    name = job.journal.get_note("engine")
+    if name is None:
+        name = choose_engine(job.bundle, job.bundle_dir, request.engine, *options)
+        job.journal.set_note("engine", name)
+    return load_engine(job.bundle, job.bundle_dir, name, *options)

@@ -41,6 +41,7 @@ class PredictionJob:
         skipped_files: number of files in input folders that are not images.
         progress: called with the number of finished chips and the number of all chips.
         bundle_dir: where the bundle is.
+        writes_files: whether the outputs are written.
     """
 
     bundle: Bundle
@@ -52,6 +53,7 @@ class PredictionJob:
     replaces_outputs: bool
     skipped_files: int = 0
     progress: Progress | None = None
+    writes_files: bool = True
 
 
 @contextmanager

@@ -1,39 +1,59 @@
-"""Classify arrays or files from Python."""
+"""Classify arrays, files or windows of a raster from Python."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 
-from rsft.data.imagery.contract import Contract
-from rsft.errors import RequestError
+from rsft.errors import DataError, RequestError
 from rsft.inference.engines.base import LoadedEngine
-from rsft.inference.predict.chip_files import (
-    ChipSource,
-    SourceChip,
-    collapse_gray_rgb,
-    open_chips,
-)
+from rsft.inference.predict.chip_arrays import Channels, ChipArrays
+from rsft.inference.predict.chip_files import ChipSource, open_chips
 from rsft.inference.predict.engine import load_engine
+from rsft.inference.predict.occlusion import occlusion_maps
 from rsft.inference.predict.pipeline import (
+    PreparedBatch,
     batch_result,
     make_batches,
     prefetch,
     prepare_batch,
 )
-from rsft.inference.predict.result_table import describe_unnamed_chips
+from rsft.inference.predict.python_words import name_arguments, python_words
+from rsft.inference.predict.result_table import (
+    check_logits,
+    describe_unnamed_chips,
+    network_probabilities,
+)
 from rsft.inference.predict.scene_check import check_scenes, describe_checks
 from rsft.inference.writers.columns import classified_names
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.outputs import ClassifierOutputs
 from rsft.scenes.inputs import find_chips
-from rsft.scenes.options import ChipOptions, Declaration
-from rsft.types import Pixels
+from rsft.scenes.options import ChipOptions, ChipSize, Declaration
+from rsft.types import Floats
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_BATCH = 32  # chips
+
+
+class PixelOptions(TypedDict, total=False):
+    """What `Predictor.predict` takes besides chips, for methods with other results."""
+
+    unit: str | None
+    bands: Sequence[str] | None
+    channels: Channels | None
+    windows: Any
+    spacing: float | None
+    resample_to: float | None
+    size: int | None
 
 
 @dataclass(frozen=True)
@@ -67,74 +87,227 @@ class Predictor:
             WeightsError: the bundle cannot be used, or the backbone is not the one it
                 was trained on.
         """
-        bundle = Bundle.load(folder)
-        return cls(bundle, load_engine(bundle, folder, engine, precision, device))
+        with python_words():
+            bundle = Bundle.load(folder)
+            return cls(bundle, load_engine(bundle, folder, engine, precision, device))
 
     def predict(
         self,
-        chips: Pixels | Sequence[Pixels] | Path | str | Sequence[Path | str],
+        chips: Any,
         *,
         unit: str | None = None,
         bands: Sequence[str] | None = None,
-        batch_size: int = 32,
+        channels: Channels | None = None,
+        windows: Any = None,
+        spacing: float | None = None,
+        resample_to: float | None = None,
+        size: int | None = None,
+        batch_size: int = _BATCH,
     ) -> pd.DataFrame:
-        """Classify chips in arrays or in files.
+        """Classify chips in arrays, in files, or in windows of a raster.
+
+        The axis of an array that has the length of the model's bands is that of the
+        bands. A model of one band also takes several gray chips (N, H, W).
 
         Args:
-            chips: an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays (H,
-                W) and (H, W, B); or files, folders, globs or chip stores.
+            chips: an array of NumPy or a tensor (H, W), (H, W, B), (B, H, W), (N, H, W,
+                B) or (N, B, H, W), or a list of arrays with one chip each; a file,
+                folder, glob or chip store, or a list of them; or an open dataset of
+                rasterio.
             unit: unit of the pixels, such as "sigma0", if the files do not name it.
+                Whole numbers of any type may be declared as "uint8" or "uint16".
             bands: names of the bands, if the files do not name them.
+            channels: "first" or "last": the axis of the bands, if two axes may be it.
+            windows: windows of rasterio in the dataset or file `chips`, one chip each.
+            spacing: pixel spacing in meters, if the files do not have it.
+            resample_to: pixel spacing in meters to which chips are resampled.
+            size: side in pixels of a chip in files, which tells a chip from a scene.
             batch_size: number of chips in a batch.
 
         Returns:
             One row per chip, in the order given (files: sorted by path). Columns: chip
-            (number or file name); path and geometry for files; class, probability,
-            class_2, probability_2, and p_<class> of every class; class_set, ood and
-            ood_distance if the bundle is calibrated; length_m if it can be measured.
-            For a chip that cannot be classified, `rejected` is the reason and all other
-            columns are empty. For other chips, `rejected` is None. `attrs["notes"]`
-            says in sentences whether an order of the bands was assumed, and whether the
-            chips are like the training and validation chips.
+            (number or file name); path and geometry (EPSG:4326) for files and windows;
+            class, probability, class_2, probability_2, and p_<class> of every class;
+            class_set, ood and ood_distance if the bundle is calibrated; length_m if it
+            can be measured. For a chip that cannot be classified, `rejected` is the
+            reason and all other columns are empty. For other chips, `rejected` is None.
+            `attrs["notes"]` says in sentences whether an order of the bands was
+            assumed, and whether the chips are like the training and validation chips.
 
         Raises:
-            RequestError: a file does not exist, no chips are found, or an array has a
-                wrong shape.
-            DataError: `bands` contradicts the names in a chip store.
+            RequestError: a file does not exist, no chips are found, or the bands of an
+                array are on no axis or may be on two.
+            DataError: `bands` contradicts the names in a chip store or raster.
 
         Example:
             >>> predictor = Predictor.load(Path("runs/ships"))
             >>> generator = np.random.default_rng(0)
             >>> chips = generator.integers(0, 255, (2, 64, 64, 1), "uint8")
-            >>> list(predictor.predict(chips)["chip"])
+            >>> table = predictor.predict(chips)
+            >>> list(table["chip"])
             [0, 1]
+            >>> table.equals(predictor.predict(chips.transpose(0, 3, 1, 2)))
+            True
         """
-        declaration = Declaration(unit, tuple(bands) if bands else None)
-        contract = self.engine.contract
-        items: Any = [chips] if isinstance(chips, str | Path) else chips
-        if len(items) and all(isinstance(item, str | Path) for item in items):
-            files, _ = find_chips([Path(path) for path in items], declaration)
-            source = open_chips(files, contract, ChipOptions())
+        with python_words():
+            source = self._open(
+                chips,
+                unit=unit,
+                bands=bands,
+                channels=channels,
+                windows=windows,
+                spacing=spacing,
+                resample_to=resample_to,
+                size=size,
+            )
             return self.predict_source(source, batch_size)
-        arrays = _ChipArrays(items, contract, declaration)
-        return self.predict_source(arrays, batch_size)
 
-    def predict_source(self, source: ChipSource, batch_size: int = 32) -> pd.DataFrame:
+    def logits(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Floats:
+        """Return the logits (N, C) of chips.
+
+        With test-time views, they are the logarithms of the mean probabilities.
+
+        Args:
+            chips: chips as in `predict`.
+            **pixels: unit, bands, channels, windows, spacing, resample_to and size, as
+                in `predict`.
+
+        Raises:
+            DataError: a chip cannot be classified.
+            RequestError: as in `predict`.
+
+        Example:
+            >>> chips = np.arange(2 * 64 * 64, dtype="uint16").reshape(2, 64, 64)
+            >>> Predictor.load(Path("runs/ships")).logits(chips).shape
+            (2, 3)
+        """
+        return self._compute(chips, pixels).logits
+
+    def features(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Floats:
+        """Return the pooled features (N, D) of chips, as vectors for other programs.
+
+        Args:
+            chips: chips as in `predict`.
+            **pixels: as in `logits`.
+
+        Raises:
+            DataError: a chip cannot be classified.
+            RequestError: as in `predict`.
+
+        Example:
+            >>> Predictor.load(Path("runs/ships")).features("new_chips").shape
+            (27, 192)
+        """
+        return self._compute(chips, pixels).features
+
+    def probabilities(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Floats:
+        """Return the probabilities (N, C) of chips, calibrated if the bundle is.
+
+        Args:
+            chips: chips as in `predict`, whose columns p_<class> have these values.
+            **pixels: as in `logits`.
+
+        Raises:
+            DataError: a chip cannot be classified.
+            RequestError: as in `predict`.
+
+        Example:
+            >>> predictor = Predictor.load(Path("runs/ships"))
+            >>> predictor.probabilities("new_chips").shape
+            (27, 3)
+        """
+        outputs = self._compute(chips, pixels)
+        calibrator = self.bundle.calibrator
+        if calibrator is None:
+            return network_probabilities(outputs)
+        return calibrator.apply(*outputs).probabilities
+
+    def explain(
+        self, chips: Any, *, cells: int = 8, **pixels: Unpack[PixelOptions]
+    ) -> Floats:
+        """Return how much each cell of a chip speaks for its class, by occlusion.
+
+        A cell is replaced by the mean of the network's input. Its value is the loss of
+        the logit of the predicted class, less that of the mean of all logits; it is
+        negative where the class gains. Zeiler and Fergus 2014,
+        doi 10.1007/978-3-319-10590-1_53, section 4.2.
+
+        Args:
+            chips: chips as in `predict`.
+            cells: number of cells along a side of the network's input.
+            **pixels: as in `logits`.
+
+        Returns:
+            Values (N, cells, cells), which lie over the input: the middle of the chip,
+            if the bundle crops it.
+
+        Raises:
+            DataError: a chip cannot be classified.
+            RequestError: as in `predict`, or more cells than pixels.
+
+        Example:
+            >>> Predictor.load(Path("runs/ships")).explain("new_chips", cells=2).shape
+            (27, 2, 2)
+        """
+        side = self.engine.contract.size
+        if not 0 < cells <= side:
+            raise RequestError(
+                f"{cells} cells along {side} pixels", "cells", f"give 1 to {side}"
+            )
+        maps = []
+        with python_words():
+            for prepared in self._prepare(self._open(chips, **pixels), _BATCH):
+                refuse_rejected(prepared)
+                maps.append(occlusion_maps(self.engine.infer, prepared.inputs, cells))
+        return np.concatenate(maps)
+
+    def module(self, unit: str | None = None) -> nn.Module:
+        """Return the network as a module of PyTorch, with the transforms of its chips.
+
+        Its input are pixels (N, B, H, W) of square chips, with the bands that the model
+        uses and in a unit, as a tensor of any type and device. Its output are the
+        logits of `logits`. `module.transforms` alone returns the inputs of
+        `module.network`.
+
+        Args:
+            unit: unit of the pixels; None takes the first one of the bundle.
+
+        Returns:
+            The module in evaluation mode on the CPU. The gradient reaches its
+            parameters, but no pixels, which the transforms round to bytes.
+
+        Raises:
+            RequestError: the transforms take the maximum of each chip.
+            DataError: the bundle does not accept the unit.
+
+        Example:
+            >>> import torch
+            >>> module = Predictor.load(Path("runs/ships")).module()
+            >>> module(torch.rand(2, 1, 64, 64) * 1000).shape
+            torch.Size([2, 3])
+        """
+        from rsft.inference.predict.chip_module import ChipModule
+
+        with python_words():
+            return ChipModule(self.bundle, unit)
+
+    def predict_source(
+        self, source: ChipSource, batch_size: int = _BATCH
+    ) -> pd.DataFrame:
         """Return the table of `predict` for the chips of a source, in its order."""
-        contract = self.engine.contract
         bundle = self.bundle
-        prepare = partial(prepare_batch, contract=contract)
         tables = []
         unnamed = 0
-        for prepared in prefetch(prepare, make_batches([source], batch_size), 1):
+        for prepared in self._prepare(source, batch_size):
             if prepared.numbers:
                 outputs = self.engine.infer(prepared.inputs)
                 rows = batch_result(prepared, outputs, bundle).rows
                 tables.append(rows.assign(rejected=None, number=prepared.numbers))
                 unnamed += prepared.counts["unnamed"]
             for number, reason in prepared.rejected:
-                row = {"chip": source.chip_name(number), "rejected": reason}
-                tables.append(pd.DataFrame([row | {"number": number}]))
+                row = {"chip": source.chip_name(number), "number": number}
+                row["rejected"] = name_arguments(reason)
+                tables.append(pd.DataFrame([row]))
         table = pd.concat(tables).sort_values("number", ignore_index=True)
         table = table.drop(columns="number")
         if "class" not in table:  # no chip could be classified
@@ -142,52 +315,111 @@ class Predictor:
             names = classified_names(bundle.classes, is_calibrated)
             table = table.reindex(columns=[*table, *names])
         table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
-        notes = describe_unnamed_chips(unnamed, contract)
-        table.attrs["notes"] = notes + describe_checks(checks)
+        notes = describe_unnamed_chips(unnamed, self.engine.contract)
+        notes += describe_checks(checks)
+        table.attrs["notes"] = list(map(name_arguments, notes))
         return table
 
+    def _open(
+        self,
+        chips: Any,
+        *,
+        unit: str | None = None,
+        bands: Sequence[str] | None = None,
+        channels: Channels | None = None,
+        windows: Any = None,
+        spacing: float | None = None,
+        resample_to: float | None = None,
+        size: int | None = None,
+    ) -> ChipSource:
+        """Return the source of chips; arguments as in `predict`."""
+        declaration = Declaration(unit, tuple(bands) if bands else None)
+        chip_size = None if size is None else ChipSize(size)
+        options = ChipOptions(chip_size, resample_to, spacing)
+        contract = self.engine.contract
+        names = path_names(chips)
+        if windows is not None:
+            from rsft.inference.predict.chip_windows import ChipWindows
 
-class _ChipArrays(ChipSource):
-    """A source of chips in memory.
+            if len(names) != 1:
+                message = "windows are read from one raster"
+                raise RequestError(message, "windows", "give a dataset or a file")
+            return ChipWindows(names[0], windows, contract, declaration, options)
+        if names:
+            files, _ = find_chips(names, declaration)
+            return open_chips(files, contract, options, in_python=True)
+        return ChipArrays(chips, contract, declaration, options, channels)
 
-    They are an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays.
+    def _prepare(self, source: ChipSource, batch_size: int) -> Generator[PreparedBatch]:
+        """Yield the batches of a source, which are read ahead."""
+        prepare = partial(prepare_batch, contract=self.engine.contract)
+        return prefetch(prepare, make_batches([source], batch_size), 1)
+
+    def _compute(self, chips: Any, pixels: PixelOptions) -> ClassifierOutputs:
+        """Return logits and features of chips, which all can be classified."""
+        outputs = []
+        with python_words():
+            for prepared in self._prepare(self._open(chips, **pixels), _BATCH):
+                refuse_rejected(prepared)
+                outputs.append(self.engine.infer(prepared.inputs))
+                check_logits(outputs[-1])
+        return ClassifierOutputs(*map(np.concatenate, zip(*outputs, strict=True)))
+
+
+def refuse_rejected(prepared: PreparedBatch) -> None:
+    """Raise an error if a chip of a batch cannot be classified.
+
+    Raises:
+        DataError: the first one.
     """
+    for number, reason in prepared.rejected:
+        name = prepared.batch.source.chip_name(number)
+        hint = "leave it out; `predict` returns a row with the reason for such chips"
+        raise DataError(f"chip {name}: {reason}", "chips", hint)
 
-    def __init__(
-        self, chips: Any, contract: Contract, declaration: Declaration
-    ) -> None:
-        is_one = isinstance(chips, np.ndarray) and chips.ndim != 4
-        arrays = [chips] if is_one else list(chips)
-        shapes = [
-            array.shape
-            for array in arrays
-            if array.ndim not in (2, 3) or not array.size
-        ]
-        if shapes or not arrays:
-            shape = shapes[0] if shapes else "none"
-            raise RequestError(
-                f"an array of shape {shape} does not contain chips",
-                hint="give (H, W), (H, W, B) or (N, H, W, B)",
-            )
-        self.arrays = [np.atleast_3d(array) for array in arrays]
-        self.contract = contract
-        self.declaration = declaration
 
-    def __len__(self) -> int:
-        return len(self.arrays)
+def path_names(chips: Any, argument: str = "") -> list[str]:
+    """Return the names of files, folders and open datasets of rasterio.
 
-    def read(self, number: int) -> SourceChip:
-        array = self.arrays[number]
-        names = self.declaration.bands
-        is_unnamed = bool(self.contract.assumed_bands(array.shape[2], names))
-        selected = self.contract.select_bands(array, names)
-        pixels, is_gray = collapse_gray_rgb(selected, self.contract)
-        columns = {"chip": number}
-        counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
-        return SourceChip(pixels, self.declaration.unit, None, columns, counts)
+    Args:
+        chips: one of them, a list, or anything else.
+        argument: the argument that must name some.
 
-    def chip_name(self, number: int) -> int:
-        return number
+    Returns:
+        The names; none for arrays.
 
-    def location_of(self, number: int) -> tuple[str, int]:
-        return f"array {number}", 0
+    Raises:
+        RequestError: there is none, but the argument must name some.
+    """
+    items = chips if isinstance(chips, list | tuple) else [chips]
+    names = []
+    for item in items:
+        if isinstance(item, str | Path):
+            names.append(str(item))
+        elif type(item).__module__.startswith("rasterio."):
+            names.append(_dataset_path(item))
+    if len(names) == len(items):
+        return names
+    if argument:
+        raise RequestError(
+            f"{type(items[0]).__name__} is no {argument}",
+            argument,
+            "give a path, an open dataset of rasterio, or a list",
+        )
+    return []
+
+
+def _dataset_path(dataset: Any) -> str:
+    """Return the path of an open dataset, which is read like any other file.
+
+    Raises:
+        RequestError: it has none.
+    """
+    name = str(dataset.name)
+    if name.startswith(("/vsimem/", "WarpedVRT(")):
+        raise RequestError(
+            "the dataset has no file",
+            name,
+            "give its arrays: dataset.read(window=window)",
+        )
+    return name

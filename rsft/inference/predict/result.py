@@ -64,6 +64,7 @@ class PredictionResult:
             or position.
         classes: names of the classes.
         output_path: the file of the table.
+        crs: coordinate system of the geometries; None if they are in pixels.
         notes: remarks for the reader; the output contains them as well.
         checks: for every scene, whether its chips are like the training and validation
             chips; empty if the bundle was not calibrated. `describe_checks` puts them
@@ -76,6 +77,7 @@ class PredictionResult:
     rejections: list[Rejection]
     classes: Names
     output_path: Path
+    crs: str | None
     notes: list[str] = field(default_factory=list)
     checks: list[SceneCheck] = field(default_factory=list)
     truth: list[TruthCheck] = field(default_factory=list)
@@ -101,6 +103,8 @@ def write_result(
 ) -> PredictionResult:
     """Write the table, the list of rejected chips, the review page and the map.
 
+    A job that writes no files only returns the table.
+
     Args:
         job: a job that has run.
         engine: the engine that was used.
@@ -120,9 +124,16 @@ def write_result(
     table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
     thumbnails = table.pop("thumb").tolist() if "thumb" in table else []
     result = PredictionResult(
-        table, rejections, bundle.classes, job.output_path, notes, checks
+        table,
+        rejections,
+        bundle.classes,
+        job.output_path,
+        job.plan.crs,
+        notes,
+        checks,
     )
-    write_rejected_list(result.rejected_list, rejections)
+    if job.writes_files:
+        write_rejected_list(result.rejected_list, rejections)
     if table.empty:
         empty = describe_empty_result(
             job.plan, query, rejections, result.rejected_list, may_be_outside
@@ -131,6 +142,8 @@ def write_result(
     _add_notes(result, job, engine)
     _add_truth(result, job)
     notes += describe_checks(checks)
+    if not job.writes_files:
+        return result
     layer = _make_layer(result, job, engine)
     _write_outputs(result, job, layer, thumbnails)
     return result
@@ -148,7 +161,8 @@ def _add_notes(
         )
     if result.rejections:
         count = len(result.rejections)
-        notes.append(f"rejected: {count:,}, listed in {result.rejected_list}")
+        listed = f", listed in {result.rejected_list}" if job.writes_files else ""
+        notes.append(f"rejected: {count:,}{listed}")
     if engine.summary:
         notes.append(engine.summary)
     suffix = job.output_path.suffix.lower()

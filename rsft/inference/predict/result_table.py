@@ -27,7 +27,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.scenes.locators import MATCHED
-from rsft.types import Rejection
+from rsft.types import Floats, Rejection
 from rsft.utils.operating_system import path_to_text
 
 
@@ -48,17 +48,31 @@ def predictions_table(
     Raises:
         WeightsError: the logits are not finite.
     """
+    check_logits(outputs)
+    if calibrator is None:
+        probabilities = network_probabilities(outputs)
+        return classified_columns(Classification(classes, probabilities, None))
+    estimate = calibrator.apply(*outputs)
+    return classified_columns(Classification(classes, estimate.probabilities, estimate))
+
+
+def check_logits(outputs: ClassifierOutputs) -> None:
+    """Raise an error if logits are not finite.
+
+    Raises:
+        WeightsError: they are not.
+    """
     if not np.isfinite(outputs.logits).all():
         raise WeightsError(
             "the model returns logits that are not finite",
             "",
             "train it with a lower learning rate",
         )
-    if calibrator is None:
-        probabilities = np.exp(log_softmax(outputs.logits))
-        return classified_columns(Classification(classes, probabilities, None))
-    estimate = calibrator.apply(*outputs)
-    return classified_columns(Classification(classes, estimate.probabilities, estimate))
+
+
+def network_probabilities(outputs: ClassifierOutputs) -> Floats:
+    """Return probabilities (N, C) that are not calibrated."""
+    return np.exp(log_softmax(outputs.logits))
 
 
 def collect_results(

@@ -52,12 +52,16 @@ def detect(
         spacing: Pixel spacing in meters, if a file has no georeference.
     """
     from rsft.cli.display.results import report_progress
+    from rsft.inference.writers.columns import table_columns
+    from rsft.inference.writers.tables import check_output_path, write_prediction_table
     from rsft.plugins.detection.job import DetectionRequest, detect_in_scenes
 
     declaration = replace(declaration, spacing_m=spacing)
-    request = DetectionRequest(detector, declaration, size, chips, overwrite)
+    request = DetectionRequest(detector, declaration, size, chips)
+    check_output_path(out, table_columns(()), overwrite=overwrite)
     with report_progress(as_json) as report:
-        layer = detect_in_scenes(scenes, out, request, report)
+        layer = detect_in_scenes(scenes, request, report)
+        write_prediction_table(layer, out, overwrite=overwrite)
     paths = {"objects": out}
     if chips is not None:
         paths["chips"] = chips

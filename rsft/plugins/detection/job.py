@@ -1,4 +1,4 @@
-"""Detect objects in scenes, cut their chips, and write a layer of them."""
+"""Detect objects in scenes, and cut their chips."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from rsft.inference.writers.layer import (
     PredictionLayer,
     creation_metadata,
 )
-from rsft.inference.writers.tables import check_output_path, write_prediction_table
 from rsft.scenes.detection import describe_scene_pixels, detect_objects
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.options import UNDECLARED, ChipOptions, ChipSize, Declaration
@@ -45,29 +44,25 @@ class DetectionRequest:
             state them.
         size: size of the chips; None fits the boxes.
         chips_dir: folder of the chips; None cuts none.
-        overwrite: whether to replace the layer.
     """
 
     detector: CfarOptions = field(default_factory=CfarOptions)
     declaration: Declaration = UNDECLARED
     size: ChipSize | None = None
     chips_dir: Path | None = None
-    overwrite: bool = False
 
 
 def detect_in_scenes(
     sources: Sequence[Path],
-    out: Path,
     request: DetectionRequest,
     progress: Progress | None = None,
 ) -> PredictionLayer:
-    """Detect objects in scenes, cut their chips, and write the layer.
+    """Detect objects in scenes, and cut their chips.
 
     The chips have the size of those that `rsft prepare scenes` cuts.
 
     Args:
         sources: files, folders, patterns and lists of scenes.
-        out: the layer.
         request: how objects are detected.
         progress: called with numbers of scenes and of windows.
 
@@ -75,11 +70,10 @@ def detect_in_scenes(
         The layer, with one row per object of the class `OBJECT`.
 
     Raises:
-        RequestError: an option contradicts a scene, or the layer exists.
+        RequestError: an option contradicts a scene.
         DataError: a scene cannot be read.
     """
     declaration = request.declaration
-    check_output_path(out, table_columns(()), overwrite=request.overwrite)
     scene_objects: list[tuple[RasterScene, SceneLocations]] = []
     notes: list[str] = []
     rows: list[dict[str, Any]] = []
@@ -104,9 +98,7 @@ def detect_in_scenes(
         **creation_metadata(),
         "notes": notes,
     }
-    layer = PredictionLayer(table, crs, (OBJECT,), metadata)
-    write_prediction_table(layer, out, overwrite=request.overwrite)
-    return layer
+    return PredictionLayer(table, crs, (OBJECT,), metadata)
 
 
 def _open_chips(

@@ -54,6 +54,7 @@ def embed(
         device: Device: auto, cpu or cuda.
     """
     from rsft.cli.display.results import report_progress
+    from rsft.inference.predict.predictor import Predictor
     from rsft.inference.writers.tables import check_output_file
     from rsft.plugins.vectors import embed_job
     from rsft.scenes.inputs import find_chips
@@ -70,22 +71,24 @@ def embed(
         report(0, 0, "loading the encoder")
         if bundle is not None:
             check_bundle(bundle)
-            model = embed_job.load_bundle_model(bundle, device)
+            model = embed_job.bundle_model(Predictor.load(bundle, device))
         else:
             model = embed_job.load_encoder_model(
                 str(backbone), files, device, input_size
             )
         stores = [Path(item) for item in inputs]
-        result = embed_job.write_vectors(model, files, stores, out, report)
+        result = embed_job.compute_vectors(model, files, stores, report)
+        embed_job.write_vectors(model, result, out)
     if as_json:
-        row = {"vectors": str(result.path), "chips": result.chips}
+        row = {"vectors": str(out), "chips": len(result.table)}
         row |= {"dimensions": result.length, "rejected": len(result.rejections)}
         print(json.dumps(row | {"notes": list(model.notes)}))
         return
-    console.print(f"{result.chips:,} chips, vectors of {result.length:,} numbers")
+    chips = len(result.table)
+    console.print(f"{chips:,} chips, vectors of {result.length:,} numbers")
     if result.rejections:
-        rejected = result.path.with_suffix(".rejected.csv")
+        rejected = out.with_suffix(".rejected.csv")
         console.print(f"rejected: {len(result.rejections):,}, listed in {rejected}")
     for note in model.notes:
         console.print(note)
-    show_paths({"vectors": result.path})
+    show_paths({"vectors": out})

@@ -1,4 +1,4 @@
-"""Write the vectors of an encoder for chips, as GeoParquet."""
+"""Compute the vectors of an encoder for chips, and write them as GeoParquet."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from rsft.errors import DataError
 from rsft.inference.engines.base import REFERENCE, LoadedEngine
 from rsft.inference.engines.graph import as_inference_fn
 from rsft.inference.predict.chip_files import open_chips
-from rsft.inference.predict.engine import load_engine
 from rsft.inference.predict.pipeline import make_batches, prepare_batch
+from rsft.inference.predict.predictor import Predictor
 from rsft.inference.predict.rejections import write_rejected_list
 from rsft.inference.writers.geoparquet import GeoParquet
 from rsft.inference.writers.layer import PredictionLayer
-from rsft.models.bundle.bundle import Bundle
 from rsft.models.contract_fitting import fit_contract
 from rsft.models.devices import choose_device, move_network
 from rsft.models.loading import build_classifier, load_encoder
@@ -56,37 +55,29 @@ class VectorModel:
 
 @dataclass(frozen=True)
 class Embedding:
-    """A table of vectors that was written.
+    """The vectors of chips.
 
     Attributes:
-        path: the file.
-        chips: number of its rows.
+        table: one row per chip, with its vector and its geometry.
         length: number of dimensions.
         rejections: file, line and reason of each chip without a vector.
     """
 
-    path: Path
-    chips: int
+    table: pd.DataFrame
     length: int
     rejections: Sequence[Rejection]
 
 
-def load_bundle_model(folder: Path, device: str) -> VectorModel:
-    """Load the network of a bundle on a device: auto, cpu or cuda.
-
-    Raises:
-        RequestError: the folder has no bundle.
-        WeightsError: the bundle cannot be used.
-    """
-    bundle = Bundle.load(folder)
+def bundle_model(predictor: Predictor) -> VectorModel:
+    """Return the network of a bundle, and what its table says of it."""
+    bundle = predictor.bundle
     metadata = {
         "model": bundle.recipe.name,
         "model_sha256": bundle.sha256,
         "backbone": bundle.recipe.backbone.name,
         "backbone_sha256": bundle.backbone_sha256,
     }
-    engine = load_engine(bundle, folder, REFERENCE.engine, device=device)
-    return VectorModel(engine, metadata)
+    return VectorModel(predictor.engine, metadata)
 
 
 def load_encoder_model(
@@ -146,24 +137,19 @@ def load_encoder_model(
     return VectorModel(LoadedEngine(infer, contract, REFERENCE), metadata, notes)
 
 
-def write_vectors(
+def compute_vectors(
     model: VectorModel,
     files: Mapping[str, Declaration],
     stores: Sequence[Path],
-    path: Path,
     progress: Progress | None = None,
 ) -> Embedding:
-    """Write the vectors of chips, whole or not at all.
+    """Compute the vectors of chips.
 
     Args:
         model: the network.
         files: the chips, with what is declared about each one.
         stores: chip stores with some of these chips, whose columns are added.
-        path: the table to write, .parquet.
         progress: called with numbers of chips.
-
-    Returns:
-        What was written.
 
     Raises:
         DataError: no chip can be used.
@@ -185,13 +171,23 @@ def write_vectors(
     if not tables:
         raise DataError("no chip has a vector", next(iter(files)), rejected[0][2])
     table = _add_store_columns(pd.concat(tables, ignore_index=True), stores)
-    write_rejected_list(path.with_suffix(".rejected.csv"), rejected)
-    length = len(table[VECTOR].iloc[0])
-    metadata = {"rsft_version": __version__, "dimensions": length, **model.metadata}
     ordered = [name for name in table.columns if name not in (VECTOR, "geometry")]
     table = table[[*ordered, VECTOR, "geometry"]]
-    GeoParquet().write(PredictionLayer(table, LONLAT, (), metadata), path)
-    return Embedding(path, len(table), length, rejected)
+    return Embedding(table, len(table[VECTOR].iloc[0]), rejected)
+
+
+def write_vectors(model: VectorModel, embedding: Embedding, path: Path) -> None:
+    """Write vectors, whole or not at all, and the list of rejected chips beside them.
+
+    Args:
+        model: the network.
+        embedding: the vectors.
+        path: the table to write, .parquet.
+    """
+    write_rejected_list(path.with_suffix(".rejected.csv"), list(embedding.rejections))
+    metadata = {"rsft_version": __version__, "dimensions": embedding.length}
+    layer = PredictionLayer(embedding.table, LONLAT, (), metadata | {**model.metadata})
+    GeoParquet().write(layer, path)
 
 
 def _add_store_columns(table: pd.DataFrame, stores: Sequence[Path]) -> pd.DataFrame:

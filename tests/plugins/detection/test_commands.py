@@ -14,31 +14,25 @@ from rsft.inference.writers.layer import LAYER_NAME
 from rsft.scenes.options import ChipSize
 from rsft.scenes.query import Query
 from tests.helpers.scenes import (
+    SHIPS,
     UTM,
     simulate_sea,
     toy_bundle,
     toy_contract,
     use_toy_model,
     write_geotiff,
+    write_sea,
 )
-
-SHIPS = [(100, 300), (255, 256), (400, 90)]
-
-
-def write_scene(path, shift=0, **georeference):
-    sea = simulate_sea(512, 512)
-    for row, col in SHIPS:
-        sea[row - 2 : row + 2, col - 8 : col + 8] *= 8
-    transform = UTM @ UTM.translation(shift, 0)
-    georeference = georeference or {"crs": "EPSG:32633", "transform": transform}
-    write_geotiff(path, sea.astype(np.uint16) + 1, names=("HH",), **georeference)
-    return path
 
 
 @pytest.fixture
 def detected(rsft, tmp_path):
     """Return the layer of the objects in two scenes."""
-    scenes = [write_scene(tmp_path / f"{n}.tif", 900 * n) for n in (0, 1)]
+    scenes = []
+    for number in (0, 1):
+        transform = UTM @ UTM.translation(900 * number, 0)
+        path = tmp_path / f"{number}.tif"
+        scenes.append(write_sea(path, crs="EPSG:32633", transform=transform))
     code, text = rsft("detect", *scenes, "-o", "objects.gpkg", "--chips", "chips")
     assert code == 0 and "3 bright objects" in text
     return tmp_path / "objects.gpkg"
@@ -69,7 +63,7 @@ def test_at_takes_the_layer(rsft, detected, tmp_path, monkeypatch):
 
 
 def test_bare_scene_needs_a_spacing(rsft, tmp_path):
-    scene = write_scene(tmp_path / "bare.tif", transform=None)
+    scene = write_sea(tmp_path / "bare.tif", transform=None)
     command = ("detect", scene, "-o", "objects.csv")
     code, text = rsft(*command)
     assert code != 0 and "--spacing" in text
