@@ -21,6 +21,7 @@ def test_message_location_and_hint_are_on_one_line():
         for error_class in (RsftError, RequestError, DataError, WeightsError)
     ]
     assert codes == [1, 2, 1, 1]
+    assert Interrupted(2).exit_code == 130  # as in shells
 
 
 def test_errors_of_a_worker_process_arrive_complete():

@@ -78,6 +78,17 @@ def test_full_disk_in_the_words_of_libraries(tmp_path, monkeypatch):
         )
 
 
+@pytest.mark.parametrize(
+    ("length", "code"), [(247, errno.EACCES), (248, errno.ENAMETOOLONG)]
+)
+def test_the_journal_of_a_database_has_a_name_of_255_bytes_at_most(
+    tmp_path, length, code
+):
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    assert as_os_error(error, tmp_path / ("x" * length)).errno == code
+
+
 def test_other_exceptions_pass(tmp_path):
     errors = (
         RequestError("no"),

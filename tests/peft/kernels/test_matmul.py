@@ -35,6 +35,18 @@ def test_both_libraries_compute_a_linear_layer(is_intel, transposed, monkeypatch
     )
 
 
+def test_mkl_writes_into_the_buffer(monkeypatch):
+    # no product goes to oneDNN
+    monkeypatch.setattr(matmul, "_ONEDNN_DTYPES", set())
+    x = torch.randn(5, 4)
+    weight = torch.randn(3, 4)
+    for bias in (None, torch.randn(3)):
+        buffer = torch.empty(5, 3)
+        result = matmul.matmul_linear(x, weight, bias, buffer)
+        assert result.data_ptr() == buffer.data_ptr()
+        torch.testing.assert_close(buffer, F.linear(x, weight, bias))
+
+
 @pytest.mark.parametrize(
     ("vendor", "is_intel"), [("GenuineIntel", True), ("AuthenticAMD", False)]
 )

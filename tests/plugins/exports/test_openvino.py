@@ -55,6 +55,24 @@ def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
     assert 0.4 < sizes[0] / sizes[1] < 0.7
 
 
+@pytest.mark.parametrize(
+    ("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("int8", "bf16")]
+)
+def test_the_processor_computes_in_the_precision_of_the_graph(
+    written, monkeypatch, precision, hint
+):
+    hints = []
+    compile_model = openvino.Core.compile_model
+
+    def compile_with(core, model, device, options):
+        hints.append(options["INFERENCE_PRECISION_HINT"])
+        return compile_model(core, model, device, options)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", compile_with)
+    open_graph("openvino", written[0], precision)
+    assert hints == [hint]
+
+
 def open_openvino(folder, images, features, axis=None):
     """Open a graph whose first weight, the axis of a normalization, is overwritten in
     the file."""
