@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from rsft.utils.cell.walls import are_wanted, describe_walls, landlock_version
+from rsft.utils.cell.named import OFF
+from rsft.utils.cell.walls import describe_walls, landlock_version
 from rsft.utils.download import weights_dir
 from rsft.utils.operating_system import available_cores
 
@@ -54,7 +55,7 @@ def environment_report() -> list[EnvironmentCheck]:
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
     fault = ""
-    if not (landlock_version() and are_wanted()):
+    if OFF or not landlock_version():
         fault = "RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
     rows.append(_warn("reader cell", describe_walls(), fault))
     # including reclaimable file cache

@@ -389,18 +389,18 @@ class CommandFunction:
         """Call the function."""
         self.function(**arguments)
 
-    def find_files(self, values: Mapping[str, Any]) -> dict[Access, list[Any]]:
-        """Return the values of the parameters by what the command does with them.
+    def find_files(self, values: Mapping[str, Any]) -> list[tuple[Access, Any]]:
+        """Return the values of the parameters, and what the command does with them.
 
         Args:
             values: values by name of a parameter; missing ones are left out.
         """
-        files: dict[Access, list[Any]] = {}
+        files: list[tuple[Access, Any]] = []
         for setting in _list_options(self.settings):
             if setting.key in values and setting.info is not None:
                 value = values[setting.key]
                 items = value if isinstance(value, list | tuple) else [value]
-                files.setdefault(setting.info.access, []).extend(items)
+                files += [(setting.info.access, item) for item in items]
         return files
 
     def _check_flags(self, flags: Flags) -> None:

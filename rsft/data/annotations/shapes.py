@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import ArrayLike
 from shapely.affinity import rotate
+from shapely.errors import ShapelyError
 
 
 def try_shape(
@@ -21,6 +23,8 @@ def try_shape(
         return None, f"{error.args[0]} is missing"
     except (TypeError, ValueError, OverflowError) as error:
         return None, str(error)
+    except ShapelyError:  # corners of a rotated shape, from numbers without limits
+        return None, "the shape has corners that are no numbers"
 
 
 def make_box(
@@ -39,6 +43,8 @@ def make_box(
     box = make_polygon([(left, top), (left, bottom), (right, bottom), (right, top)])
     if not degrees:
         return box
+    if not math.isfinite(degrees):
+        raise ValueError("the rotation is not a number")
     return make_polygon(shapely.get_coordinates(rotate(box, degrees))[:-1])
 
 

@@ -63,7 +63,7 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
         connects: whether it may contact servers.
     """
     global _cell
-    if _cell is not None and _cell.owner == os.getpid():
+    if _cell is not None:
         _cell.close()
     _cell = None
     os.environ[SETTING] = json.dumps([[*map(str, readable)], connects])

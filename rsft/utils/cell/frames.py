@@ -1,51 +1,46 @@
-"""Messages between a command and its reader cell: one text and parts of bytes."""
+"""Messages between a command and its reader cell: blocks of bytes."""
 
 import struct
 from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 MAX_BYTES = 2**32
 """Largest message: 4 GiB, as the largest image."""
 
-_HEAD = struct.Struct("<QI")  # bytes of the text, number of parts
 _SIZE = struct.Struct("<Q")
+_BLOCK_OVERHEAD = 64
+"""Bytes of memory for any block, so that empty ones are limited as well."""
 
 
-class Frame(NamedTuple):
-    """A message: a text and parts that it refers to."""
-
-    text: bytes
-    parts: Sequence[Any]
-
-
-def write_frame(stream: IO[bytes], frame: Frame) -> None:
+def write_blocks(stream: IO[bytes], blocks: Sequence[Any]) -> None:
     """Write a message, and send it."""
-    sizes = [_SIZE.pack(memoryview(part).nbytes) for part in frame.parts]
-    head = _HEAD.pack(len(frame.text), len(frame.parts))
-    stream.write(b"".join([head, *sizes, frame.text]))
-    for part in frame.parts:
-        stream.write(part)
+    stream.write(_SIZE.pack(len(blocks)))
+    for block in blocks:
+        stream.write(_SIZE.pack(memoryview(block).nbytes))
+        stream.write(block)
     stream.flush()
 
 
-def read_frame(stream: IO[bytes]) -> Frame | None:
+def read_blocks(stream: IO[bytes]) -> list[bytearray] | None:
     """Read a message; None if the other side has ended.
 
     Raises:
         ValueError: the message is larger than `MAX_BYTES`.
+        EOFError: it ends early.
     """
-    head = stream.read(_HEAD.size)
-    if len(head) < _HEAD.size:
+    head = stream.read(_SIZE.size)
+    if len(head) < _SIZE.size:
         return None
-    length, count = _HEAD.unpack(head)
-    if length + count * _SIZE.size > MAX_BYTES:
-        raise ValueError(f"an answer of more than {MAX_BYTES:,} bytes")
-    table = _read(stream, count * _SIZE.size)
-    text = _read(stream, length)
-    sizes = [size for (size,) in _SIZE.iter_unpack(table)] if table else []
-    if sum(sizes) > MAX_BYTES:
-        raise ValueError(f"an answer of more than {MAX_BYTES:,} bytes")
-    return Frame(bytes(text), [_read(stream, size) for size in sizes])
+    blocks: list[bytearray] = []
+    total = 0
+    (count,) = _SIZE.unpack(head)
+    for _ in range(count):
+        (size,) = _SIZE.unpack(_read(stream, _SIZE.size))
+        total += size + _BLOCK_OVERHEAD
+        if total > MAX_BYTES:
+            raise ValueError(f"an answer of more than {MAX_BYTES:,} bytes")
+        blocks.append(_read(stream, size))
+    return blocks
 
 
 def _read(stream: IO[bytes], size: int) -> bytearray:

@@ -31,22 +31,17 @@ TRUSTED = tuple(
 """Further folders that every command may read, such as a store of objects to which
 links lead."""
 
-OUTSIDE = "a command reads only what its arguments name"
-
-
-def outside_hint(path: str | Path) -> str:
-    """Return how a command can read a file or folder that no argument names."""
-    target = Path(os.path.realpath(path))
-    folder = target if target.is_dir() else target.parent
-    return (
-        f"name {folder} as a further input, copy what you need, or trust this folder"
-        f" with RSFT_FENCE={folder} (RSFT_FENCE=off follows all links)"
-    )
-
 
 def outside_error(path: str | Path) -> RequestError:
     """Return the error for a file or folder that no argument names."""
-    return RequestError(OUTSIDE, path, outside_hint(path))
+    target = Path(os.path.realpath(path))
+    folder = target if target.is_dir() else target.parent
+    return RequestError(
+        f"no argument names {target}, so the command does not read it",
+        path,
+        f"name {folder} as a further input, copy what you need, or trust this folder"
+        f" with RSFT_FENCE={folder} (RSFT_FENCE=off follows all links)",
+    )
 
 
 def check_link(path: Path) -> None:

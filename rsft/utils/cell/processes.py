@@ -2,6 +2,7 @@
 
 import builtins
 import logging
+import operator
 import os
 import pickle
 import subprocess
@@ -21,10 +22,10 @@ from typing import Any
 from platformdirs import user_data_path
 
 import rsft
-from rsft.errors import DataError, RsftError
+from rsft.errors import DataError
 from rsft.utils.cell import server
 from rsft.utils.cell.answers import decode, find_class
-from rsft.utils.cell.frames import Frame, read_frame, write_frame
+from rsft.utils.cell.frames import read_blocks, write_blocks
 from rsft.utils.cell.named import INSIDE
 from rsft.utils.cell.walls import Walls
 from rsft.utils.operating_system import watch_memory
@@ -106,12 +107,10 @@ class ReaderCell:
 
     def __init__(self, walls: Walls, seconds: float) -> None:
         self.owner = os.getpid()
-        paths = [path.absolute() for path in walls.readable]
-        paths += [path.resolve() for path in paths]
-        paths += _interpreter()
+        paths = [path.absolute() for path in walls.readable] + _interpreter()
         if walls.connects:
             paths += [*map(Path, _SERVERS), Path("~/.aws").expanduser()]
-        self._walls = walls._replace(readable=tuple(dict.fromkeys(paths)))
+        self._walls = walls._replace(readable=tuple(paths))
         self._seconds = seconds
         self._processes: list[_Process] = []
         self._open = frozenset[Path]()
@@ -132,11 +131,11 @@ class ReaderCell:
 
     def allow(self, path: Path) -> None:
         """Let all processes that are started from now on read a file or folder."""
-        place = path.resolve()
-        if any(x in self._open for x in (place, *place.parents)):
+        path = path.absolute()
+        if any(x in self._open for x in (path, *path.parents)):
             return
         with self._lock:
-            paths = (*self._walls.readable, path.absolute(), place)
+            paths = (*self._walls.readable, path)
             self._walls = self._walls._replace(readable=paths)
             self._processes.clear()
 
@@ -146,13 +145,6 @@ class ReaderCell:
             process.close()
         self._processes.clear()
 
-    def _start(self) -> "_Process":
-        # a wall has no door for what does not exist yet
-        self._open = frozenset(x for x in self._walls.readable if x.exists())
-        process = _Process(self._walls, self._seconds)
-        self._processes.append(process)
-        return process
-
     def _choose(self) -> "_Process":
         """Return a process: a free one, else a new one, else any."""
         with self._lock:
@@ -160,9 +152,12 @@ class ReaderCell:
             free = [x for x in self._processes if not x.lock.locked()]
             if free:
                 return free[0]
-            if len(self._processes) < _PROCESSES:
-                return self._start()
-            return self._processes[threading.get_ident() % _PROCESSES]
+            if len(self._processes) == _PROCESSES:
+                return self._processes[threading.get_ident() % _PROCESSES]
+            # a wall has no door for what does not exist yet
+            self._open = frozenset(x for x in self._walls.readable if x.exists())
+            self._processes.append(_Process(self._walls, self._seconds))
+            return self._processes[-1]
 
 
 class _EndedError(DataError):
@@ -189,14 +184,14 @@ class Kept:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the object in the cell."""
         try:
-            return self._ask(server.call, self, *args, **kwargs)
+            return self._ask(operator.call, self, *args, **kwargs)
         except _EndedError:
             if self.make_again is None:
                 raise
         self._successor = self.make_again()  # kept, since the number is its own
         self.process = self._successor.process
         self.number = self._successor.number
-        return self._ask(server.call, self, *args, **kwargs)
+        return self._ask(operator.call, self, *args, **kwargs)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the items of an iterator in the cell."""
@@ -221,7 +216,8 @@ class _Request:
     def __init__(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
     ) -> None:
-        self.callbacks: list[Callable[..., object]] = []
+        # in the order of LOG and WARN
+        self.callbacks: list[Callable[..., object]] = [_log, warnings.warn]
         self.subject = next((str(x) for x in args if isinstance(x, Path | str)), "")
         args = tuple(map(self._mark, args))
         kwargs = {name: self._mark(value) for name, value in kwargs.items()}
@@ -269,7 +265,7 @@ class _Process:
             (watch_memory, self._process, walls.memory),
         ):
             threading.Thread(target=target, args=args, daemon=True).start()
-        self._send(pickle.dumps(walls))
+        write_blocks(self._requests, [pickle.dumps(walls)])
 
     @property
     def is_alive(self) -> bool:
@@ -292,11 +288,12 @@ class _Process:
         dropped = [self.dropped.popleft() for _ in range(len(self.dropped))]
         is_done = False
         try:
-            self._send(request.data, pickle.dumps(dropped))
+            write_blocks(self._requests, [request.data, pickle.dumps(dropped)])
             message = self._receive(request)
             is_done = True
         except (OSError, EOFError, ValueError) as error:
-            self._wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)  # it closed its pipes
             raise self._explain(request, error) from error
         finally:
             self._watch.deadline = float("inf")
@@ -308,30 +305,23 @@ class _Process:
         """End the process."""
         _end(self._process, self._owner)
 
-    def _wait(self) -> None:
-        """Wait a moment for a process that closed its pipes."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-
-    def _send(self, *texts: bytes) -> None:
-        write_frame(self._requests, Frame(texts[0], texts[1:]))
-
     def _receive(self, request: _Request) -> tuple[str, Any]:
-        """Return the message that ends the call, and do what others say."""
+        """Return the message that ends the call, and make the calls of others."""
         while True:
             self._watch.deadline = time.monotonic() + self._seconds
-            frame = read_frame(self._answers)
-            if frame is None:
+            answer = read_blocks(self._answers)
+            if answer is None:
                 raise EOFError
-            message = decode(frame, lambda number: Kept(self, number))
+            message = decode(answer, lambda number: Kept(self, number))
             if not (isinstance(message, list) and len(message) == 2):
                 raise ValueError("it is no message")
             kind, content = message
-            if kind in ("return", "raise"):
+            if kind != "call":
                 return kind, content
-            _act(kind, content, request)
+            number, args, kwargs = content
+            request.callbacks[number](*args, **kwargs)
 
-    def _explain(self, request: _Request, error: Exception) -> RsftError:
+    def _explain(self, request: _Request, error: Exception) -> DataError:
         """Return the error for a process that gave no answer."""
         fault = ": ".join(filter(None, (_ENDED, str(error))))
         if self._watch.is_late:
@@ -369,36 +359,23 @@ def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
         process.wait()
 
 
-def _act(kind: str, content: Any, request: _Request) -> None:
-    """Do what a message says that comes before the end of a call."""
-    if kind == "callback":
-        number, args, kwargs = content
-        request.callbacks[number](*args, **kwargs)
-    elif kind == "log":
-        name, level, text = content
-        logging.getLogger(name).log(level, "%s", text)
-    elif kind == "warning":
-        name, text = content
-        warnings.warn(text, getattr(builtins, name, UserWarning), stacklevel=2)
+def _log(name: str, level: int, text: str) -> None:
+    logging.getLogger(name).log(level, "%s", text)
 
 
 def make_error(
     module: str, name: str, args: tuple[Any, ...], values: dict[str, Any], note: str
 ) -> Exception:
-    """Return an error as the cell raised it; it is of Python, rsft or a library."""
-    kind: Any = None
-    if module == "builtins":
-        kind = getattr(builtins, name, None)
-    elif module.startswith("rsft."):
-        kind = find_class(module, name)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        return RuntimeError(f"{module}.{name}: {', '.join(map(str, args))}")
-    if issubclass(kind, RsftError):
-        error: Exception = kind.__new__(kind)
-        error.args = args
-        vars(error).update(values)
+    """Return an error as the cell raised it, which is one of Python or rsft."""
+    is_builtin = module == "builtins"
+    kind = getattr(builtins, name) if is_builtin else find_class(module, name)
+    if not issubclass(kind, Exception):
+        raise TypeError(f"{name} is no error")
+    if is_builtin:
+        error: Exception = kind(*args)
     else:
-        error = kind(*args)
+        error = kind.__new__(kind, *args)  # other values than those of __init__
+    vars(error).update(values)
     error.add_note(note)
     return error
 
@@ -432,6 +409,5 @@ def _interpreter() -> list[Path]:
     paths = [*map(Path, _SYSTEM), Path(sys.prefix), Path(sys.base_prefix)]
     paths.append(_SOURCE / "rsft")
     paths += map(Path, sys.path[1:])
-    paths += [path.resolve() for path in paths]
     paths.append(user_data_path("proj"))  # grids, without which coordinates move
     return paths

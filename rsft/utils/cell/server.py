@@ -11,12 +11,12 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple
 
 from rsft.utils.cell.answers import encode
-from rsft.utils.cell.frames import Frame, read_frame, write_frame
+from rsft.utils.cell.frames import read_blocks, write_blocks
 from rsft.utils.cell.named import SETTING
 from rsft.utils.cell.walls import Walls, build_walls
 from rsft.utils.operating_system import wait_for_end
@@ -24,30 +24,54 @@ from rsft.utils.operating_system import wait_for_end
 OUT_OF_MEMORY = 12
 """Exit status of a process that needs more memory than it may have."""
 _MAX_NOTE = 10_000  # letters of a traceback
+_KNOWN = ("builtins", "rsft.")
+"""Starts of the modules whose errors the command knows."""
 _PLAIN = (str, int, float, bytes, type(None))
+
+_answers: IO[bytes]
+"""Where the messages of this process go, since `serve`."""
 
 
 class Callback(NamedTuple):
-    """Stands for a function of the command among the arguments of a call."""
+    """A function of the command, which is called there, and returns nothing here."""
 
     number: int
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Send the arguments."""
+        _send("call", (self.number, args, kwargs))
+
+
+LOG = Callback(0)
+"""Takes a line of the log: the name of the logger, the level and the text."""
+WARN = Callback(1)
+"""Takes the text of a warning."""
 
 
 def serve() -> None:
     """Answer the calls on the standard input until it ends."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", 2**20)
+    global _answers
+    requests, _answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", 2**20)
     os.dup2(2, 1)  # what libraries print must not come between the answers
-    first = read_frame(requests)
+    first = read_blocks(requests)
     if first is None:
         return
-    walls: Walls = pickle.loads(first.text)
+    walls: Walls = pickle.loads(first[0])
     for name in walls.hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # imports of it fail
     paths = [str(path) for path in (*walls.readable, *walls.writable)]
     os.environ[SETTING] = json.dumps([paths, walls.connects])
     build_walls(walls)
     threading.Thread(target=_end_with_command, daemon=True).start()
-    _Server(requests, answers).run()
+    logging.getLogger().addHandler(_LogHandler())
+    warnings.showwarning = lambda message, *_, **__: WARN(str(message))
+    while (blocks := read_blocks(requests)) is not None:
+        try:
+            _send("return", _answer(*blocks))
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
+        except Exception as error:  # whatever a reader raises is an answer
+            _send("raise", describe_error(error))
 
 
 def _end_with_command() -> None:
@@ -59,55 +83,22 @@ def _end_with_command() -> None:
         os._exit(1)
 
 
-class _Server(logging.Handler):
-    def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
-        super().__init__()
-        self._requests = requests
-        self._answers = answers
-        logging.getLogger().addHandler(self)
-        warnings.showwarning = cast("Any", self._show_warning)
-
-    def run(self) -> None:
-        while (frame := read_frame(self._requests)) is not None:
-            try:
-                self._send("return", self._answer(frame))
-            except MemoryError:
-                os._exit(OUT_OF_MEMORY)
-            except Exception as error:  # whatever a reader raises is an answer
-                self._send("raise", describe_error(error))
-
-    def _answer(self, frame: Frame) -> Any:
-        function, args, kwargs = pickle.loads(frame.text)
-        for number in pickle.loads(frame.parts[0]):
-            _kept.pop(number, None)
-        kwargs = {name: self._take(value) for name, value in kwargs.items()}
-        return function(*map(self._take, args), **kwargs)
-
+class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a line of the log, or a warning."""
-        self._send("log", (record.name, record.levelno, record.getMessage()))
+        """Send a line of the log."""
+        LOG(record.name, record.levelno, record.getMessage())
 
-    def _show_warning(
-        self, message: Warning | str, category: type[Warning], *_: Any, **__: Any
-    ) -> None:
-        self._send("warning", (category.__name__, str(message)))
 
-    def _take(self, argument: Any) -> Any:
-        """Return an argument; for a callback a function that calls it."""
-        if not isinstance(argument, Callback):
-            return argument
+def _answer(request: bytes, dropped: bytes) -> Any:
+    function, args, kwargs = pickle.loads(request)
+    for number in pickle.loads(dropped):
+        _kept.pop(number, None)
+    return function(*args, **kwargs)
 
-        def call(*args: Any, **kwargs: Any) -> None:
-            self._send("callback", (argument.number, args, kwargs))
 
-        return call
-
-    def _send(self, kind: str, content: Any) -> None:
-        """Send "return" or "raise", which end a call, or what comes before it.
-
-        That is "log", "warning" or "callback".
-        """
-        write_frame(self._answers, encode([kind, content], _keep))
+def _send(kind: str, content: Any) -> None:
+    """Send "call", or "return" or "raise", which end a call of the command."""
+    write_blocks(_answers, encode([kind, content], _keep))
 
 
 _kept: dict[int, Any] = {}
@@ -127,27 +118,23 @@ def find_kept(number: int) -> Any:
 
 
 def describe_error(error: Exception) -> tuple[str, str, tuple[Any, ...], Any, str]:
-    """Return module and name of the class of an error, its values, and a traceback."""
-    kinds = [
-        kind
-        for kind in type(error).__mro__
-        if kind.__module__ == "builtins" or kind.__module__.startswith("rsft.")
-    ]
-    kind = type(error) if kinds[0] is Exception else kinds[0]
+    """Return module and name of the class of an error, its values, and a traceback.
+
+    The class is the first one of Python or rsft. An error that only a library knows is
+    a RuntimeError which names it.
+    """
+    kind = next(x for x in type(error).__mro__ if x.__module__.startswith(_KNOWN))
+    note = "".join(traceback.format_exception(error))[-_MAX_NOTE:]
     args: tuple[Any, ...] = error.args
+    if kind.__module__ != "builtins":
+        return kind.__module__, kind.__qualname__, args, dict(vars(error)), note
     if isinstance(error, OSError) and error.filename is not None:
         args = (*args[:2], error.filename)
-    fields = dict(vars(error))
-    if not kind.__module__.startswith("rsft."):
-        args = tuple(arg if isinstance(arg, _PLAIN) else str(arg) for arg in args)
-        fields = {}
-    note = "".join(traceback.format_exception(error))[-_MAX_NOTE:]
-    return kind.__module__, kind.__qualname__, args, fields, note
-
-
-def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call an object that stayed in the cell."""
-    return function(*args, **kwargs)
+    if kind is Exception:
+        kind = RuntimeError
+        args = (f"{type(error).__module__}.{type(error).__qualname__}: {error}",)
+    args = tuple(arg if isinstance(arg, _PLAIN) else str(arg) for arg in args)
+    return kind.__module__, kind.__qualname__, args, {}, note
 
 
 def take(iterator: Iterator[Any]) -> tuple[bool, Any]:

@@ -12,8 +12,9 @@ import stat
 import struct
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from rsft.utils.cell.named import OFF
 from rsft.utils.operating_system import limit_address_space
 
 _CREATE_RULESET = 444
@@ -26,12 +27,14 @@ _PATH_BENEATH = 1  # type of a rule
 _ASK_VERSION = 1
 _READ_FILE = 4
 _READ = _READ_FILE | 8  # read a file, list a folder
-_RIGHTS = ((1, 13), (2, 14), (3, 15), (5, 16))
-"""Version of Landlock -> number of the rights to files that it knows."""
+_RIGHTS = (0, 13, 14, 15, 15, 16)
+"""Number of the rights to files that each version of Landlock knows; the last one is
+that of later versions."""
 _ALL_TCP = 3  # bind and connect, since version 4
 _ALL_SCOPES = 3  # abstract UNIX sockets and signals, since version 6
 
-_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E, 56), "aarch64": (1, 0xC00000B7, 220)}
+"""Column of the table below, number of the architecture, and that of its call clone."""
 _DENIED = """
     socket 41 198
     socketpair 53 199
@@ -101,7 +104,6 @@ _DENIED = """
 is none."""
 _NETWORK = frozenset(("socket", "connect", "bind", "sendto", "sendmsg", "sendmmsg"))
 """System calls that a client of a server needs."""
-_CLONE = (56, 220)
 _CLONE3 = 435
 _THREAD = 0x10000  # flag of clone
 _NOT_PERMITTED = 0x00050001  # return EPERM
@@ -116,24 +118,17 @@ def landlock_version() -> int:
     if sys.platform != "linux":
         return 0
     try:
-        return _call(
-            _CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_ASK_VERSION)
-        )
+        return _call(_CREATE_RULESET, None, 0, _ASK_VERSION)
     except (OSError, AttributeError):
         return 0
-
-
-def are_wanted() -> bool:
-    """Return whether the user keeps the walls of the kernel."""
-    return os.environ.get("RSFT_FENCE", "").lower() != "off"
 
 
 def describe_walls() -> str:
     """Return which walls stand on this machine, for people."""
     walls = []
-    if landlock_version() and are_wanted():
+    if landlock_version() and not OFF:
         walls.append(f"Landlock, version {landlock_version()}")
-    if _architecture() is not None and are_wanted():
+    if _architecture() and not OFF:
         walls.append("seccomp")
     if sys.platform != "darwin":
         walls.append("limits of memory and time")
@@ -168,22 +163,34 @@ def build_walls(walls: Walls) -> None:
         OSError: the kernel refuses a wall that it has.
     """
     limit_address_space(walls.memory)
-    if sys.platform != "linux" or not are_wanted():
+    if sys.platform != "linux" or OFF:
         return
     import resource
 
     if not walls.writable:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if ctypes.CDLL(None, use_errno=True).prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    _set_option(_SET_NO_NEW_PRIVILEGES, 1, 0)
     _restrict_files(walls)
     _deny_calls(connects=walls.connects)
 
 
-def _call(number: int, *arguments: object) -> int:
-    library = ctypes.CDLL(None, use_errno=True)
-    result = int(library.syscall(ctypes.c_long(number), *arguments))
+def _call(*values: bytes | int | None) -> int:
+    """Make a system call; its number comes first."""
+    words = [ctypes.c_long(x) if isinstance(x, int) else x for x in values]
+    return _check(_library().syscall(*words))
+
+
+def _set_option(option: int, *values: object) -> None:
+    """Call prctl with two values, and zeros for those that the option has not."""
+    _check(_library().prctl(option, *values, 0, 0))
+
+
+def _library() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> int:
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
@@ -193,22 +200,17 @@ def _restrict_files(walls: Walls) -> None:
     version = landlock_version()
     if not version:
         return
-    rights = (1 << max(number for since, number in _RIGHTS if since <= version)) - 1
-    limits = [rights]
-    if version >= 4:
-        limits.append(0 if walls.connects else _ALL_TCP)
-    if version >= 6:
-        limits.append(_ALL_SCOPES)
-    data = struct.pack(f"{len(limits)}Q", *limits)
-    ruleset = _call(
-        _CREATE_RULESET, data, ctypes.c_size_t(len(data)), ctypes.c_uint32(0)
-    )
+    rights = (1 << _RIGHTS[min(version, len(_RIGHTS) - 1)]) - 1
+    connections = 0 if walls.connects or version < 4 else _ALL_TCP
+    scopes = 0 if version < 6 else _ALL_SCOPES
+    data = struct.pack("3Q", rights, connections, scopes)  # any version takes zeros
+    ruleset = _call(_CREATE_RULESET, data, len(data), 0)
     try:
         for path in walls.readable:
             _allow(ruleset, path, _READ)
         for path in walls.writable:
             _allow(ruleset, path, rights)
-        _call(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
+        _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
 
@@ -221,34 +223,28 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         is_folder = stat.S_ISDIR(os.fstat(target).st_mode)
         rule = struct.pack("=Qi", rights if is_folder else _READ_FILE, target)
-        _call(
-            _ADD_RULE,
-            ctypes.c_int(ruleset),
-            ctypes.c_int(_PATH_BENEATH),
-            rule,
-            ctypes.c_uint32(0),
-        )
+        _call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
     finally:
         os.close(target)
 
 
-def _architecture() -> int | None:
-    """Return the column of this machine in the table of calls; None without one."""
-    names = list(_ARCHITECTURES)
-    if sys.platform != "linux" or platform.machine() not in names:
+def _architecture() -> tuple[int, int, int] | None:
+    """Return what is known of this machine; None without seccomp."""
+    if sys.platform != "linux":
         return None
-    return names.index(platform.machine())
+    return _ARCHITECTURES.get(platform.machine())
 
 
 def _deny_calls(*, connects: bool) -> None:
     """Let the kernel refuse the calls of the table, and any new process."""
-    column = _architecture()
-    if column is None:
+    architecture = _architecture()
+    if architecture is None:
         return
+    column, machine, clone = architecture
     load, jump_equal, jump_bits, jump_from, give = 0x20, 0x15, 0x45, 0x35, 0x06
     program = [
         (load, 0, 0, 4),  # architecture
-        (jump_equal, 1, 0, _ARCHITECTURES[platform.machine()]),
+        (jump_equal, 1, 0, machine),
         (give, 0, 0, _KILL),
         (load, 0, 0, 0),  # number of the call
         (jump_from, 0, 1, _X32),
@@ -263,7 +259,7 @@ def _deny_calls(*, connects: bool) -> None:
             program.append((jump_equal, 0, 1, number))
             program.append((give, 0, 0, _NOT_PERMITTED))
     program += [
-        (jump_equal, 0, 3, _CLONE[column]),
+        (jump_equal, 0, 3, clone),
         (load, 0, 0, 16),  # flags of clone: threads are no new process
         (jump_bits, 1, 0, _THREAD),
         (give, 0, 0, _NOT_PERMITTED),
@@ -276,6 +272,4 @@ def _deny_calls(*, connects: bool) -> None:
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
     filters = Program(len(program), ctypes.cast(buffer, ctypes.c_void_p))
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(filters), 0, 0):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    _set_option(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(filters))

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
 from errno import EINVAL, EISDIR
 from html import escape
 from itertools import chain
@@ -45,23 +44,17 @@ def parse_json(data: str | bytes, **options: Any) -> Any:
         content = json.loads(text, parse_int=_parse_int, **options)
     except RecursionError:
         raise ValueError(too_deep) from None
-    level = [content]
-    for _ in range(MAX_DEPTH):
-        children = chain.from_iterable(map(_children, level))
+    level: list[Any] = [[content]]
+    for _ in range(MAX_DEPTH + 1):
+        children = chain.from_iterable(
+            x.values() if isinstance(x, dict) else x for x in level
+        )
         level = [child for child in children if isinstance(child, dict | list)]
         if not level:
             if "\\ud" in text or "\\uD" in text:
                 json.dumps(content, ensure_ascii=False).encode()
             return content
     raise ValueError(too_deep)
-
-
-def _children(value: object) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    if isinstance(value, list):
-        return value
-    return ()
 
 
 def _parse_int(text: str) -> int:

@@ -164,9 +164,8 @@ def _is_printable(text: bytes) -> bool:
 
 def _exists(name: bytes, folders: Collection[Path]) -> bool:
     """Return whether there is a file of this name, or of its last part."""
-    paths = [name]
-    for folder in folders:
-        start = os.fsencode(folder)
-        paths.append(os.path.join(start, name))  # noqa: PTH118
-        paths.append(os.path.join(start, os.path.basename(name)))  # noqa: PTH118, PTH119
-    return any(map(os.path.isfile, paths))
+    for folder in map(os.fsencode, folders):
+        for end in (name, os.path.basename(name)):  # noqa: PTH119
+            if os.path.isfile(os.path.join(folder, end)):  # noqa: PTH113, PTH118
+                return True
+    return False

@@ -128,16 +128,19 @@ def _check_pickle(pickle: bytes) -> None:
             raise UnsafeTorchFileError(
                 f"its pickle has more than {MAX_PICKLE_OPCODES:,} instructions"
             )
-        if opcode.name == "GLOBAL" and (match := _ALLOCATING.search(str(argument))):
+        text = str(argument)
+        has_slow_encoding |= bool(_SLOW_ENCODING.fullmatch(text))
+        if opcode.name != "GLOBAL":
+            continue
+        encodes |= text == "_codecs encode"
+        if match := _ALLOCATING.search(text):
             raise UnsafeTorchFileError(
                 f"it asks for a {match[2]}, which may have any size"
             )
-        if opcode.name == "GLOBAL" and (match := _QUANTIZED.search(str(argument))):
+        if match := _QUANTIZED.search(text):
             raise UnsafeTorchFileError(
                 f"its weights are quantized ({match[2]}): save them with dequantize()"
             )
-        encodes |= opcode.name == "GLOBAL" and argument == "_codecs encode"
-        has_slow_encoding |= bool(_SLOW_ENCODING.fullmatch(str(argument)))
     if encodes and has_slow_encoding:
         raise UnsafeTorchFileError(
             "it asks for an encoding whose time grows with the square of the text"

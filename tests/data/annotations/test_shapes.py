@@ -30,6 +30,17 @@ def test_rotations_are_clockwise_in_an_image():
     assert corners(turned)[0] == [3, -1]  # the upper left corner turns right
 
 
+@pytest.mark.parametrize("degrees", [math.nan, math.inf])
+def test_a_rotation_must_be_finite(degrees):
+    shape, reason = try_shape(lambda: make_box(0, 0, 4, 2, degrees=degrees))
+    assert (shape, reason) == (None, "the rotation is not a number")
+
+
+def test_a_box_that_overflows_has_no_shape():
+    side = 1.7e308
+    assert try_shape(lambda: make_box(-side, -side, side, side, degrees=45))[0] is None
+
+
 def test_points_and_polygons():
     assert make_point(1.5, -2).coords[0] == (1.5, -2)
     assert make_polygon([(0, 0), (4, 0), (0, 3)]).area == 6

@@ -9,6 +9,6 @@ import os
 from rsft.utils.cell import named, walls
 
 walls.landlock_version = lambda: 0
-walls.are_wanted = lambda: False
+walls.OFF = True
 if "RSFT_NAIVE" in os.environ:  # see tests.helpers.forked_commands
     named.check_link = lambda path: None

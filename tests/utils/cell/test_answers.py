@@ -15,7 +15,6 @@ import pytest
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.scenes.raster import PixelWindow
 from rsft.utils.cell.answers import decode, encode
-from rsft.utils.cell.frames import Frame
 from rsft.utils.command_options import Access
 
 
@@ -26,9 +25,7 @@ def send(value):
         kept.append(item)
         return len(kept) - 1
 
-    answer = encode(value, keep)
-    parts = [bytearray(part) for part in answer.parts]
-    return decode(Frame(answer.text, parts), kept.__getitem__)
+    return decode([*map(bytearray, encode(value, keep))], kept.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +95,12 @@ class _Tree(NamedTuple):
     tag: str
     content: object
 
-    def answer(self, parts=()):
+    def answer(self):
         tree = {"\0": self.tag, "": self.content}
-        return Frame(json.dumps(tree).encode(), [bytearray(x) for x in parts])
+        return [bytearray(json.dumps(tree).encode()), bytearray(b"12345678")]
+
+
+BLOCK = {"\0": "block", "": 1}
 
 
 @pytest.mark.parametrize(
@@ -111,23 +111,34 @@ class _Tree(NamedTuple):
         _Tree("object", ["rsft.scenes.raster", "open_scene", {}]),
         _Tree("object", ["rsft.errors", "DataError", []]),
         _Tree("object", ["os", "environ", "PATH"]),
-        _Tree("array", ["O", [1], 0]),
-        _Tree("array", ["u1", [9], 0]),
-        _Tree("array", ["u1", [1], 5]),
-        _Tree("table", 0),
+        _Tree("array", ["O", [1], BLOCK]),
+        _Tree("array", [["O"], [1], BLOCK]),
+        _Tree("array", [{"\0": "dict", "": [["a", "O"]]}, [1], BLOCK]),
+        _Tree("array", ["u1", [9], BLOCK]),
+        _Tree("array", ["u1", [1], "text"]),
+        _Tree("block", 5),
+        _Tree("bytes", 2**50),
+        _Tree("table", BLOCK),
+        _Tree("table", __file__),
+        _Tree("frame", 5),
         _Tree("class", "os"),
         _Tree("datetime", "soon"),
-        _Tree("mapping", [[[], 1]]),
+        _Tree("dict", [[[], 1]]),
+        _Tree("number", 5),
     ],
 )
 def test_an_answer_runs_no_code(tree):
     with pytest.raises(ValueError, match="cannot be used"):
-        decode(tree.answer([b"12345678"]), int)
+        decode(tree.answer(), int)
 
 
 def test_no_answer():
     with pytest.raises(ValueError, match="cannot be used"):
-        decode(Frame(b"{", []), int)
+        decode([b"{"], int)
+    with pytest.raises(ValueError, match="cannot be used"):
+        decode([b"[" * 10**6], int)
+    with pytest.raises(ValueError, match="cannot be used"):
+        decode([], int)
 
 
 @dataclass

@@ -6,34 +6,38 @@ import numpy as np
 import pytest
 
 from rsft.utils.cell import frames
-from rsft.utils.cell.frames import Frame, read_frame, write_frame
+from rsft.utils.cell.frames import read_blocks, write_blocks
 
 
 def test_a_message_is_read_as_it_was_written():
     stream = io.BytesIO()
     array = np.arange(3, dtype=np.uint16)
-    write_frame(stream, Frame(b"text", [b"ab", array.data, b""]))
-    write_frame(stream, Frame(b"", []))
+    write_blocks(stream, [b"text", b"ab", array.data, b""])
+    write_blocks(stream, [])
     stream.seek(0)
-    text, parts = read_frame(stream)
-    assert text == b"text"
-    assert [bytes(part) for part in parts] == [b"ab", array.tobytes(), b""]
-    assert read_frame(stream) == (b"", [])
-    assert read_frame(stream) is None
+    assert read_blocks(stream) == [b"text", b"ab", array.tobytes(), b""]
+    assert read_blocks(stream) == []
+    assert read_blocks(stream) is None
 
 
-def test_a_message_has_a_largest_size(monkeypatch):
+@pytest.mark.parametrize("blocks", [[b"text", b"1" * 50], [b""] * 3])
+def test_a_message_has_a_largest_size(monkeypatch, blocks):
+    """Also one of empty blocks, which need memory as well."""
     stream = io.BytesIO()
-    write_frame(stream, Frame(b"text", [b"1" * 50]))
-    data = stream.getvalue()
-    for limit in (3, 20):
+    write_blocks(stream, blocks)
+    for limit, is_read in ((150, False), (400, True)):
+        stream.seek(0)
         monkeypatch.setattr(frames, "MAX_BYTES", limit)
+        if is_read:
+            assert read_blocks(stream) == blocks
+            continue
         with pytest.raises(ValueError, match="more than"):
-            read_frame(io.BytesIO(data))
+            read_blocks(stream)
 
 
 def test_a_message_that_ends_early():
     stream = io.BytesIO()
-    write_frame(stream, Frame(b"text", [b"12345"]))
-    with pytest.raises(EOFError):
-        read_frame(io.BytesIO(stream.getvalue()[:-1]))
+    write_blocks(stream, [b"text", b"12345"])
+    for size in (9, 20, 26):
+        with pytest.raises(EOFError):
+            read_blocks(io.BytesIO(stream.getvalue()[:size]))
