@@ -72,7 +72,7 @@ def plan_run(request: FinetuneRequest) -> RunPlan:
 
 
 def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
-    from rsft.training.runs.reader import resolve_resume
+    from rsft.training.runs.reader import require_same_chips, resolve_resume
 
     if request.start is not None:
         message = "a resumed run starts at its checkpoint"
@@ -80,6 +80,7 @@ def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
     run, recipe = resolve_resume(
         request.recipe or None, request.runs, request.recipe_keys
     )
+    require_same_chips(run, recipe.data.root)
     return _plan_known_run(run, recipe)
 
 

@@ -149,3 +149,14 @@ def test_resume(rsft, recipe_file, monkeypatch, tmp_path):
         0,
         "runs/bars/001\n",
     )
+
+
+@pytest.mark.parametrize("digest", [None, "f" * 64])
+def test_a_finished_run_is_not_evaluated_on_other_chips(rsft, run, tmp_path, digest):
+    """The store may have changed, or a stranger's run names any."""
+    folder = Path(shutil.copytree(run, tmp_path / "runs/foreign/001"))
+    metadata = json.loads((folder / "run.json").read_text())
+    metadata["data"]["manifest_sha256"] = digest
+    (folder / "run.json").write_text(json.dumps(metadata))
+    code, printed = rsft("finetune", folder, "--resume", "--no-report")
+    assert code == 2 and "the chips have changed since the run began" in printed

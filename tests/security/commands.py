@@ -30,6 +30,8 @@ COMMANDS = {
         " --size 32 --jobs 1",
         "ais match {path} --ais {given}/ais.csv --time 2021-01-19T03:16:53Z"
         " --land none -o {out}/o.gpkg",
+        "detect {path} --land none --pfa 0.01 -o {out}/o.gpkg --chips {out}/chips",
+        "embed {path} --bundle {bundle} -o {out}/o.parquet",
     ),
     "layer": (
         "predict {bundle} {given}/scene.tif --at {path} --crs pixel -o {out}/o.gpkg"
@@ -39,18 +41,24 @@ COMMANDS = {
         " --root {out}/store --split object --size 32 --jobs 1",
         "data add {store} {path} --field note",
         "data suggest {path} -o {out}/o.html",
+        "detect {given}/scene.tif --land {path} --pfa 0.01 -o {out}/o.gpkg",
     ),
     "chip": (
         "predict {bundle} {folder} -o {out}/o.geojson --html {out}/o.html",
         "prepare folder {folder} --root {out}/store",
         "audit {folder} -o {out}/o.json",
         "evaluate {bundle} {folder} --split all -o {out}/evaluation",
+        "embed {folder} --bundle {bundle} -o {out}/o.parquet",
+        "data suggest {folder} -o {out}/o.html",
+        "finetune {given}/bars.yaml data.root={given}/store data.unlabeled={folder}"
+        " semi.start=0 --runs {out}/runs --no-report",
     ),
     "table": (
         "data add {store} {path}",
         "data suggest {path} -o {out}/o.html",
         "report {run} --map {path}",
         "predict {bundle} {given}/scene.tif --at {path} --crs pixel -o {out}/o.gpkg",
+        "prepare vectors {path} --root {out}/vectors",
     ),
     "list": (
         "prepare folder {path} --root {out}/store",
@@ -83,12 +91,16 @@ COMMANDS = {
         "finetune --from {path} --runs {out}/runs --no-report train.epochs=1",
         "finetune --from {path} data.root={given}/store --runs {out}/runs"
         " --no-report train.epochs=1",
+        "embed {given}/chips --bundle {path} -o {out}/o.parquet",
+        "bundle verify {path}",
+        "bundle stac {path} -o {out}/item.json",
     ),
     "run": (
         "runs show {path}",
         "runs ls {folder}",
         "report {copy}",
         "evaluate {path} {given}/store -o {out}/evaluation",
+        "finetune {copy} --resume --no-report",
     ),
     "store": (
         "data show {path}",
@@ -100,6 +112,10 @@ COMMANDS = {
         "evaluate {bundle} {path} --split all -o {out}/evaluation",
         "predict {bundle} {path} -o {out}/o.geojson --html {out}/o.html",
         "finetune {given}/bars.yaml data.root={path} --runs {out}/runs --no-report",
+        "finetune {given}/bars.yaml data.root={given}/store data.unlabeled={path}"
+        " semi.start=0 --runs {out}/runs --no-report",
+        "embed {path} --bundle {bundle} -o {out}/o.parquet",
+        "prepare folder {path} --root {out}/store",
     ),
     "page": (
         "predict {path} {given}/scene.tif --at {given}/at.csv -o {out}/o.gpkg"

@@ -66,6 +66,33 @@ def store_inside(top):
         move(path, top / "chips/.objects" / path.stem)
 
 
+def annex(top):
+    """Files of git-annex: nobody may write them, and links in the tree lead to them."""
+    for path in sorted((top / "chips/cargo").iterdir()):
+        target = top / "chips/.git/annex/objects" / path.stem / path.name
+        move(path, target)
+        target.chmod(0o444)
+        target.parent.chmod(0o555)
+        path.unlink()
+        path.symlink_to(Path("..") / target.relative_to(top / "chips"))
+
+
+def hub(top):
+    """A snapshot of Hugging Face: its files are links to blobs beside it."""
+    snapshot = top / "hub/datasets--a--b/snapshots/1"
+    move(top / "chips", snapshot)
+    (top / "hub/datasets--a--b/blobs").mkdir()
+    for path in sorted(snapshot.glob("*/*.png")):
+        blob = top / "hub/datasets--a--b/blobs" / path.stem
+        shutil.move(path, blob)
+        path.symlink_to(Path("../../../blobs") / blob.name)
+
+
+def as_user(number):
+    """Return a command that runs others as a user with this number."""
+    return f"unshare --user --map-user={number} --map-group={number}"
+
+
 LAYOUTS = {
     # name: (changes the tree below `top`, words for the chips, environment)
     "absolute": (None, ["{top}/chips"], {}),
@@ -141,12 +168,29 @@ LAYOUTS = {
         {},
     ),
     "another disk": ("/dev/shm", ["{top}/chips"], {}),
+    "objects of git-annex": (annex, ["chips"], {}),
+    "cache of Hugging Face": (hub, ["hub/datasets--a--b/snapshots/1"], {}),
+    "trusted cache of Hugging Face": (
+        hub,
+        ["hub/datasets--a--b/snapshots/1"],
+        {"RSFT_FENCE": "{top}/hub"},
+    ),
+    "another user": (None, ["chips"], {"HOME": "{top}", "AS": as_user(1234)}),
+    "user without entry or home": (
+        None,
+        ["chips"],
+        {"HOME": None, "XDG_CACHE_HOME": None, "AS": as_user(54321)},
+    ),
     "hard links": (
         lambda top: os.link(top / "chips/cargo/cargo0.png", top / "chips/cargo/h.png"),
         ["chips"],
         {},
     ),
 }
+
+
+REFUSED = ("class folder elsewhere", "store of objects", "cache of Hugging Face")
+"""Layouts whose links lead to what no argument names."""
 
 
 @contextmanager
@@ -164,6 +208,9 @@ def make_tree(change):
 def build(top, words, settings, walls):
     """Return the exit status of `prepare folder`, and its chips or its message."""
     limit = settings.get("LIMIT", "true")
+    user = settings.get("AS", "").split()
+    if user and subprocess.run([*user, "true"], check=False).returncode:
+        pytest.skip("this machine has no further users")
     environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
     environment |= {"RSFT_STORES": str(top / "stores.json")}
     for name, value in settings.items():
@@ -177,7 +224,7 @@ def build(top, words, settings, walls):
     chips = [word.format(top=top) for word in words]
     command = [sys.executable, "-m", "rsft", "prepare", "folder", *chips]
     command += ["--root", str(root), "--val", "0.25"]
-    shell = ["/bin/sh", "-c", f'{limit}; exec "$@"', "sh", *command]
+    shell = ["/bin/sh", "-c", f'{limit}; exec "$@"', "sh", *user, *command]
     process = subprocess.run(
         shell, cwd=top, env=environment, capture_output=True, text=True, check=False
     )
@@ -196,6 +243,6 @@ def test_a_layout_gives_the_same_with_and_without_walls(name):
     assert open_code == 0 and len(open_chips) >= 8, open_chips
     if code:
         assert code == 2 and "RSFT_FENCE=" in chips, chips
-        assert name in ("class folder elsewhere", "store of objects")
+        assert name in REFUSED
     else:
         assert chips == open_chips

@@ -178,6 +178,23 @@ def hash_manifest(root: Path | str) -> str:
     return ""
 
 
+def require_same_chips(run: RunInfo, root: Path | str) -> None:
+    """Raise an error if a chip store is not the one that a run began with.
+
+    Raises:
+        RequestError: its manifest has changed, or run.json does not name its hash.
+    """
+    before = str(run.metadata.get("data", {}).get("manifest_sha256"))
+    now = hash_manifest(root)
+    if before != now:
+        raise RequestError(
+            f"the chips have changed since the run began (hash {before[:12]}, now"
+            f" {now[:12]})",
+            f"{run.folder}, chips {root}",
+            "restore them, or start a new run of the recipe",
+        )
+
+
 def describe_data(data: DataSection) -> JsonObject:
     """Return the entries "data" and "classes" of run.json for a chip store."""
     from rsft.data.chips.manifest import MANIFEST

@@ -405,10 +405,9 @@ def require_unchanged_inputs(
         RequestError: the chips, the backbone or the number of threads have changed.
     """
     store = setup.store
-    data = info.metadata.get("data", {})
+    reader.require_same_chips(info, store.root)
     pool = info.metadata.get("pool") or {}
     inputs = {
-        "the chips": (data.get("manifest_sha256"), reader.hash_manifest(store.root)),
         "the backbone's weights": (
             info.metadata.get("backbone_sha256"),
             setup.encoder.sha256,

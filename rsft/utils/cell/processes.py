@@ -1,6 +1,7 @@
 """The processes of a reader cell: start them, call functions in them, and end them."""
 
 import builtins
+import io
 import logging
 import operator
 import os
@@ -201,41 +202,38 @@ class Kept:
                 return
             yield item
 
-    def __reduce__(self) -> Any:
-        """Return how its process finds it."""
-        _pickled.owner = self.process
-        return server.find_kept, (self.number,)
-
     def _ask(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return self.process.call(_Request(function, args, kwargs))
 
 
-class _Request:
+class _Request(pickle.Pickler):
     """A call as bytes; its callbacks, and the process whose objects it names."""
 
     def __init__(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
     ) -> None:
+        buffer = io.BytesIO()
+        super().__init__(buffer, pickle.HIGHEST_PROTOCOL)
+        self.owner: _Process | None = None
         # in the order of LOG and WARN
         self.callbacks: list[Callable[..., object]] = [_log, warnings.warn]
         self.subject = next((str(x) for x in args if isinstance(x, Path | str)), "")
-        args = tuple(map(self._mark, args))
-        kwargs = {name: self._mark(value) for name, value in kwargs.items()}
-        _pickled.owner = None
-        self.data = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
-        self.owner: _Process | None = _pickled.owner
+        self.dump((function, args, kwargs))
+        self.data = buffer.getvalue()
 
-    def _mark(self, value: Any) -> Any:
-        """Return an argument, or what stands for one that has no name to find it."""
+    def reducer_override(self, value: Any) -> Any:
+        """Return how the process finds an object of its own, and calls functions here.
+
+        The latter are those without a name in a module.
+        """
+        if isinstance(value, Kept):
+            self.owner = value.process
+            return server.find_kept, (value.number,)
         is_local = isinstance(value, FunctionType) and "<" in value.__qualname__
-        if not is_local and not isinstance(value, MethodType):
-            return value
-        self.callbacks.append(value)
-        return server.Callback(len(self.callbacks) - 1)
-
-
-_pickled = threading.local()
-"""`owner`: the process of the last `Kept` that this thread has pickled."""
+        if is_local or isinstance(value, MethodType):
+            self.callbacks.append(value)
+            return server.Callback, (len(self.callbacks) - 1,)
+        return NotImplemented
 
 
 class _Process:

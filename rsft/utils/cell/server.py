@@ -89,7 +89,7 @@ class _LogHandler(logging.Handler):
         LOG(record.name, record.levelno, record.getMessage())
 
 
-def _answer(request: bytes, dropped: bytes) -> Any:
+def _answer(request: bytearray, dropped: bytearray) -> Any:
     function, args, kwargs = pickle.loads(request)
     for number in pickle.loads(dropped):
         _kept.pop(number, None)

@@ -267,9 +267,5 @@ def _deny_calls(*, connects: bool) -> None:
     ]
     data = b"".join(struct.pack("HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(data, len(data))
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    filters = Program(len(program), ctypes.cast(buffer, ctypes.c_void_p))
-    _set_option(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(filters))
+    filters = struct.pack("HP", len(program), ctypes.addressof(buffer))
+    _set_option(_SET_SECCOMP, _FILTER_MODE, filters)

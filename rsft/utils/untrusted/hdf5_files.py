@@ -3,7 +3,6 @@
 import mmap
 import os
 import re
-import struct
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
@@ -24,8 +23,6 @@ _BLOCK = re.compile(rb"FHDB")  # block of a heap, which contains links without h
 _BLOCK_BYTES = 2**16
 # links in it can be compressed
 _FILTERED_HEAP = re.compile(rb"FRHP\0..(?!\0\0)", re.DOTALL)
-MAX_HEAPS = 2**20
-"""Largest number of heaps. A file of 1 GiB can contain 2^28 of their signatures."""
 MAX_LINK_LIKE = 10_000
 """Largest number of byte sequences that may be links, but lead nowhere."""
 
@@ -76,20 +73,16 @@ def _search(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
-    """Return whether the address of a heap follows the bytes of a certain message.
-
-    With more heaps than `MAX_HEAPS`, the answer is yes.
-    """
-    addresses: set[bytes] = set()
-    for match in re.finditer(heap, data):
-        addresses.add(struct.pack("<Q", match.start()))
-        if len(addresses) > MAX_HEAPS:
-            return True
+    """Return whether the address of a heap follows the bytes of a certain message."""
+    if data.find(heap) < 0:
+        return False
     # messages may overlap
     pattern = re.compile(b"(?=" + before + b"(.{8}))", re.DOTALL)
-    return bool(addresses) and any(
-        match[1] in addresses for match in pattern.finditer(data)
-    )
+    for match in pattern.finditer(data):
+        address = int.from_bytes(match[1], "little")
+        if data[address : address + len(heap)] == heap:
+            return True
+    return False
 
 
 def _find_links(data: mmap.mmap, folders: Collection[Path]) -> str:
@@ -146,13 +139,12 @@ def _read_link(data: mmap.mmap, start: int) -> tuple[tuple[bytes, bytes], int] |
     # name of the link
     position += width + int.from_bytes(data[position : position + width], "little")
     size = int.from_bytes(data[position : position + 2], "little")
-    version = data[position + 2 : position + 3]
-    if version != b"\0":
+    end = position + 2 + size
+    version = data[position + 2 : min(end, position + 4)]
+    if len(version) < 2 or version[0] or not version[1]:  # a name follows version 0
         return None
-    file, _, rest = data[position + 3 : position + 2 + size].partition(b"\0")
-    if not file:
-        return None
-    return (file, rest.partition(b"\0")[0]), position + 2 + size - start
+    file, _, name = data[position + 3 : end].partition(b"\0")
+    return (file, name.partition(b"\0")[0]), end - start
 
 
 def _is_printable(text: bytes) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.rasters import ForeignFilesError, open_raster
-from rsft.utils.untrusted import hdf5_files
 from rsft.utils.untrusted.hdf5_files import find_named_files
 from tests.helpers.scenes import write_hdf5
 
@@ -79,6 +78,7 @@ HOSTILE = {
     "addresses": (b"GCOL" * 20_000 + b"\x04\x03" * 60_000, ""),
     "links to nowhere": (b"\x01\x08\x40\x00\xff\xff\0" * 60_000, "look like links"),
     "links without names": (b"\x01\x08\x40\x00\x01\x00\0" * 60_000, ""),
+    "long links without names": (b"\x01\x08\x40\x00\xff\xff\0\0" * 200_000, ""),
 }
 
 
@@ -97,12 +97,21 @@ def test_a_hostile_file_is_searched_in_one_pass(name, tmp_path):
     assert time.process_time() - start < 2
 
 
-def test_too_many_heaps_are_a_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr(hdf5_files, "MAX_HEAPS", 10)
+@pytest.mark.parametrize(
+    ("heap", "message", "fault"),
+    [
+        (b"GCOL", b"\x04\x03", "virtual dataset"),
+        (b"HEAP", b"\x01\0\0\0\x01\0\0\0", "external storage"),
+    ],
+)
+def test_an_address_of_a_heap_makes_a_message_of_bytes(tmp_path, heap, message, fault):
     path = write_hdf5(tmp_path / "a.h5", np.eye(8, dtype=np.uint8))
-    with path.open("ab") as file:
-        file.write(b"GCOL" * 11)
-    assert "virtual dataset" in find_named_files(path)
+    size = path.stat().st_size
+    for address, expected in ((size, fault), (size + 1, ""), (2**64 - 1, "")):
+        content = path.read_bytes()[:size] + heap + message
+        path.write_bytes(content + address.to_bytes(8, "little"))
+        os.utime(path, (1, address % 1000))  # the file is searched again
+        assert (fault in find_named_files(path)) == bool(expected)
 
 
 def test_a_link_is_followed_from_the_folder_of_the_file_itself(tmp_path):
