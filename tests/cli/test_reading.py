@@ -266,7 +266,9 @@ def test_a_command_follows_no_link(tmp_path, folders, setting, fences):
     }
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     printed = process.stdout + process.stderr
-    assert ("so the command does not read it" in " ".join(printed.split())) is fences, printed
+    assert ("so the command does not read it" in " ".join(printed.split())) is fences, (
+        printed
+    )
     assert process.returncode == (2 if fences else 0), printed
 
 
