@@ -3,8 +3,9 @@
 Each run of a candidate on a fold is an ordinary run folder. Successive halving spends
 little on candidates that fall behind: all run for a part of their epochs on one fold,
 the better half on all folds, and the best two for all epochs. Recipes that also learn
-from unlabeled chips are compared with the best one of the others: a pool can cost
-accuracy, and only folds tell. Validation and test chips of the store are not used.
+from unlabeled chips are compared with the best one of the others, and with that of the
+same network: a pool can cost accuracy, and only folds tell. Validation and test chips
+of the store are not used.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ class AutoSearch:
             return is_complete
         self.budget_s *= 2
         best = self.comparison.choose(self.stages, methods).candidates[0]
-        self.pool_stage = Stage([best, *pools], 1.0)
+        twins = [x for x in methods if x != best and any(map(x.is_twin, pools))]
+        self.pool_stage = Stage([best, *twins, *pools], 1.0)
         try:
             self._run_stage(self.pool_stage, self.plan.settings.folds)
         except BudgetSpentError:
@@ -320,7 +322,7 @@ class AutoSearch:
         return Choice(recipe, best.path, sentence, metadata)
 
     def _judge_pools(self, ranking: Ranking) -> tuple[Ranking, str]:
-        """Return the ranking with unlabeled chips, if they make the best method better.
+        """Return the ranking with unlabeled chips, if they are better than without.
 
         Args:
             ranking: that of the methods without them.
@@ -345,9 +347,15 @@ class AutoSearch:
         if compared is None or best not in compared.candidates:
             budget = self.plan.settings.budget
             return ranking, f"the budget of {budget} ended before their comparison"
-        if compared.candidates[0] != best:
+        first = compared.candidates[0]
+        if first.takes_unlabeled:
             return compared, ""
-        return ranking, comparison.describe_loss(compared, compared.candidates[1])
+        is_pool = [x.takes_unlabeled for x in compared.candidates]
+        pool = compared.candidates[is_pool.index(True)]
+        if first != best:  # its twin
+            methods = [x for x in compared.candidates if not x.takes_unlabeled]
+            ranking = compared._replace(candidates=methods)
+        return ranking, comparison.describe_loss(compared, pool)
 
 
 @contextmanager

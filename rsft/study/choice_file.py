@@ -84,7 +84,8 @@ class AutoFile(Section):
         json_schema_extra={"words": "a list of recipes"},
     )
     """names or paths of recipes; one with a section semi only takes part if
-    data.unlabeled is set, and is compared with the best one of the others"""
+    data.unlabeled is set, and is compared with the best of the others and with that of
+    the same network"""
 
     @property
     def budget_seconds(self) -> float:
@@ -110,6 +111,11 @@ class Candidate:
     def takes_unlabeled(self) -> bool:
         """Whether it also learns from chips without labels."""
         return self.recipe.data.unlabeled is not None
+
+    def is_twin(self, other: Candidate) -> bool:
+        """Return whether two candidates train the same network in the same way."""
+        first, second = self.recipe, other.recipe
+        return (first.backbone, first.peft) == (second.backbone, second.peft)
 
     def epochs(self, share: float) -> int:
         """Return the number of epochs of a share of the training."""
@@ -157,7 +163,7 @@ class AutoPlan:
         return methods or list(self.candidates)
 
     def pools(self) -> list[Candidate]:
-        """Return the others, which are compared with the best one of the methods."""
+        """Return the others, which are compared with their twins and the best method."""
         methods = self.methods()
         return [x for x in self.candidates if x not in methods]
 

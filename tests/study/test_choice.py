@@ -229,11 +229,14 @@ def test_candidates_that_fail(auto_file, training, tmp_path):
     assert "weak: the weights are missing" in caught.value.message
 
 
+SMALL = "backbone: {name: aconvnet, pool: avg}\npeft: {method: full}\n"
+
+
 @pytest.fixture
 def with_pool(auto_file, training, tmp_path):
     """Run a choice in which the best candidate has a twin with unlabeled chips."""
     (tmp_path / "pooled.yaml").write_text(
-        "data: {size: 32}\nsemi: {}\ntrain: {epochs: 8}\n"
+        f"data: {{size: 32}}\nsemi: {{}}\ntrain: {{epochs: 8}}\n{SMALL}"
     )
 
     def run(gain, *overrides):
@@ -290,6 +293,30 @@ def test_a_pool_has_as_much_budget_again(
     assert words in choice.sentence
     assert with_pool(0.1, f"budget={budget}s") == choice
     assert len(training.calls) == calls
+
+
+def test_a_pool_must_gain_over_the_same_network(with_pool, training, tmp_path):
+    recipe = tmp_path / "fair.yaml"
+    recipe.write_text(recipe.read_text() + SMALL)
+    choice = with_pool(0.02)
+    assert [x for x in training.calls if x[0] == "fair" and x[2] == 4] == [
+        ("fair", f"{fold}/3", 4) for fold in (1, 2, 3)
+    ]
+    assert choice.source.stem == "pooled"
+    # short trainings left the small network behind
+    earlier = training.measure
+    training.measure = lambda name, fold, epochs: (
+        {"macro": 0.9} if (name, epochs) == ("fair", 4) else earlier(name, fold, epochs)
+    )
+    shutil.rmtree(tmp_path / "sweep")
+    path = tmp_path / "some.yaml"
+    choice = training.search(
+        path, tmp_path / "sweep", "data.unlabeled=archive", "seed=1"
+    ).run()
+    assert choice.sentence == (
+        "chosen: fair, macro 90.0 ± 0.0 in 3 folds; best 32.0; unlabeled chips left"
+        " out: pooled 34.0 instead of 90.0 in 3 folds"
+    )
 
 
 def test_a_pool_that_cannot_be_used_is_left_out(with_pool, training):

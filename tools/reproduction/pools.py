@@ -104,7 +104,8 @@ def run_once(
     run = train_single_run(recipe, out / "runs")
     bundle = Bundle.load(run.bundle_dir)
     store = ChipStore.open(Path(recipe.data.root))
-    content = {"keys": list(keys)} | measure_accuracy(bundle, store)
+    content = measure_accuracy(bundle, store)
+    content["keys"] = list(keys)
     if recipe.data.unlabeled is None:
         content["pseudo_labels"] = check_labels(bundle, store, truth, pool)
     result.parent.mkdir(parents=True, exist_ok=True)
