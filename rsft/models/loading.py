@@ -1,5 +1,6 @@
 """Build the classifier of a recipe, and load that of a bundle."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.models.devices import choose_device, move_network
 from rsft.peft import attach
+from rsft.peft.methods.registry import packages_of
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import HeadSection, Recipe
+
+_log = logging.getLogger(__name__)
 
 
 def load_encoder(
@@ -192,4 +196,16 @@ def _build_untrained(bundle: Bundle) -> Classifier:
                 " again"
             ),
         )
+    installed = packages_of(bundle.recipe.peft.build())
+    for name, version in bundle.packages.items():
+        if installed.get(name, version) != version:
+            _log.warning(
+                "the adapter was trained with %s %s, and %s is installed: outputs may"
+                " differ; install %s==%s",
+                name,
+                version,
+                installed[name],
+                name,
+                version.partition(" ")[0],
+            )
     return build_classifier(encoder, len(bundle.classes), bundle.recipe)

@@ -232,7 +232,7 @@ def bypasses_peft(adapted: AdaptedModel) -> bool:
         for module in adapted.vit.modules()
         if getattr(module, "q_bias", None) is not None
     ]
-    return any(isinstance(module.qkv, LowRankLinear) for module in attention)
+    return any(type(module.qkv) is not nn.Linear for module in attention)
 
 
 @torch.no_grad()

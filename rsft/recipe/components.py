@@ -255,8 +255,8 @@ class ComponentSection(Section):
 
     @property
     def title(self) -> str:
-        """The component as reports print it."""
-        return str(self.component.title)
+        """The component as reports print it; one may name what its settings choose."""
+        return str(getattr(self.build(), "full_title", self.component.title))
 
     def build(self) -> Any:
         """Return an instance of the component with the settings of the recipe."""
@@ -461,6 +461,8 @@ def _annotation(hint: Any, setting: Setting, *, numeric: bool = False) -> Any:
 def _mapping_annotation(value_type: Any, setting: Setting) -> Any:
     """Return the annotation of values by pattern of sites; 0 leaves a site out."""
     words = "numbers by pattern of sites"
+    if value_type is Any:
+        words = setting.words
     if value_type is int:
         words += ", such as {blocks.*.q: 8, '*': 4}"
     if setting.ge is not None or setting.gt is not None:

@@ -17,6 +17,7 @@ from rsft.data.loading.datamodule import fit_store_contract
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle, source_license
 from rsft.models.loading import build_classifier, load_encoder
+from rsft.peft.methods.registry import packages_of
 from rsft.peft.model.state_files import write_tensors
 from rsft.recipe.registries import LOSSES
 from rsft.recipe.schema import Recipe
@@ -149,6 +150,7 @@ def _make_bundle(
             source_license("backbone", recipe.backbone.name, encoder.license),
             source_license("data", chips["name"], chips["license"]),
         ),
+        packages=packages_of(recipe.peft.build()),
     )
 
 

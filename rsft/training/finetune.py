@@ -25,6 +25,7 @@ from rsft.models.bundle.bundle import (
     source_license,
 )
 from rsft.models.devices import choose_device, move_network
+from rsft.peft.methods.registry import packages_of
 from rsft.peft.modules.adapter_module import stage_depths
 from rsft.recipe.schema import Recipe
 from rsft.training.assembly import make_learner, part_kinds
@@ -216,6 +217,7 @@ def make_bundle(recipe: Recipe, setup: TrainingSetup) -> Bundle:
             source_license("backbone", recipe.backbone.name, setup.encoder.license),
             source_license("data", store.name, store.license),
         ),
+        packages=packages_of(recipe.peft.build()),
     )
 
 

@@ -137,6 +137,7 @@ _INDEXED = (
     "contract",
     "metrics",
     "licenses",
+    "packages",
 )
 
 
@@ -171,6 +172,7 @@ class BundleIndex(BaseModel):
     contract: Contract
     metrics: JsonObject
     licenses: tuple[SourceLicense, ...]
+    packages: dict[str, str] = {}
     files: dict[str, str]
     sha256: str
 
@@ -358,6 +360,8 @@ class Bundle:
             measured.
         calibrator: estimates the confidence of predictions; None if it was not fitted.
         licenses: licenses of the backbone and the data; see `read_licenses`.
+        packages: version and hash of the packages whose code the PEFT method runs, by
+            name; empty for methods of rsft.
         sha256: hash of the whole bundle, from its index; empty until the bundle is
             saved.
         rsft_version: version that saved the bundle.
@@ -373,6 +377,7 @@ class Bundle:
     metrics: JsonObject = field(default_factory=dict)
     calibrator: Calibrator | None = field(default=None, repr=False)
     licenses: tuple[SourceLicense, ...] = ()
+    packages: dict[str, str] = field(default_factory=dict)
     sha256: str = ""
     rsft_version: str = __version__
 
@@ -407,6 +412,8 @@ class Bundle:
                 sha256="",
             )
             content = index.model_dump(mode="json")
+            if not self.packages:  # earlier versions of rsft do not know the key
+                del content["packages"]
             content["sha256"] = index_digest(content)
             write_text(temporary / INDEX_FILE, json.dumps(content, indent=1))
         return str(content["sha256"])

@@ -58,6 +58,14 @@ class Method(Protocol):
         """
 
 
+def packages_of(method: Method) -> dict[str, str]:
+    """Return version and hash of the packages whose code a method runs, by name.
+
+    A method may have them as its property `packages`.
+    """
+    return dict(getattr(method, "packages", {}))
+
+
 METHODS: Registry[type[Method]] = Registry(
     "PEFT method", "rsft.peft_methods", "rsft.peft.methods"
 )

@@ -5,7 +5,7 @@ x 1 convolution.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import Any, Literal, cast
@@ -275,7 +275,9 @@ class LowRankModule(AdapterModule):
     """
 
     def __init__(self, method: LowRankMethod, vit: nn.Module) -> None:
-        ranks = validate_ranks(method.rank, _select_sites(method, vit))
+        ranks = validate_ranks(
+            method.rank, select_sites(vit, method.positions, method.blocks)
+        )
         layers = adapter_module.target_layers(vit, ranks)
         scales = resolve_scales(method.scale, ranks, method.alpha)
         super().__init__(scales, _feature_counts(method, layers))
@@ -359,16 +361,23 @@ class LowRankModule(AdapterModule):
         self.remove()
 
 
-def _select_sites(method: LowRankMethod, vit: nn.Module) -> list[Site]:
-    """Return the selected sites; "all" selects those that the network has."""
-    depth = len(adapter_module.transformer_blocks(vit))
-    blocks = select_blocks(method.blocks, depth)
-    positions = select_positions(method.positions)
-    sites = [Site(*pair) for pair in product(blocks, positions)]
+def select_sites(
+    vit: nn.Module, positions: str | Sequence[str], blocks: str | Sequence[int]
+) -> list[Site]:
+    """Return the selected sites of a network.
+
+    Args:
+        vit: a timm network.
+        positions: see `rsft.peft.sites.select_positions`; "all" selects those that the
+            network has.
+        blocks: see `rsft.peft.sites.select_blocks`.
+    """
+    indices = select_blocks(blocks, len(adapter_module.transformer_blocks(vit)))
+    sites = [Site(*pair) for pair in product(indices, select_positions(positions))]
     available = [
         site for site in adapter_module.find_target_layers(vit) if site in sites
     ]
-    if method.positions == ALL_POSITIONS:
+    if positions == ALL_POSITIONS:
         return available
     # only first blocks of a stage have one
     if any(site.position == "downsample" for site in available):

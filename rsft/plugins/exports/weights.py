@@ -121,7 +121,8 @@ def write_peft_weights(
     with the frozen network.
 
     Args:
-        bundle: a bundle of one run, trained with LoRA on a network that timm can build.
+        bundle: a bundle of one run, trained with LoRA or a tuner of peft on a network
+            that timm can build.
         folder: an existing folder.
         metadata: content of export.json. The entry "peft" is added: the base, and how
             the network must be changed before loading, if it must.
@@ -132,7 +133,7 @@ def write_peft_weights(
         from these files.
 
     Raises:
-        RequestError: the method is not LoRA, timm cannot build the network, a head
+        RequestError: the method is another one, timm cannot build the network, a head
             reads earlier blocks, or the bundle has several runs.
     """
     _check_one_run(bundle, "peft")
@@ -156,8 +157,11 @@ def write_peft_weights(
         base_name = BASE_DIR
         (folder / BASE_DIR).mkdir()
         _save_for_timm(base, folder / BASE_DIR, bundle, metadata)
+    method = classifier.adapted.method
+    write = getattr(method, "export_peft", export_peft)
+    read = getattr(method, "import_peft", import_peft)
     try:
-        export_peft(classifier.adapted, folder, base_name)
+        write(classifier.adapted, folder, base_name)
     except ValueError as error:
         raise RequestError(str(error), "--format peft", _HINT) from error
     metadata["peft"] = {"base": base_name}
@@ -185,9 +189,7 @@ def write_peft_weights(
         has_separate_bias="before_loading" in metadata["peft"],
         head_file=HEAD_FILE,
     )
-    loaded = Classifier(
-        import_peft(base, folder), classifier.head, classifier.pool
-    ).eval()
+    loaded = Classifier(read(base, folder), classifier.head, classifier.pool).eval()
     loaded.head.load_state_dict(load_file(folder / HEAD_FILE))
     return compute_outputs(loaded.predict, images)
 

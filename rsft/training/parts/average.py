@@ -59,6 +59,8 @@ class WeightAverage(Part):
         """Add the current tensors, given the number of steps before."""
         decay = min(self.decay, (1 + steps) / (10 + steps))
         for name, tensor in self.classifier.learned_state().items():
+            if not tensor.is_floating_point():  # an index, which is not trained
+                continue
             mean = self.state[name].lerp(tensor, 1 - decay)
             # gamma of a pruned site
             self.state[name] = torch.where(tensor.isinf(), tensor, mean)

@@ -1,0 +1,1 @@
+"""Tuners of Hugging Face PEFT on networks of timm."""

@@ -1,0 +1,351 @@
+"""The layers of a tuner of peft as a PEFT module."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rsft.peft.modules.adapter_module import (
+    AdapterModule,
+    NamedTensors,
+    mangle_name,
+    named_blocks,
+    target_layers,
+)
+from rsft.peft.modules.scaled import select_sites
+from rsft.peft.sites import Site, select_blocks
+from rsft.plugins.huggingface.tuners import ADAPTER, Tuner, find_tuner, make_config
+from rsft.utils.dependencies import require
+
+_MERGE_TOLERANCE = 1e-3
+"""Largest difference of a merged layer's output, relative to the largest output."""
+
+
+class TunerModule(AdapterModule):
+    """Layers of a tuner of peft around layers of a network.
+
+    The tuner is attached to a tree that only has the selected layers, under their names
+    in the network. So the network is unchanged until `inject`, and the learned tensors
+    have the names that peft gives them.
+
+    Args:
+        vit: a timm network.
+        config: `peft_type` and the settings of the tuner.
+        positions: positions of the layers.
+        blocks: blocks of the layers.
+
+    Attributes:
+        layers: name of a layer -> the layer of peft around it.
+        peft_config: the configuration of peft.
+
+    Raises:
+        ValueError: the tuner cannot adapt the layers, or a setting is invalid.
+        RequestError: peft is not installed.
+    """
+
+    def __init__(
+        self,
+        vit: nn.Module,
+        config: Mapping[str, Any],
+        positions: str | Sequence[str],
+        blocks: str | Sequence[int],
+    ) -> None:
+        values = dict(config)
+        tuner = find_tuner(str(values.pop("peft_type", "")))
+        reason = tuner.unusable_reason()
+        if reason:
+            raise ValueError(f"{tuner.name} of peft cannot adapt images: {reason}")
+        if tuner.takes_norms:
+            rows: dict[str, dict[Site, slice]] = {x: {} for x in _norms(vit, blocks)}
+        else:
+            rows = _rows_by_layer(vit, positions, blocks)
+        sites = [site for layer_sites in rows.values() for site in layer_sites]
+        super().__init__(dict.fromkeys(sites, 1.0))
+        self.peft_config = make_config(tuner, values, list(rows))
+        self._rows = rows
+        self._parents = {path: _parent(vit, path) for path in rows}
+        self._frozen = {path: vit.get_submodule(path) for path in rows}
+        model, self.layers = _wrap_layers(tuner, self.peft_config, self._frozen)
+        self._tuner = (model,)  # its parameters are registered one by one
+        self._stored = {x.data_ptr() for x in self.peft_state().values()}
+        self._tensors: dict[str, Callable[[], Tensor]] = {}
+        earlier: set[int] = set()
+        for path, layer in self.layers.items():
+            self._register_tensors(tuner, path, layer, earlier)
+        if not list(self.parameters()):
+            raise ValueError(f"{tuner.name} of peft trains nothing in these layers")
+
+    def _register_tensors(
+        self, tuner: Tuner, path: str, layer: Any, earlier: set[int]
+    ) -> None:
+        """Register the trained parameters of a layer, and list all of its tensors.
+
+        Tensors of `earlier` layers, by their ids, are shared with this one.
+        """
+        for name, owner, key in _own_tensors(layer):
+            tensor = _read(owner, key)
+            if isinstance(tensor, torch.Generator):
+                raise ValueError(
+                    f"{tuner.name} of peft: a random generator of its own, whose state"
+                    " no checkpoint contains; leave the setting of its seed out"
+                )
+            if id(tensor) in earlier or not self._is_stored(tensor):
+                continue
+            earlier.add(id(tensor))
+            full_name = f"{path}.{name}"
+            self._tensors[full_name] = partial(_read, owner, key)
+            if tensor.requires_grad:
+                self.register_parameter(mangle_name(full_name), tensor)
+
+    def _is_stored(self, tensor: Tensor) -> bool:
+        """Return whether the state needs a tensor.
+
+        The files of peft lack tensors that it computes again. Those with fractions may
+        come from a decomposition of the frozen weights, whose signs depend on the
+        machine, so they are stored too.
+        """
+        return tensor.data_ptr() in self._stored or not tensor.equal(tensor.round())
+
+    def peft_state(self) -> NamedTensors:
+        """Return the tensors of the files of peft by their names there."""
+        holder: Any = nn.Module()
+        holder.base_model = self._tuner[0]
+        holder.peft_config = holder.base_model.peft_config
+        peft = require("peft", "")
+        state: NamedTensors = peft.get_peft_model_state_dict(
+            holder, save_embedding_layers=False
+        )
+        return state
+
+    def named_tensors(self) -> NamedTensors:
+        return {name: getter() for name, getter in self._tensors.items()}
+
+    def output_parameters(self, site: Site) -> list[nn.Parameter]:
+        raise ValueError(
+            "the outputs of a tuner of peft are not linear in known parameters: leave"
+            " meta.scale_invariant_steps out"
+        )
+
+    def inject(self) -> None:
+        """Put the layers of peft in place of the frozen ones."""
+        for path, layer in self.layers.items():
+            parent, name = self._parents[path]
+            setattr(parent, name, layer)
+            # blocks with a hook do not run by the kernels, which read frozen layers
+            hook = layer.register_forward_hook(partial(self._scale_output, path))
+            self.add_undo(
+                path, partial(setattr, parent, name, self._frozen[path]), hook.remove
+            )
+
+    def set_network_training(self, mode: bool, is_kept: Callable[[str], bool]) -> None:
+        for path, layer in self.layers.items():
+            layer.train(mode and not is_kept(path))
+
+    def drop_site(self, site: Site) -> None:
+        """Turn a site off; the tensors of its layer stay."""
+        del self.fixed_scales[site], self.scale_fns[site]
+
+    def _factor(self, path: str) -> Tensor | float:
+        """Return the scale of a layer, or the scales of its output features (D,)."""
+        rows = self._rows[path]
+        scales = [self.scale_fns[x]() if x in self.scale_fns else 0.0 for x in rows]
+        if all(isinstance(x, float) and x == 1 for x in scales):
+            return 1.0
+        if len(scales) == 1:
+            return scales[0]
+        counts = [part.stop - part.start for part in rows.values()]
+        weight = cast(Tensor, self._frozen[path].weight)
+        return torch.cat(
+            [weight.new_ones(n) * x for x, n in zip(scales, counts, strict=True)]
+        )
+
+    def _scale_output(
+        self, path: str, layer: Any, args: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor | None:
+        factor = self._factor(path)
+        if isinstance(factor, float) and factor == 1:
+            return None
+        frozen = layer.get_base_layer()(*args)
+        if isinstance(factor, Tensor):
+            factor = factor.to(frozen)
+            if factor.ndim and isinstance(layer.get_base_layer(), nn.Conv2d):
+                factor = factor[:, None, None]
+        return cast(Tensor, frozen + factor * (output - frozen))
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Fold the layers that the tuner can fold; the others stay injected."""
+        for path, layer in self.layers.items():
+            layer.eval()
+            if self._merge_layer(path, layer):
+                self.remove([path])
+
+    def _merge_layer(self, path: str, layer: Any) -> bool:
+        """Return whether a layer was folded, and its outputs stayed the same."""
+        frozen = self._frozen[path]
+        old = {name: x.clone() for name, x in frozen.named_parameters()}
+        factor = self._factor(path)
+        inputs = _probe(frozen)
+        expected = layer(inputs)
+        try:
+            layer.merge()
+        except Exception:  # a tuner may raise anything
+            return _restore(frozen, old)
+        merged = layer.get_base_layer()
+        new = {name: x.clone() for name, x in merged.named_parameters()}
+        if new.keys() != old.keys():
+            layer.unmerge()
+            return _restore(frozen, old)
+        for name, parameter in frozen.named_parameters():
+            part = factor
+            if isinstance(factor, Tensor) and factor.ndim:
+                part = factor.view(-1, *[1] * (parameter.ndim - 1))
+            parameter.copy_(old[name] + part * (new[name] - old[name]))
+        difference = (frozen(inputs) - expected).abs().max()
+        if difference <= _MERGE_TOLERANCE * expected.abs().max():
+            return True
+        _restore(frozen, new)
+        layer.unmerge()
+        return _restore(frozen, old)
+
+
+def _restore(layer: nn.Module, parameters: Mapping[str, Tensor]) -> bool:
+    for name, parameter in layer.named_parameters():
+        parameter.copy_(parameters[name])
+    return False
+
+
+def _wrap_layers(
+    tuner: Tuner, config: Any, frozen: Mapping[str, nn.Module]
+) -> tuple[Any, dict[str, Any]]:
+    """Return a model of peft and its layers around frozen layers, which do not change.
+
+    Raises:
+        ValueError: peft raises an error, or changes or trains the frozen layers.
+    """
+    tree = nn.Module()
+    for path, layer in frozen.items():
+        *parents, name = path.split(".")
+        parent = tree
+        for part in parents:
+            if not hasattr(parent, part):
+                parent.add_module(part, nn.Module())
+            parent = cast(nn.Module, getattr(parent, part))
+        parent.add_module(name, layer)
+    before = {
+        path: {name: x.clone() for name, x in layer.named_parameters()}
+        for path, layer in frozen.items()
+    }
+    try:
+        model = tuner.tuner_class(tree, config, ADAPTER)
+        layers = {path: tree.get_submodule(path) for path in frozen}
+        with torch.no_grad():
+            for path, layer in frozen.items():
+                layers[path].eval()(_probe(layer))
+    except Exception as error:  # a tuner may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{tuner.name} of peft: {reason}") from error
+    for path, layer in frozen.items():
+        parameters = dict(layer.named_parameters())
+        trained = [name for name, x in parameters.items() if x.requires_grad]
+        changed = [
+            name for name, x in parameters.items() if not x.equal(before[path][name])
+        ]
+        with torch.no_grad():
+            _restore(layer.requires_grad_(False), before[path])
+        if trained or changed:
+            raise ValueError(
+                f"{tuner.name} of peft, with these settings, changes"
+                f" {path}.{(trained or changed)[0]}, which stays frozen"
+            )
+    return model, layers
+
+
+def _own_tensors(layer: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yield name, owner and key of the tensors of a layer that are not frozen ones.
+
+    Names are those of peft's files, without the name of the adapter. Generators of
+    random numbers are yielded too.
+    """
+    for path, module in layer.named_modules():
+        if path.split(".")[0] != "base_layer":
+            for key in [*module._parameters, *module._buffers]:
+                if _read(module, key) is not None:
+                    yield _file_name(f"{path}.{key}"), module, key
+    for attribute in (*layer.adapter_layer_names, *layer.other_param_names):
+        values = getattr(layer, attribute, None)
+        if isinstance(values, dict):
+            value = values.get(ADAPTER)
+            if isinstance(value, Tensor | torch.Generator):
+                yield attribute, values, ADAPTER
+
+
+def _file_name(name: str) -> str:
+    return ".".join(x for x in name.split(".") if x and x != ADAPTER)
+
+
+def _read(owner: Any, key: str) -> Any:
+    if isinstance(owner, dict):
+        return owner[key]
+    return owner._parameters.get(key, owner._buffers.get(key))
+
+
+def _probe(layer: nn.Module) -> Tensor:
+    """Return an input of a layer: two tokens, or an image of 8 x 8 pixels."""
+    weight = cast(Tensor, layer.weight)
+    shape: tuple[int, ...] = (1, 2, weight.shape[-1])
+    if "2d" in type(layer).__name__:  # a convolution, or a norm of feature maps
+        shape = (1, getattr(layer, "in_channels", len(weight)), 8, 8)
+    count = torch.Size(shape).numel()
+    return torch.linspace(-1, 1, count, device=weight.device, dtype=weight.dtype).view(
+        shape
+    )
+
+
+def _parent(vit: nn.Module, path: str) -> tuple[nn.Module, str]:
+    parent, _, name = path.rpartition(".")
+    return vit.get_submodule(parent), name
+
+
+def _rows_by_layer(
+    vit: nn.Module, positions: str | Sequence[str], blocks: str | Sequence[int]
+) -> dict[str, dict[Site, slice]]:
+    """Return name of a layer -> its sites and their rows of its output.
+
+    Raises:
+        ValueError: some rows of a layer belong to no selected site.
+    """
+    names = {id(module): name for name, module in vit.named_modules()}
+    layers: dict[str, dict[Site, slice]] = {}
+    for site, target in target_layers(
+        vit, select_sites(vit, positions, blocks)
+    ).items():
+        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
+    for path, rows in layers.items():
+        count = sum(part.stop - part.start for part in rows.values())
+        if count < len(cast(Tensor, vit.get_submodule(path).weight)):
+            raise ValueError(
+                f"a tuner of peft adapts {path} as a whole, and positions only has"
+                f" {', '.join(site.position for site in rows)} of it: name q, k and v"
+                " together, or use the method lora"
+            )
+    return layers
+
+
+def _norms(vit: nn.Module, blocks: str | Sequence[int]) -> list[str]:
+    """Return the names of the norms of blocks; "all" includes those outside of them."""
+    paths = list(named_blocks(vit))
+    prefixes: tuple[str, ...] = ("",)
+    if blocks != "all":
+        selected = select_blocks(blocks, len(paths))
+        prefixes = tuple(f"{paths[index]}." for index in selected)
+    return [
+        name
+        for name, module in vit.named_modules()
+        if name.startswith(prefixes)
+        and name.split(".")[0] != "head"
+        and "norm" in type(module).__name__.lower()
+        and getattr(module, "weight", None) is not None
+    ]
