@@ -1,4 +1,4 @@
-"""`rsft methods`: list the PEFT methods."""
+"""`rsft recipes methods`: list the PEFT methods."""
 
 from __future__ import annotations
 

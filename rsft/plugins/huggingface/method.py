@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class HuggingFaceMethod:
     """Any tuner of Hugging Face PEFT that adapts single layers.
 
-    Source: https://github.com/huggingface/peft. The command `rsft methods` lists the
+    Source: https://github.com/huggingface/peft. The command `rsft recipes methods` lists the
     tuners of the installed version, and says why some of them cannot be used.
 
     A learned scale m multiplies what a tuner adds to the output of a layer: with the
@@ -55,8 +55,8 @@ class HuggingFaceMethod:
     config: Annotated[
         Mapping[str, Any],
         Setting(
-            "tuner of Hugging Face PEFT (peft_type) and its settings; `rsft methods`"
-            " lists the tuners",
+            "tuner of Hugging Face PEFT (peft_type) and its settings; `rsft recipes"
+            " methods` lists the tuners",
             words="settings of a tuner, such as {peft_type: OFT, oft_block_size: 32}",
         ),
     ] = field(default_factory=lambda: {"peft_type": "LORA"})

@@ -57,7 +57,7 @@ def copy_state(module):
 
 @pytest.fixture(scope="module")
 def trials():
-    """What `rsft methods` lists, by the name of a tuner."""
+    """What `rsft recipes methods` lists, by the name of a tuner."""
     return {
         name: try_method(name, HuggingFaceMethod({"peft_type": name}))
         for name in list_tuners()
