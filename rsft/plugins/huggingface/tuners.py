@@ -84,7 +84,8 @@ def find_tuner(name: str) -> Tuner:
     config_class = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
     if config_class is None:
         raise ValueError(
-            f"peft_type {name!r}: peft {peft.__version__} has {', '.join(list_tuners())}"
+            f"peft_type {name!r}: peft {peft.__version__} has"
+            f" {', '.join(list_tuners())}"
         )
     tuner_class = peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING.get(kind)
     return Tuner(name.upper(), tuner_class, config_class, implied)
