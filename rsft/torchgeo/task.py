@@ -157,7 +157,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
         Raises:
             RequestError: it is another one.
         """
-        embedding = getattr(self.model.vit, "patch_embed", None)
+        embedding: Any = getattr(self.model.vit, "patch_embed", None)
         side = args[0].shape[-1]
         if getattr(embedding, "strict_img_size", False):
             needed = embedding.img_size[1]

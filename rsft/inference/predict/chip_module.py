@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import cast
 
 from torch import Tensor, nn
@@ -30,8 +31,7 @@ class ChipTransforms(nn.Module):
         super().__init__()
         self.contract = contract
         self.unit = unit or contract.digital or next(iter(contract.units))
-        self.treatments = nn.ModuleDict()
-        self._treatment(contract.crop or contract.size)
+        ChipTreatment(contract, self.unit, contract.size)  # raises the errors
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return network inputs (N, P, S, S) of pixels (N, B, H, H).
@@ -40,49 +40,37 @@ class ChipTransforms(nn.Module):
             RequestError: the shape is another one.
         """
         used = self.contract.used_bands
-        shape = tuple(pixels.shape)
-        if len(shape) != 4 or shape[1] != len(used) or shape[2] != shape[3]:
+        side = pixels.shape[-1]
+        if pixels.shape[1:] != (len(used), side, side):
             raise RequestError(
-                f"pixels of shape {shape}",
+                f"pixels of shape {tuple(pixels.shape)}",
                 "pixels",
                 f"give (N, {len(used)}, H, H): square chips of {', '.join(used)}",
             )
-        inputs = self._treatment(shape[2]).to(pixels.device)(pixels.float())
-        return cast(Tensor, inputs)
-
-    def _treatment(self, side: int) -> nn.Module:
-        """Return the transforms of chips of a side, which are made once."""
-        if str(side) not in self.treatments:
-            treatment = ChipTreatment(self.contract, self.unit, side)
-            self.treatments[str(side)] = treatment
-        return self.treatments[str(side)]
+        treatment = ChipTreatment(self.contract, self.unit, side).to(pixels.device)
+        return cast(Tensor, treatment(pixels.float()))
 
 
-class ChipModule(nn.Module):
-    """The network of a bundle behind the transforms of its chips.
+def make_module(bundle: Bundle, unit: str | None = None) -> nn.Sequential:
+    """Return the network of a bundle behind the transforms of its chips.
 
     Args:
         bundle: the bundle.
         unit: unit of the pixels; None takes the first one of the bundle.
 
-    Attributes:
-        transforms: maps pixels (N, B, H, H) to network inputs (N, P, S, S).
-        network: maps network inputs to logits (N, C), with test-time views.
+    Returns:
+        A module in evaluation mode: `transforms` maps pixels (N, B, H, H) to network
+        inputs (N, P, S, S), and `network` maps them to logits (N, C), with test-time
+        views.
 
     Raises:
         RequestError: see `ChipTransforms`.
         DataError: see `ChipTransforms`.
         WeightsError: the backbone on this machine is not that of the bundle.
     """
-
-    def __init__(self, bundle: Bundle, unit: str | None = None) -> None:
-        super().__init__()
-        network = load_classifier(bundle, "cpu")
-        model, contract = with_tta(network, bundle.contract, bundle.recipe.evaluate)
-        self.transforms = ChipTransforms(contract, unit)
-        self.network = model
-        self.eval()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits (N, C) of pixels (N, B, H, H) in the unit."""
-        return cast(Tensor, self.network(self.transforms(pixels)))
+    classifier = load_classifier(bundle, "cpu")
+    network, contract = with_tta(classifier, bundle.contract, bundle.recipe.evaluate)
+    transforms = ChipTransforms(contract, unit)
+    steps: OrderedDict[str, nn.Module] = OrderedDict(transforms=transforms)
+    steps["network"] = network
+    return nn.Sequential(steps).eval()

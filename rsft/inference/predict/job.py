@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rsft.inference.engines.base import LoadedEngine
 from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
@@ -73,38 +71,6 @@ def predict(
         # the libraries that write the outputs take as much as a small network
         return_freed_memory()
         return write_result(job, engine, may_be_outside=may_be_outside)
-
-
-def predict_table(
-    bundle: Bundle,
-    engine: LoadedEngine,
-    inputs: Sequence[str | Path],
-    request: PredictionRequest,
-    progress: Progress | None = None,
-) -> PredictionResult:
-    """Do what `predict` does with a loaded bundle, and write no file.
-
-    Args:
-        bundle: the bundle.
-        engine: its engine.
-        inputs: as for `predict`.
-        request: options of the job; it names no outputs.
-        progress: as for `predict`.
-
-    Returns:
-        The table, and what was rejected.
-
-    Raises:
-        RequestError: as `predict`.
-        DataError: as `predict`.
-    """
-    warn_about_calibrator(bundle)
-    with TemporaryDirectory(prefix="rsft-") as folder:
-        # the journal lies beside it
-        path = Path(folder) / "predictions.csv"
-        with open_job(bundle, Path(), inputs, path, request, progress) as job:
-            used = run_job(replace(job, writes_files=False), engine=engine)
-            return write_result(replace(job, writes_files=False), used)
 
 
 def warn_about_calibrator(bundle: Bundle) -> None:

@@ -64,6 +64,8 @@ def open_job(
     output_path: Path,
     request: PredictionRequest,
     progress: Progress | None = None,
+    *,
+    writes_files: bool = True,
 ) -> Iterator[PredictionJob]:
     """Check the output, find the inputs and open the journal.
 
@@ -77,6 +79,7 @@ def open_job(
         request: options of the job.
         progress: called with numbers of windows of a scene while objects are detected,
             then with numbers of chips.
+        writes_files: whether the outputs are written.
 
     Yields:
         The job.
@@ -133,6 +136,7 @@ def open_job(
                 replaces_outputs,
                 skipped_files,
                 progress,
+                writes_files,
             )
         is_finished = True
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.scenes.inputs import find_chips
 from rsft.scenes.options import ChipOptions, ChipSize, Declaration
-from rsft.types import Floats
+from rsft.types import Floats, Reals
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +45,18 @@ _BATCH = 32  # chips
 
 
 class PixelOptions(TypedDict, total=False):
-    """What `Predictor.predict` takes besides chips, for methods with other results."""
+    """What the pixels of chips are, if arrays and files do not tell it.
+
+    Attributes:
+        unit: unit of the pixels, such as "sigma0". Whole numbers of any type may be
+            declared as "uint8" or "uint16".
+        bands: names of the bands, in their order.
+        channels: "first" or "last": the axis of the bands, if two axes may be it.
+        windows: windows of rasterio in a dataset or file, one chip each.
+        spacing: pixel spacing in meters.
+        resample_to: pixel spacing in meters to which chips are resampled.
+        size: side in pixels of a chip in files, which tells a chip from a scene.
+    """
 
     unit: str | None
     bands: Sequence[str] | None
@@ -92,17 +103,7 @@ class Predictor:
             return cls(bundle, load_engine(bundle, folder, engine, precision, device))
 
     def predict(
-        self,
-        chips: Any,
-        *,
-        unit: str | None = None,
-        bands: Sequence[str] | None = None,
-        channels: Channels | None = None,
-        windows: Any = None,
-        spacing: float | None = None,
-        resample_to: float | None = None,
-        size: int | None = None,
-        batch_size: int = _BATCH,
+        self, chips: Any, *, batch_size: int = _BATCH, **pixels: Unpack[PixelOptions]
     ) -> pd.DataFrame:
         """Classify chips in arrays, in files, or in windows of a raster.
 
@@ -114,15 +115,8 @@ class Predictor:
                 B) or (N, B, H, W), or a list of arrays with one chip each; a file,
                 folder, glob or chip store, or a list of them; or an open dataset of
                 rasterio.
-            unit: unit of the pixels, such as "sigma0", if the files do not name it.
-                Whole numbers of any type may be declared as "uint8" or "uint16".
-            bands: names of the bands, if the files do not name them.
-            channels: "first" or "last": the axis of the bands, if two axes may be it.
-            windows: windows of rasterio in the dataset or file `chips`, one chip each.
-            spacing: pixel spacing in meters, if the files do not have it.
-            resample_to: pixel spacing in meters to which chips are resampled.
-            size: side in pixels of a chip in files, which tells a chip from a scene.
             batch_size: number of chips in a batch.
+            **pixels: what the pixels are, see `PixelOptions`.
 
         Returns:
             One row per chip, in the order given (files: sorted by path). Columns: chip
@@ -150,27 +144,17 @@ class Predictor:
             True
         """
         with python_words():
-            source = self._open(
-                chips,
-                unit=unit,
-                bands=bands,
-                channels=channels,
-                windows=windows,
-                spacing=spacing,
-                resample_to=resample_to,
-                size=size,
-            )
+            source = self._open(chips, **pixels)
             return self.predict_source(source, batch_size)
 
-    def logits(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Floats:
+    def logits(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Reals:
         """Return the logits (N, C) of chips.
 
         With test-time views, they are the logarithms of the mean probabilities.
 
         Args:
             chips: chips as in `predict`.
-            **pixels: unit, bands, channels, windows, spacing, resample_to and size, as
-                in `predict`.
+            **pixels: as in `predict`.
 
         Raises:
             DataError: a chip cannot be classified.
@@ -183,12 +167,12 @@ class Predictor:
         """
         return self._compute(chips, pixels).logits
 
-    def features(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Floats:
+    def features(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Reals:
         """Return the pooled features (N, D) of chips, as vectors for other programs.
 
         Args:
             chips: chips as in `predict`.
-            **pixels: as in `logits`.
+            **pixels: as in `predict`.
 
         Raises:
             DataError: a chip cannot be classified.
@@ -205,7 +189,7 @@ class Predictor:
 
         Args:
             chips: chips as in `predict`, whose columns p_<class> have these values.
-            **pixels: as in `logits`.
+            **pixels: as in `predict`.
 
         Raises:
             DataError: a chip cannot be classified.
@@ -235,7 +219,7 @@ class Predictor:
         Args:
             chips: chips as in `predict`.
             cells: number of cells along a side of the network's input.
-            **pixels: as in `logits`.
+            **pixels: as in `predict`.
 
         Returns:
             Values (N, cells, cells), which lie over the input: the middle of the chip,
@@ -286,10 +270,10 @@ class Predictor:
             >>> module(torch.rand(2, 1, 64, 64) * 1000).shape
             torch.Size([2, 3])
         """
-        from rsft.inference.predict.chip_module import ChipModule
+        from rsft.inference.predict.chip_module import make_module
 
         with python_words():
-            return ChipModule(self.bundle, unit)
+            return make_module(self.bundle, unit)
 
     def predict_source(
         self, source: ChipSource, batch_size: int = _BATCH
@@ -304,7 +288,7 @@ class Predictor:
                 rows = batch_result(prepared, outputs, bundle).rows
                 tables.append(rows.assign(rejected=None, number=prepared.numbers))
                 unnamed += prepared.counts["unnamed"]
-            for number, reason in prepared.rejected:
+            for number, reason in left_out(prepared):
                 row = {"chip": source.chip_name(number), "number": number}
                 row["rejected"] = name_arguments(reason)
                 tables.append(pd.DataFrame([row]))
@@ -339,12 +323,12 @@ class Predictor:
         contract = self.engine.contract
         names = path_names(chips)
         if windows is not None:
-            from rsft.inference.predict.chip_windows import ChipWindows
+            from rsft.inference.predict.chip_windows import open_windows
 
             if len(names) != 1:
                 message = "windows are read from one raster"
                 raise RequestError(message, "windows", "give a dataset or a file")
-            return ChipWindows(names[0], windows, contract, declaration, options)
+            return open_windows(names[0], windows, contract, declaration, options)
         if names:
             files, _ = find_chips(names, declaration)
             return open_chips(files, contract, options, in_python=True)
@@ -353,6 +337,8 @@ class Predictor:
     def _prepare(self, source: ChipSource, batch_size: int) -> Generator[PreparedBatch]:
         """Yield the batches of a source, which are read ahead."""
         prepare = partial(prepare_batch, contract=self.engine.contract)
+        if not len(source):
+            raise RequestError("no chips", "chips", "give one chip or more")
         return prefetch(prepare, make_batches([source], batch_size), 1)
 
     def _compute(self, chips: Any, pixels: PixelOptions) -> ClassifierOutputs:
@@ -372,10 +358,18 @@ def refuse_rejected(prepared: PreparedBatch) -> None:
     Raises:
         DataError: the first one.
     """
-    for number, reason in prepared.rejected:
+    for number, reason in left_out(prepared):
         name = prepared.batch.source.chip_name(number)
         hint = "leave it out; `predict` returns a row with the reason for such chips"
         raise DataError(f"chip {name}: {reason}", "chips", hint)
+
+
+def left_out(prepared: PreparedBatch) -> Iterator[tuple[int, str]]:
+    """Yield number and reason of each chip of a batch that cannot be classified."""
+    reasons = dict(prepared.rejected)
+    for number in prepared.batch.chips:
+        if number not in prepared.numbers:
+            yield number, reasons.get(number, "the window has no data")
 
 
 def path_names(chips: Any, argument: str = "") -> list[str]:

@@ -72,7 +72,8 @@ def check_logits(outputs: ClassifierOutputs) -> None:
 
 def network_probabilities(outputs: ClassifierOutputs) -> Floats:
     """Return probabilities (N, C) that are not calibrated."""
-    return np.exp(log_softmax(outputs.logits))
+    probabilities: Floats = np.exp(log_softmax(outputs.logits))
+    return probabilities
 
 
 def collect_results(

@@ -100,9 +100,8 @@ def plan_scenes(
         notes = _warn_about_bands(scene, spec, request.declaration)
         window = make_window(scene, request.chip_options, spec)
         positions = _locate(scene, request, spec, window, journal, progress)
-        source = SceneChips(
-            scene, positions.locations, spec, window, request, plan.crs is None
-        )
+        locations = in_block_order(scene, positions.locations)
+        source = SceneChips(scene, locations, spec, window, request, plan.crs is None)
         sources.append(source)
         plan.positions.append(positions)
         notes += describe_scene(scene, source.spacing, spec.spacing_m)
@@ -195,10 +194,17 @@ def _describe_polarization(
     ]
 
 
-class SceneChips(ChipSource):
-    """A source of chips around locations in a scene.
+def in_block_order(scene: RasterScene, locations: Sequence[Location]) -> list[Location]:
+    """Return locations in the order of the blocks on disk.
 
-    They are in the order of the blocks on disk, which are decoded only once.
+    Chips in this order decode a block only once.
+    """
+    height, width = scene.block_shape
+    return sorted(locations, key=lambda x: (int(x.row // height), int(x.col // width)))
+
+
+class SceneChips(ChipSource):
+    """A source of chips around locations in a scene, in the order given.
 
     Args:
         scene: the scene.
@@ -228,10 +234,7 @@ class SceneChips(ChipSource):
         request: PredictionRequest,
         in_pixels: bool = False,
     ) -> None:
-        height, width = scene.block_shape
-        self.locations = sorted(
-            locations, key=lambda x: (int(x.row // height), int(x.col // width))
-        )
+        self.locations = locations
         self.scene = scene
         self.spec = spec
         self.window = window

@@ -14,9 +14,11 @@ from geopandas import GeoDataFrame
 from rsft.data.imagery.products.options import parse_product_options
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict.job import predict_table
+from rsft.inference.predict.job import run_job, warn_about_calibrator
+from rsft.inference.predict.open_job import open_job
 from rsft.inference.predict.predictor import Predictor, path_names
 from rsft.inference.predict.python_words import name_arguments, python_words
+from rsft.inference.predict.result import PredictionResult, write_result
 from rsft.scenes.options import ChipOptions, ChipSize, Declaration
 from rsft.scenes.query import CfarOptions, Query, parse_land
 from rsft.types import Progress
@@ -116,10 +118,25 @@ def predict_scene(
         predictor = bundle
         if not isinstance(predictor, Predictor):
             predictor = Predictor.load(Path(predictor))
-        result = predict_table(
-            predictor.bundle, predictor.engine, scenes, request, progress
-        )
+        result = _run(predictor, scenes, request, progress)
     return geo_table(result.table, result.crs, result.notes, result.rejected)
+
+
+def _run(
+    predictor: Predictor,
+    scenes: Sequence[str],
+    request: PredictionRequest,
+    progress: Progress | None,
+) -> PredictionResult:
+    """Do the job of `rsft predict`, whose journal is a temporary file."""
+    bundle = predictor.bundle
+    warn_about_calibrator(bundle)
+    with TemporaryDirectory(prefix="rsft-") as folder:
+        path = Path(folder) / "predictions.csv"
+        with open_job(
+            bundle, Path(), scenes, path, request, progress, writes_files=False
+        ) as job:
+            return write_result(job, run_job(job, engine=predictor.engine))
 
 
 def geo_table(

@@ -14,7 +14,7 @@ import pandas as pd
 from rsft.errors import DataError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.result_table import select_columns
-from rsft.inference.predict.scene_chips import SceneChips
+from rsft.inference.predict.scene_chips import SceneChips, in_block_order
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.layer import (
     CLASS_COLUMN,
@@ -117,7 +117,8 @@ def _open_chips(
         chips_dir=request.chips_dir,
     )
     window = make_window(scene, options)
-    return SceneChips(scene, objects.locations, spec, window, cutting, in_pixels)
+    locations = in_block_order(scene, objects.locations)
+    return SceneChips(scene, locations, spec, window, cutting, in_pixels)
 
 
 def _read_rows(

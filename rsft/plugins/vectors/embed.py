@@ -10,7 +10,6 @@ import typer
 
 from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import OUT, check_bundle, documented
-from rsft.errors import RequestError
 from rsft.scenes.options import Declaration
 from rsft.utils.command_options import Access, Argument, Option
 
@@ -54,31 +53,18 @@ def embed(
         device: Device: auto, cpu or cuda.
     """
     from rsft.cli.display.results import report_progress
-    from rsft.inference.predict.predictor import Predictor
     from rsft.inference.writers.tables import check_output_file
-    from rsft.plugins.vectors import embed_job
-    from rsft.scenes.inputs import find_chips
+    from rsft.plugins.vectors.embed_job import embed_chips, write_vectors
 
-    if (backbone is None) == (bundle is None):
-        raise RequestError(
-            "the encoder is not clear",
-            "--backbone, --bundle",
-            "give one of --backbone NAME and --bundle RUN",
-        )
     check_output_file(out, (".parquet",), overwrite)
-    files, _ = find_chips(inputs, declaration)
+    if bundle is not None:
+        check_bundle(bundle)
     with report_progress(as_json) as report:
         report(0, 0, "loading the encoder")
-        if bundle is not None:
-            check_bundle(bundle)
-            model = embed_job.bundle_model(Predictor.load(bundle, device))
-        else:
-            model = embed_job.load_encoder_model(
-                str(backbone), files, device, input_size
-            )
-        stores = [Path(item) for item in inputs]
-        result = embed_job.compute_vectors(model, files, stores, report)
-        embed_job.write_vectors(model, result, out)
+        model, result = embed_chips(
+            inputs, declaration, bundle, backbone, device, input_size, report
+        )
+        write_vectors(model, result, out)
     if as_json:
         row = {"vectors": str(out), "chips": len(result.table)}
         row |= {"dimensions": result.length, "rejected": len(result.rejections)}

@@ -15,7 +15,7 @@ from rsft.backbones.catalog import find_encoder
 from rsft.data.chips.chip_content import resolve_band_names, resolve_unit
 from rsft.data.chips.manifest import MANIFEST, read_manifest
 from rsft.data.imagery.reader import read_chip
-from rsft.errors import DataError
+from rsft.errors import DataError, RequestError
 from rsft.inference.engines.base import REFERENCE, LoadedEngine
 from rsft.inference.engines.graph import as_inference_fn
 from rsft.inference.predict.chip_files import open_chips
@@ -29,6 +29,7 @@ from rsft.models.devices import choose_device, move_network
 from rsft.models.loading import build_classifier, load_encoder
 from rsft.plugins.vectors.vector_file import VECTOR
 from rsft.recipe.schema import Recipe
+from rsft.scenes.inputs import find_chips
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import LONLAT, Progress, Rejection
 from rsft.version import __version__
@@ -135,6 +136,48 @@ def load_encoder_model(
             " take the encoder of a bundle (--bundle)"
         )
     return VectorModel(LoadedEngine(infer, contract, REFERENCE), metadata, notes)
+
+
+def embed_chips(
+    inputs: Sequence[str],
+    declaration: Declaration,
+    bundle: Predictor | Path | None,
+    backbone: str | None,
+    device: str,
+    size: int | None,
+    progress: Progress | None,
+) -> tuple[VectorModel, Embedding]:
+    """Compute the vectors of chips by the encoder of a bundle, or by a named one.
+
+    Args:
+        inputs: files, folders, chip stores, globs or @list.
+        declaration: what is declared about all chips.
+        bundle: the bundle; None takes `backbone`.
+        backbone: name of an encoder; None takes `bundle`.
+        device: auto, cpu or cuda.
+        size: side of the input of `backbone` in pixels; None is its native one.
+        progress: called with numbers of chips.
+
+    Raises:
+        RequestError: not one of bundle and backbone is given, or no chips are found.
+        WeightsError: the encoder cannot be used.
+        DataError: no chip can be used.
+    """
+    if (backbone is None) == (bundle is None):
+        raise RequestError(
+            "the encoder is not clear",
+            "--backbone, --bundle",
+            "give one of --backbone NAME and --bundle RUN",
+        )
+    files, _ = find_chips(inputs, declaration)
+    if isinstance(bundle, Path):
+        bundle = Predictor.load(bundle, device)
+    if bundle is not None:
+        model = bundle_model(bundle)
+    else:
+        model = load_encoder_model(str(backbone), files, device, size)
+    stores = [Path(item) for item in inputs]
+    return model, compute_vectors(model, files, stores, progress)
 
 
 def compute_vectors(

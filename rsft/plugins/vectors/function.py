@@ -8,17 +8,11 @@ from typing import Any
 
 from geopandas import GeoDataFrame
 
-from rsft.errors import RequestError
 from rsft.inference.predict.predictor import Predictor, path_names
 from rsft.inference.predict.python_words import python_words
 from rsft.inference.predict.rejections import locate_rejection
 from rsft.inference.predict.scene_table import geo_table
-from rsft.plugins.vectors.embed_job import (
-    bundle_model,
-    compute_vectors,
-    load_encoder_model,
-)
-from rsft.scenes.inputs import find_chips
+from rsft.plugins.vectors.embed_job import embed_chips
 from rsft.scenes.options import Declaration
 from rsft.types import LONLAT, Progress
 
@@ -64,21 +58,13 @@ def embed(
         >>> len(table), len(table["vector"][0])
         (27, 192)
     """
+    declaration = Declaration(unit, tuple(bands) if bands else None)
+    if isinstance(bundle, str):
+        bundle = Path(bundle)
     with python_words():
-        if (bundle is None) == (backbone is None):
-            raise RequestError(
-                "the encoder is not clear",
-                "bundle, backbone",
-                "give one of bundle=RUN and backbone=NAME",
-            )
         names = path_names(chips, "chips")
-        files, _ = find_chips(names, Declaration(unit, tuple(bands) if bands else None))
-        if backbone is not None:
-            model = load_encoder_model(backbone, files, device, input_size)
-        elif isinstance(bundle, Predictor):
-            model = bundle_model(bundle)
-        else:
-            model = bundle_model(Predictor.load(Path(str(bundle)), device))
-        result = compute_vectors(model, files, [Path(name) for name in names], progress)
+        model, result = embed_chips(
+            names, declaration, bundle, backbone, device, input_size, progress
+        )
     rejected = [locate_rejection(rejection) for rejection in result.rejections]
     return geo_table(result.table, LONLAT, model.notes, rejected)

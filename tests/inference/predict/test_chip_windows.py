@@ -14,7 +14,7 @@ from tests.helpers.scenes import UTM, write_geotiff
 from tests.helpers.style import ROOT
 
 PIXELS = np.random.default_rng(0).integers(1, 256, (500, 600), np.uint8)
-WINDOWS = [Window(100, 200, 64, 64), ((5, 69), (10, 74)), Window(520, 0, 48.2, 50)]
+WINDOWS = [Window(100, 400, 64, 64), ((5, 69), (10, 74)), Window(520, 0, 47.2, 50)]
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +31,14 @@ def scene(tmp_path):
 def test_windows_of_a_dataset(model, scene):
     with rasterio.open(scene) as dataset:
         table = model.predict(dataset, windows=WINDOWS)
-        arrays = [PIXELS[200:264, 100:164], PIXELS[5:69, 10:74], PIXELS[:50, 520:568]]
+        arrays = [PIXELS[400:464, 100:164], PIXELS[5:69, 10:74], PIXELS[:50, 520:568]]
         names = [f"p_{name}" for name in model.bundle.classes]
         assert table[names].equals(model.predict(arrays)[names])
         one = model.predict(dataset, windows=WINDOWS[0])
         features = model.features(dataset, windows=WINDOWS)
-    assert table["chip"].tolist() == [0, 1, 2] and set(table["path"]) == {str(scene)}
+    names = [f"scene_{number:06d}" for number in range(3)]
+    assert table["chip"].tolist() == names and set(table["path"]) == {str(scene)}
+    assert table["row"].tolist() == [432, 37, 25] and "length_m" not in table
     assert one["p_cargo"][0] == pytest.approx(table["p_cargo"][0], rel=1e-4)
     np.testing.assert_allclose(features, model.features(arrays), rtol=1e-5)
     assert model.predict(scene, windows=WINDOWS).equals(table)
@@ -52,13 +54,18 @@ def test_windows_have_their_outlines(model, scene):
     assert outline.bounds == pytest.approx(lonlat, abs=1e-6)
 
 
-def test_a_window_without_data_keeps_its_row(model, scene):
-    windows = [Window(0, 0, 64, 64), Window(700, 0, 64, 64), Window(-32, 0, 64, 64)]
-    table = model.predict(scene, windows=windows)
+def test_a_window_without_data_keeps_its_row(model, tmp_path):
+    pixels = PIXELS.copy()
+    pixels[:, 300:] = 0
+    path = write_geotiff(tmp_path / "half.tif", pixels, nodata=0)
+    windows = [Window(0, 0, 64, 64), Window(400, 0, 64, 64), Window(-32, 0, 64, 64)]
+    table = model.predict(path, windows=windows)
     assert table["class"].notna().tolist() == [True, False, True]
     assert table["rejected"].notna().tolist() == [False, True, False]
-    with pytest.raises(DataError, match="chip 1"):
-        model.logits(scene, windows=windows)
+    cut = model.predict([PIXELS[:64, :32]])
+    assert table["p_cargo"][2] == pytest.approx(cut["p_cargo"][0], rel=1e-4)
+    with pytest.raises(DataError, match="window has no data"):
+        model.logits(path, windows=windows)
 
 
 def test_values_are_those_of_the_file(tmp_path, model):
@@ -70,11 +77,18 @@ def test_values_are_those_of_the_file(tmp_path, model):
     assert table["geometry"][0] is None and table["rejected"][0] is None
 
 
-@pytest.mark.parametrize("windows", [[], [3], [Window(0, 0, 0, 9)], ["a"], [((1, 2),)]])
+@pytest.mark.parametrize(
+    "windows", [[3], ["a"], [((1, 2),)], [Window(900, 0, 9, 9)], [Window(0, 0, 0, 9)]]
+)
 def test_what_is_no_window(model, scene, windows):
     with pytest.raises(RequestError) as error:
         model.predict(scene, windows=windows)
     assert error.value.location == "windows"
+
+
+def test_no_windows(model, scene):
+    with pytest.raises(RequestError, match="no chips"):
+        model.predict(scene, windows=[])
 
 
 def test_windows_belong_to_one_raster(model, scene):

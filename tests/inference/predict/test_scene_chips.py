@@ -9,7 +9,7 @@ import shapely
 from rsft.errors import DataError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import NoDataError
-from rsft.inference.predict.scene_chips import SceneChips
+from rsft.inference.predict.scene_chips import SceneChips, in_block_order
 from rsft.scenes.georeference import rectangle_corners
 from rsft.scenes.locations import Location
 from rsft.scenes.options import Declaration
@@ -140,7 +140,7 @@ def test_chips_in_the_order_of_blocks(tmp_path):
     )
     locations = [point(200, 10), point(10, 200), point(20, 20), point(10, 10)]
     ordered = [
-        (location.row, location.col) for location in chips(scene, locations).locations
+        (location.row, location.col) for location in in_block_order(scene, locations)
     ]
     assert ordered == [(20, 20), (10, 10), (10, 200), (200, 10)]
 
