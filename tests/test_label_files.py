@@ -466,6 +466,66 @@ def rounded_identifiers(folder: Path):
     return written(folder / "a.csv", text), ("MMSI", "2.19E+08", "spreadsheet")
 
 
+def fractions_of_coco(folder: Path):
+    sides = [(x / WIDTH, y / HEIGHT, 20 / WIDTH, 10 / HEIGHT) for x, y, *_ in boxes()]
+    return coco(folder / "a.json", sides), FRACTIONS
+
+
+def fractions_of_voc(folder: Path):
+    scale = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
+    return voc(folder / "a.xml", np.array(boxes()) / scale), FRACTIONS
+
+
+def fractions_of_labelme(folder: Path):
+    points = [
+        [[left / WIDTH, top / HEIGHT], [right / WIDTH, bottom / HEIGHT]]
+        for left, top, right, bottom in boxes()
+    ]
+    return labelme(folder / "a.json", "rectangle", points), FRACTIONS
+
+
+def fractions_of_centers(folder: Path):
+    text = table("row,col,class", ROWS / HEIGHT, COLS / WIDTH, CLASSES)
+    return written(folder / "a.csv", text), FRACTIONS
+
+
+FRACTIONS = ("6 of 6 objects lie in the first pixel", "fractions", "row 2")
+
+
+def points_of_thousands(folder: Path):
+    rows, cols = ([f"1.{value:03}" for value in column] for column in (ROWS, COLS))
+    text = table("row;col;class", rows, cols, CLASSES, separator=";")
+    return written(folder / "a.csv", text), ("thousands", "1.030", "1.040", "1.110")
+
+
+def sizes_without_a_corner_or_center(folder: Path):
+    header = "image,x,y,width,height,class"
+    sizes = [20] * 6, [10] * 6
+    text = table(header, ["s.tif"] * 6, COLS, ROWS, *sizes, CLASSES)
+    return written(folder / "a.csv", text), ("corner", "center")
+
+
+def two_categories_of_one_id(folder: Path):
+    sides = [(left, top, 20, 10) for left, top, *_ in boxes()]
+    names = [
+        {"id": number, "name": name}
+        for number, name in zip((1, 1), CLASSES, strict=False)
+    ]
+    names.append({"id": 2, "name": "tug"})
+    path = coco(folder / "a.json", sides, categories=names)
+    return path, ("cargo", "tanker", "id 1")
+
+
+def rotations_in_degrees(folder: Path):
+    objects = [
+        f"<object><name>{name}</name><robndbox><cx>{col}</cx><cy>{row}</cy><w>20</w>"
+        "<h>10</h><angle>45</angle></robndbox></object>"
+        for name, (row, col) in zip(CLASSES, PLACES, strict=True)
+    ]
+    text = f"<annotation><filename>s.tif</filename>{''.join(objects)}</annotation>"
+    return written(folder / "a.xml", text), ("6 of 6 angles", "radians", "45")
+
+
 WRONG: list[Callable[[Path], tuple[Path, str | tuple[str, ...]]]] = [
     exchanged_columns_of_degrees,
     exchanged_columns_of_pixels,
@@ -489,6 +549,14 @@ WRONG: list[Callable[[Path], tuple[Path, str | tuple[str, ...]]]] = [
     null_island,
     two_annotators,
     rounded_identifiers,
+    fractions_of_coco,
+    fractions_of_voc,
+    fractions_of_labelme,
+    fractions_of_centers,
+    points_of_thousands,
+    sizes_without_a_corner_or_center,
+    two_categories_of_one_id,
+    rotations_in_degrees,
 ]
 
 
