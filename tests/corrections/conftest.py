@@ -27,7 +27,7 @@ from tests.helpers.scenes import (
     use_toy_model,
     write_geotiff,
 )
-from tests.helpers.vector_layers import reading_here
+from tests.helpers.vector_layers import CellHere
 
 SIDE = 8
 # row, col; four of them at the edge of 48 x 48
@@ -113,7 +113,7 @@ def desk(dark_and_bright, tmp_path, monkeypatch):
     """Copy the store, and make a scene with six ships."""
     monkeypatch.chdir(tmp_path)
     # layers are read without the process that limits damage, which takes a second
-    monkeypatch.setattr("rsft.data.imagery.vectors.reading_cell", reading_here)
+    monkeypatch.setattr("rsft.data.imagery.vectors.ReaderCell", CellHere)
     store = copytree(dark_and_bright, tmp_path / "store")
     scene = write_geotiff(
         tmp_path / "scene.tif",

@@ -211,8 +211,8 @@ def _work(
         return
     os.environ[LIMIT] = "limited"  # as in the process that reads layers
     limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
-    vectors.reading_cell = _layer_cell
-    rasters.reading_cell = _forking_cell
+    vectors.ReaderCell = _LayerCell
+    rasters.ReaderCell = _Fork
     if with_cell:
         _open_observed_cell(workplace)
     expected = _list_files(folder)
@@ -321,13 +321,19 @@ def _processes() -> list[int]:
     return [os.getpid(), *(process._process.pid for process in running)]
 
 
-@contextlib.contextmanager
-def _layer_cell(walls: Walls, seconds: float) -> Iterator[Any]:
-    """Yield the open cell, because one for each layer takes half a second."""
-    yield CellHere() if walls.writable else current_cell() or CellHere()
+class _LayerCell(CellHere):
+    """The open cell, because one for each layer takes half a second."""
+
+    def __init__(self, walls: Walls, seconds: float) -> None:
+        self._open = None if walls.writable else current_cell()
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        if self._open is None:
+            return super().call(function, *args)
+        return self._open.call(function, *args)
 
 
-class _Fork:
+class _Fork(CellHere):
     """A cell that is a copy of this process, because one for each input takes half a
     second; its crash is what a cell tells, too."""
 
@@ -343,11 +349,6 @@ class _Fork:
             function(*args)
             code = 0
         os._exit(code)
-
-
-@contextlib.contextmanager
-def _forking_cell(walls: object, seconds: float) -> Iterator[_Fork]:
-    yield _Fork()
 
 
 def _notice_requests(event: str, arguments: tuple[Any, ...]) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.bars_recipe import BARS_RECIPE
-from tests.helpers.vector_layers import reading_here
+from tests.helpers.vector_layers import CellHere
 
 
 @pytest.fixture(autouse=True)
 def _layers_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read vector layers without the process that limits damage."""
-    monkeypatch.setattr("rsft.data.imagery.vectors.reading_cell", reading_here)
+    monkeypatch.setattr("rsft.data.imagery.vectors.ReaderCell", CellHere)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from rsft.scenes.raster import gdal_environment, open_scene
 from tests.helpers.file_server import serving_folder
 from tests.helpers.scenes import UTM, write_geotiff
-from tests.helpers.vector_layers import reading_here
+from tests.helpers.vector_layers import CellHere
 
 LARGE_RAMP = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200) + 1
 TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}
@@ -17,7 +17,7 @@ TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}
 @pytest.fixture(autouse=True)
 def _layers_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read vector layers without the process that limits damage."""
-    monkeypatch.setattr("rsft.data.imagery.vectors.reading_cell", reading_here)
+    monkeypatch.setattr("rsft.data.imagery.vectors.ReaderCell", CellHere)
 
 
 @pytest.fixture

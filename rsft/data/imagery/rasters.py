@@ -9,7 +9,7 @@ import re
 import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from errno import EINVAL
 from functools import lru_cache
 from pathlib import Path
@@ -34,8 +34,9 @@ from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.data.imagery.vrt import rewrite_vrt
 from rsft.errors import DataError
 from rsft.types import Pixels
-from rsft.utils.cell.client import in_cell, is_inside, reading_cell
+from rsft.utils.cell.client import in_cell, is_inside
 from rsft.utils.cell.named import check_link, outside_error
+from rsft.utils.cell.processes import ReaderCell
 from rsft.utils.cell.walls import Walls
 from rsft.utils.untrusted.documents import leads_away, open_regular
 from rsft.utils.untrusted.gdal_drivers import PrivateDriver, limit_drivers
@@ -270,7 +271,7 @@ def _try_arrays(name: str, path: str, state: tuple[int, int]) -> None:
         return  # a crash ends this process alone
     walls = Walls((Path(path).absolute(),), MAX_ARRAY_MEMORY)
     try:
-        with reading_cell(walls, MAX_ARRAY_SECONDS) as cell:
+        with closing(ReaderCell(walls, MAX_ARRAY_SECONDS)) as cell:
             cell.call(_open_arrays, name)
     except DataError as error:
         raise RasterioIOError(f"the file cannot be opened: {error.message}") from error

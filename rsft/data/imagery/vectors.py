@@ -9,7 +9,7 @@ stops this process and not the job.
 import json
 import shutil
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from shapely.errors import ShapelyError
 
 from rsft.errors import DataError, RequestError
 from rsft.types import JsonObject
-from rsft.utils.cell.client import reading_cell
+from rsft.utils.cell.processes import ReaderCell
 from rsft.utils.cell.walls import Walls
 from rsft.utils.untrusted.documents import (
     MAX_TABLE_BYTES,
@@ -136,7 +136,7 @@ def read_layer(
             folder = path.parent
             walls = Walls(readable, MAX_LAYER_MEMORY)
         walls = walls._replace(hidden=_SLOW)
-        cell = stack.enter_context(reading_cell(walls, MAX_LAYER_SECONDS))
+        cell = stack.enter_context(closing(ReaderCell(walls, MAX_LAYER_SECONDS)))
         try:
             answer: tuple[dict[str, bool], LayerContent | None] = cell.call(
                 _read_file, folder / path.name, layer, content

@@ -109,18 +109,6 @@ def is_inside() -> bool:
     return INSIDE in os.environ
 
 
-@contextmanager
-def reading_cell(walls: Walls, seconds: float) -> Iterator["ReaderCell"]:
-    """Yield a cell for a few calls, with walls and a limit of time of its own."""
-    from rsft.utils.cell.processes import ReaderCell
-
-    cell = ReaderCell(walls, seconds)
-    try:
-        yield cell
-    finally:
-        cell.close()
-
-
 _cell: "ReaderCell | None" = None
 
 

@@ -99,8 +99,8 @@ def _check_end(file: BinaryIO, size: int) -> None:
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
-    members = archive.infolist()
-    for member in members:
+    total = 0
+    for member in archive.infolist():
         if (
             member.compress_type != zipfile.ZIP_STORED
             or member.file_size != member.compress_size
@@ -108,9 +108,9 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
             raise UnsafeTorchFileError(
                 f"its member {member.filename[:80]!r} is compressed"
             )
-    if sum(member.file_size for member in members) > size:
-        raise UnsafeTorchFileError("its members state more bytes than it has")
-    for member in members:
+        total += member.file_size
+        if total > size:
+            raise UnsafeTorchFileError("its members state more bytes than it has")
         if not member.filename.lower().endswith("data.pkl"):  # torch ignores case
             continue
         if member.file_size > MAX_PICKLE_BYTES:

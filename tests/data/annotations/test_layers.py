@@ -12,12 +12,12 @@ from rsft.data.annotations.base import read_annotations
 from rsft.data.annotations.layers import convert_columns
 from rsft.errors import RequestError
 from tests.helpers.messages import mentions
-from tests.helpers.vector_layers import reading_here
+from tests.helpers.vector_layers import CellHere
 
 
 @pytest.fixture(autouse=True)
 def _layers_are_read_here(monkeypatch):
-    monkeypatch.setattr("rsft.data.imagery.vectors.reading_cell", reading_here)
+    monkeypatch.setattr("rsft.data.imagery.vectors.ReaderCell", CellHere)
 
 
 def feature(x, properties=None, **members):
