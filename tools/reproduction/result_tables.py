@@ -160,7 +160,7 @@ def method_table(
             if title != base_title
             else ""
         )
-        cells.append(f"{table['seconds'].median():.0f}")
+        cells.append("-" if table.empty else f"{table['seconds'].median():.0f}")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
