@@ -162,10 +162,9 @@ class SemiSection(Section):
     pseudo-label"""
     weight: float = Field(default=1.0, ge=0)
     """weight of the loss of unlabeled chips"""
-    align: Literal["uniform", "labels", "pool", "none"] = "uniform"
-    """shares of the classes to which probabilities are aligned before the threshold:
-    equal, those of the training chips (Berthelot et al. 2020), or those of the
-    unlabeled chips, which are estimated (Saerens et al. 2002)"""
+    align: Literal["uniform", "labels", "none"] = "uniform"
+    """shares of the classes to which probabilities are aligned before the threshold
+    (Berthelot et al. 2020): equal, or those of the training chips"""
     teacher: Literal["ema", "student"] = "ema"
     """network that gives the pseudo-labels: the mean of weights of train.ema, or the
     one in training"""

@@ -134,13 +134,6 @@ class PseudoLabeler(Part):
             target = counts
         self.target = (target / target.sum()).to(self.device)
         self.mean_probabilities = self.target.clone()
-        prior = self.shares
-        if getattr(self.loss, "adjusts_logits", False):
-            prior = torch.full_like(counts, 1 / len(counts))
-        self.prior = prior.to(self.device)  # of the network
-        labels = torch.from_numpy(self.train.labels)
-        known = torch.bincount(labels, minlength=len(counts))
-        self.min_shares = (known / (len(pool) + len(self.train))).to(self.device)
         # training chips in the whitened space, whitening, limit
         self.distance: tuple[Tensor, Tensor, float] | None = None
         self.counts = torch.zeros(len(counts) + 2, dtype=torch.int64)
@@ -218,7 +211,14 @@ class PseudoLabeler(Part):
                 logits, features = teacher.predict(inputs)
             probabilities = logits.float().softmax(1)
             if self.section.align != "none":
-                probabilities = self._align(probabilities)
+                # of the chips of this process
+                share = shard_loss_weight(self.size, self.shard)
+                mean = all_reduce_mean(probabilities.mean(0) * share)
+                self.mean_probabilities = (
+                    _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
+                )
+                probabilities = probabilities * (self.target / self.mean_probabilities)
+                probabilities = probabilities / probabilities.sum(1, keepdim=True)
             confidence, labels = probabilities.max(1)
             is_foreign = self._is_foreign(features)
             is_used = (confidence >= self.section.threshold) & ~is_foreign
@@ -234,30 +234,6 @@ class PseudoLabeler(Part):
             / len(positions)
         )
         return PseudoBatch(inputs, labels[is_used], factor, self._mean_loss())
-
-    def _align(self, probabilities: Tensor) -> Tensor:
-        """Return probabilities (K, C) of a step aligned to shares of the classes.
-
-        With `semi.align: pool`, they are multiplied by the shares of the classes in the
-        unlabeled chips, which are the mean of the aligned probabilities so far. This is
-        expectation maximization (Saerens et al. 2002,
-        https://doi.org/10.1162/089976602753284446), step by step.
-        """
-        is_pool = self.section.align == "pool"
-        if is_pool:
-            probabilities = probabilities * (self.mean_probabilities / self.prior)
-            probabilities = probabilities / probabilities.sum(1, keepdim=True)
-        # of the chips of this process
-        share = shard_loss_weight(self.size, self.shard)
-        mean = all_reduce_mean(probabilities.mean(0) * share)
-        self.mean_probabilities = (
-            _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
-        )
-        if is_pool:
-            self.mean_probabilities = self.mean_probabilities.maximum(self.min_shares)
-            return probabilities
-        probabilities = probabilities * (self.target / self.mean_probabilities)
-        return probabilities / probabilities.sum(1, keepdim=True)
 
     def _mean_loss(self) -> LossFunction:
         """Return the loss of the recipe, if it only adjusts logits to the prior."""

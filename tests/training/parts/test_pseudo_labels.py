@@ -240,39 +240,6 @@ def test_probabilities_are_aligned(sources, align, target):
         )
 
 
-@pytest.mark.parametrize(
-    ("loss", "prior"), [("logit_adjustment", (0.5, 0.5)), ("ce", (0.75, 0.25))]
-)
-def test_probabilities_are_aligned_to_the_estimated_shares(sources, loss, prior):
-    _, inputs = drawn(sources, 4000)
-    likely = FakeClassifier(1.0).eval().predict(inputs).logits.softmax(1)
-    likely = likely / torch.tensor(prior)
-    shares = torch.tensor([0.5, 0.5])
-    for _ in range(500):  # expectation maximization on all chips
-        posterior = likely * shares
-        shares = (posterior / posterior.sum(1, keepdim=True)).mean(0)
-        shares = shares.clamp_min(6 / 18)
-    give = labeler(sources, align="pool", threshold=0.6, bias=1.0, loss=loss)
-    for index in range(400):
-        before = give.mean_probabilities
-        batch = give.batch(0, index, 0.0)
-    torch.testing.assert_close(give.mean_probabilities, shares, atol=0.05, rtol=0)
-    _, inputs = drawn(sources, 16, 0, 399)
-    aligned = FakeClassifier(1.0).eval().predict(inputs).logits.softmax(1)
-    aligned = aligned / torch.tensor(prior) * before
-    labels, is_used = expected_labels(aligned / aligned.sum(1, keepdim=True), 0.6)
-    assert torch.equal(batch.labels, labels)
-    assert torch.equal(batch.inputs, inputs[is_used])
-
-
-def test_a_class_keeps_the_share_of_its_training_chips(sources):
-    give = labeler(sources, align="pool", bias=40.0)  # all chips are of the first class
-    for index in range(300):
-        give.batch(0, index, 0.0)
-    # 6 training chips of the second class, 6 + 12 chips in all
-    assert give.mean_probabilities[1] == pytest.approx(6 / 18)
-
-
 def test_classes_without_pseudo_labels_are_named(sources, caplog):
     give = labeler(sources, align="none")
     give.batch(0, 0, 0.0)
