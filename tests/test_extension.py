@@ -573,3 +573,14 @@ def test_an_annotation_format(tmp_path, monkeypatch, install):
     (tmp_path / "own.csv").write_text("row,col\n1,2\n")
     with pytest.warns(UserWarning, match="broken cannot be imported"):
         assert len(read_positions(tmp_path / "own.csv", scene).locations) == 1
+
+
+def test_a_function_of_the_package(install):
+    import rsft as package
+
+    source = "def count(items):\n    return len(items)\n"
+    entry_points = "[rsft.functions]\ncount = counting:count\n"
+    install("counting", source, entry_points)
+    assert package.count("abc") == 3 and "count" in dir(package)
+    with pytest.raises(AttributeError, match="no attribute 'counts'"):
+        package.counts  # noqa: B018

@@ -169,6 +169,21 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
                 )
         return super().forward(*args, **kwargs)
 
+    def predict_step(
+        self, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> Tensor | dict[str, Any]:
+        """Return the probabilities of a batch.
+
+        Returns:
+            (B, C); for batches with `bounds`, those of a GeoDataset, `probabilities`,
+            `bounds` and `transform`, as TorchGeo's segmentation returns them.
+        """
+        probabilities: Tensor = super().predict_step(batch, batch_idx, dataloader_idx)
+        if "bounds" not in batch:
+            return probabilities
+        places = {name: batch.get(name) for name in ("bounds", "transform")}
+        return {"probabilities": probabilities, **places}
+
     def configure_losses(self) -> None:
         """Build the loss; one of rsft without `class_counts` is built in `setup`."""
         loss = self.hparams["loss"]

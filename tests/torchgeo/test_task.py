@@ -202,6 +202,17 @@ def test_images_of_a_wrong_size_name_the_argument(weights):
     assert network(torch.zeros(2, 3, 60, 60)).shape == (2, 2)
 
 
+def test_predictions_keep_their_bounds(weights):
+    task = make_task(weights).eval()
+    images = torch.rand(2, 1, SIZE, SIZE)
+    with torch.inference_mode():
+        plain = task.predict_step({"image": images}, 0)
+        placed = task.predict_step({"image": images, "bounds": [1, 2]}, 0)
+    assert torch.equal(plain, task(images).softmax(dim=1))
+    assert torch.equal(placed["probabilities"], plain)
+    assert placed["bounds"] == [1, 2] and placed["transform"] is None
+
+
 def test_names_and_arguments_of_later_versions(monkeypatch):
     """TorchGeo 0.9 has the task as `torchgeo.tasks.Classification`, with further
     arguments."""

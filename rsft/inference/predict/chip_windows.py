@@ -13,6 +13,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.chip_files import SourceChip
 from rsft.inference.predict.scene_chips import SceneChips
 from rsft.scenes.georeference import rectangle_corners
 from rsft.scenes.locations import Location
@@ -29,7 +30,7 @@ def open_windows(
     contract: Contract,
     declaration: Declaration,
     options: ChipOptions,
-) -> SceneChips:
+) -> WindowChips:
     """Return the chips in windows of a raster, in the order given.
 
     Args:
@@ -50,7 +51,16 @@ def open_windows(
     window = make_window(scene, options, contract)
     # like a tile, a window may have no object in its middle
     request = PredictionRequest(Query(grid=1), declaration, options)
-    return SceneChips(scene, locations, contract, window, request)
+    return WindowChips(scene, locations, contract, window, request)
+
+
+class WindowChips(SceneChips):
+    """Chips in windows, which are counted if the order of their bands is assumed."""
+
+    def read(self, number: int) -> SourceChip:
+        chip = super().read(number)
+        assumed = self.spec.assumed_bands(self.scene.count, self.band_names)
+        return chip._replace(counts=chip.counts | {"unnamed": int(bool(assumed))})
 
 
 def _locate(number: int, window: Any, scene: RasterScene) -> Location:

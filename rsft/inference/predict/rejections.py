@@ -16,7 +16,7 @@ def describe_empty_result(
     plan: PredictionPlan,
     query: Query,
     rejected: list[Rejection],
-    rejected_list: Path,
+    rejected_list: Path | None,
     may_be_outside: bool,
 ) -> str:
     """Return the note of a job without any row.
@@ -27,7 +27,7 @@ def describe_empty_result(
         plan: the chips.
         query: where chips were cut.
         rejected: everything that was rejected; the error quotes the first reason.
-        rejected_list: path of the list of rejected chips.
+        rejected_list: path of the list of rejected chips; None if none was written.
         may_be_outside: whether all positions may lie outside of the scenes.
 
     Raises:
@@ -41,8 +41,8 @@ def describe_empty_result(
         count = max(total, len(rejected))
         raise DataError(
             f"none of the {count:,} chips can be used; {path}: {reason}",
-            rejected_list,
-            "the file lists the reason for each chip",
+            rejected_list or "",
+            "the file lists the reason for each chip" if rejected_list else "",
         )
     if outside and query.at is not None and not may_be_outside:
         scenes = f"the {len(plan.scenes):,} scenes"

@@ -135,8 +135,9 @@ def write_result(
     if job.writes_files:
         write_rejected_list(result.rejected_list, rejections)
     if table.empty:
+        listed = result.rejected_list if job.writes_files else None
         empty = describe_empty_result(
-            job.plan, query, rejections, result.rejected_list, may_be_outside
+            job.plan, query, rejections, listed, may_be_outside
         )
         notes.insert(0, empty)
     _add_notes(result, job, engine)

@@ -220,6 +220,7 @@ class SceneChips(ChipSource):
         spacing: pixel spacing of the chips in meters, along columns and along rows;
             None if it is unknown.
         unit: unit of the chips; None if it is unknown.
+        band_names: names of the bands of the scene; None if they are unknown.
 
     Raises:
         DataError: bands or unit are not those of the specification.
@@ -242,6 +243,7 @@ class SceneChips(ChipSource):
         self.is_tiled = request.query.grid is not None
         self.is_detected = request.query.detect is not None
         self.unit = request.declaration.unit or scene.unit
+        self.band_names = request.declaration.bands or scene.bands
         self.scene_spacing = resolve_spacing(scene.spacing, request.chip_options)
         self.spacing: Spacing | None = None
         if self.scene_spacing is not None:

@@ -10,7 +10,15 @@ from shapely.geometry import Polygon
 
 import rsft
 from rsft.errors import DataError, RequestError
-from tests.helpers.scenes import UTM, write_geotiff
+from rsft.inference.engines.base import REFERENCE, LoadedEngine
+from rsft.inference.predict.predictor import Predictor
+from tests.helpers.scenes import (
+    UTM,
+    brightness_logits,
+    toy_bundle,
+    toy_contract,
+    write_geotiff,
+)
 from tests.helpers.style import ROOT
 
 PIXELS = np.random.default_rng(0).integers(1, 256, (500, 600), np.uint8)
@@ -75,6 +83,18 @@ def test_values_are_those_of_the_file(tmp_path, model):
     write_geotiff(path, stored, nodata=0, scales=(2.0,), offsets=(0.0,))
     table = model.predict(path, windows=[Window(0, 0, 64, 64)])
     assert table["geometry"][0] is None and table["rejected"][0] is None
+
+
+def test_an_assumed_order_of_bands_is_noted(tmp_path):
+    contract = toy_contract(bands=("VH", "VV"), planes=("VH", "VV", "VH"))
+    engine = LoadedEngine(brightness_logits, contract, REFERENCE)
+    toy = Predictor(toy_bundle(contract=contract), engine)
+    pixels = np.stack([PIXELS, PIXELS[::-1]])
+    for names, count in ((), 1), (("VV", "VH"), 0):
+        path = write_geotiff(tmp_path / f"{count}.tif", pixels, names=names)
+        notes = toy.predict(path, windows=Window(0, 0, 8, 8)).attrs["notes"]
+        assumed = [note for note in notes if "they are taken for VH, VV" in note]
+        assert len(assumed) == count and "--" not in str(assumed)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """`rsft.predict_scene` returns the table that `rsft predict` writes."""
 
 import geopandas
+import numpy as np
 import pandas as pd
 import pytest
 import rasterio
 
 import rsft
 from rsft.errors import DataError, RequestError
-from tests.helpers.scenes import SHIPS, UTM, write_sea
+from tests.helpers.scenes import SHIPS, UTM, write_geotiff, write_sea
 from tests.helpers.style import ROOT
 
 RUN = ROOT / "tests/compat/0.2/run"
@@ -103,6 +104,26 @@ def test_faults_name_arguments(model, scene, arguments):
     with pytest.raises((RequestError, DataError)) as error:
         rsft.predict_scene(model, scene, **arguments)
     assert "--" not in str(error.value)
+
+
+def test_objects_that_cannot_be_classified_are_told(model, scene, tmp_path):
+    places = geopandas.GeoDataFrame(
+        geometry=geopandas.points_from_xy(*zip(*[UTM @ (250, 250)] * 2, strict=True)),
+        crs="EPSG:32633",
+    )
+    empty = np.zeros((300, 300), np.uint16)
+    path = write_geotiff(tmp_path / "e.tif", empty, crs="EPSG:32633", transform=UTM)
+    with pytest.raises(DataError, match="none of the 2 chips can be used") as error:
+        rsft.predict_scene(model, path, at=places)
+    assert error.value.location == "" and "--" not in str(error.value)
+    empty[:60] = np.arange(60)[:, None]
+    places = places.set_geometry(
+        geopandas.points_from_xy(*zip(UTM @ (30, 30), UTM @ (250, 250), strict=True))
+    )
+    write_geotiff(path, empty, crs="EPSG:32633", transform=UTM)
+    table = rsft.predict_scene(model, path, at=places)
+    assert len(table) == 1 and len(table.attrs["rejected"]) == 1
+    assert "rejected: 1" in table.attrs["notes"]
 
 
 def test_an_array_is_no_scene(model):
