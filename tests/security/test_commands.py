@@ -42,6 +42,8 @@ FEW = {
     "recipe_that_calls_python": "recipes validate",
     "run_of_a_private_store": "report",
     "store_with_a_linked_manifest": "data stats",
+    "store_with_a_linked_chip": "embed",
+    "bundle_with_a_name_of_a_path": "embed",
     "names_with_terminal": "bundle show",
 }
 """Commands for some carriers, which the ordinary tests run."""

@@ -256,8 +256,8 @@ class _Process:
         assert self._process.stdin and self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
         self._watch = _Watch(self._process)
-        self._owner = os.getpid()
-        weakref.finalize(self, _end, self._process, self._owner)
+        # ends it once, when this object goes or is closed
+        self.close = weakref.finalize(self, _end, self._process, os.getpid())
         for target, *args in (
             (self._watch.run,),
             (watch_memory, self._process, walls.memory),
@@ -298,10 +298,6 @@ class _Process:
             if not is_done:
                 self.close()
         return message
-
-    def close(self) -> None:
-        """End the process."""
-        _end(self._process, self._owner)
 
     def _receive(self, request: _Request) -> tuple[str, Any]:
         """Return the message that ends the call, and make the calls of others."""
