@@ -27,7 +27,6 @@ from rsft.cli.options import (
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.errors import RequestError
-from rsft.utils.atomic_files import check_is_free
 from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
@@ -143,6 +142,7 @@ def _check_bundle(names: Sequence[str], folder: Path, overwrite: bool) -> None:
     """Raise an error unless the weights of one encoder can become a bundle."""
     from rsft.backbones.loading import find_card
     from rsft.models.starting_bundle import find_classifier
+    from rsft.utils.atomic_files import check_is_free
 
     if len(names) > 1:
         message = "a bundle has the classifier of one encoder"
