@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rsft.backbones.card import weights_path
+from rsft.backbones.catalog import find_encoder
 from rsft.data.chips.class_names import list_first_names
 from rsft.data.chips.folds import assign_folds
 from rsft.data.chips.store import ChipStore
@@ -187,8 +189,8 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
     Raises:
         RecipeError: all faults of the file, of the overrides and of the candidates at
             once.
-        RequestError: the data is not a chip store, or no chip of a tail class can be
-            held out for the tail.
+        RequestError: the data is not a chip store, no candidate takes part, or no chip
+            of a tail class can be held out for the tail.
         DataError: the chip store is damaged.
     """
     reader = _Reader(path, overrides)
@@ -200,12 +202,19 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
     store = ChipStore.open(Path(str(reader.given["data.root"])))
     is_radar = reader.given.get("data.declare") is not None or store.is_radar
     candidates = []
-    for candidate in reader.load_candidates("sar" if is_radar else "optical"):
+    kind = str(reader.given.get("data.augment", "sar" if is_radar else "optical"))
+    for candidate in reader.load_candidates(kind):
+        reason = _find_absence(candidate.recipe, kind)
+        if reason:
+            notes.append(f"{candidate.name} is not compared: {reason}")
+            continue
         recipe = resolve_epochs(candidate.recipe, len(store.split("train")))
         recipe, note = spread_filters(recipe, store.bands)
         candidates.append(replace(candidate, recipe=recipe))
         if note:
             notes.append(note)
+    if not candidates:
+        raise RequestError("; ".join(notes), path, "name other candidates")
     obstacle = _find_obstacle(store, reader.settings)
     if obstacle:
         first = reader.settings.first
@@ -336,6 +345,27 @@ class _Reader:
         if fault.key in self.commanded:
             return replace(fault, file=COMMAND_LINE, line=0)
         return locate_fault(self.document, fault, [fault.key])
+
+
+def _find_absence(recipe: Recipe, kind: str) -> str:
+    """Return why a candidate does not take part; "" if it does.
+
+    Args:
+        recipe: the recipe of the candidate.
+        kind: augmentation that suits the chips, "sar" or "optical".
+    """
+    augment = recipe.data.augment
+    if {augment, kind} == {"sar", "optical"}:
+        return f"it turns chips as {augment} images, and these are of the other kind"
+    try:
+        encoder = find_encoder(recipe.backbone.name)
+    except RequestError:  # the run of the candidate says why
+        return ""
+    if recipe.backbone.weights or encoder.weights is None:
+        return ""
+    if weights_path(encoder).is_file():
+        return ""
+    return f"its weights are not here; fetch them: rsft weights get {encoder.name}"
 
 
 def _find_obstacle(store: ChipStore, settings: AutoFile) -> str:

@@ -105,6 +105,50 @@ def test_a_candidate_keeps_its_own_augmentation(auto_file, tmp_path):
     )
 
 
+def test_a_candidate_for_chips_of_the_other_kind_does_not_take_part(
+    auto_file, tmp_path
+):
+    path = auto_file()
+    (tmp_path / "first.yaml").write_text(
+        "data: {size: 32, augment: optical}\ntrain: {epochs: 1}\n"
+    )
+    assert len(read_auto(path).candidates) == 2
+    plan = read_auto(path, ["data.declare=amplitude"])
+    assert [candidate.path.stem for candidate in plan.candidates] == ["second"]
+    assert plan.notes == (
+        "first is not compared: it turns chips as optical images, and these are of"
+        " the other kind",
+    )
+
+
+def test_a_candidate_without_its_weights_does_not_take_part(
+    auto_file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
+    path = auto_file()
+    text = "backbone: {name: efficientnet-lite0, pool: avg}\n" + RECIPE
+    (tmp_path / "first.yaml").write_text(text)
+    plan = read_auto(path)
+    assert [candidate.path.stem for candidate in plan.candidates] == ["second"]
+    assert plan.notes[-1] == (
+        "first is not compared: its weights are not here; fetch them: rsft weights get"
+        " efficientnet-lite0"
+    )
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/efficientnet-lite0.safetensors").touch()
+    assert len(read_auto(path).candidates) == 2
+
+
+def test_a_choice_without_candidates_says_why(auto_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
+    path = auto_file()
+    for name in ("first", "second"):
+        text = "backbone: {name: efficientnet-lite0, pool: avg}\n" + RECIPE
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(RequestError, match="first is not compared.*second is not"):
+        read_auto(path)
+
+
 def test_unlabeled_chips_go_to_candidates_with_the_section_semi(auto_file, tmp_path):
     path = auto_file()
     (tmp_path / "second.yaml").write_text(f"semi: {{}}\n{RECIPE}")
@@ -239,16 +283,18 @@ def test_an_auto_file_is_no_recipe(auto_file, recipe_file):
     assert read_auto_name(auto_file("name: other\n")) == "other"
 
 
-def test_shipped_candidates(root):
+def test_shipped_candidates(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    (tmp_path / "efficientnet-lite0.safetensors").touch()
     path = find_recipe("auto")
     plan = read_auto(path, [f"data.root={root}", "data.unlabeled=more"])
     names = [entry.path for entry in list_entries("candidate")]
     assert (
         sorted(candidate.path for candidate in plan.candidates) == names
-        and len(names) == 6
+        and len(names) == 7
     )
     assert (
-        len({candidate.name for candidate in plan.candidates}) == 6
+        len({candidate.name for candidate in plan.candidates}) == 7
         and plan.settings.name == "auto"
     )
     assert [entry.path for entry in list_entries("auto")] == [path]

@@ -22,10 +22,10 @@ _STAGES = (1, 2, 2, 3, 3, 4, 1)
 """Blocks of each stage; the file numbers them from 0 through all stages."""
 
 _OUTER = {
-    "_conv_stem": "stem.convolution",
-    "_bn0": "stem.norm",
-    "_conv_head": "last.convolution",
-    "_bn1": "last.norm",
+    "_conv_stem": "stem.0",
+    "_bn0": "stem.1",
+    "_conv_head": "last.0",
+    "_bn1": "last.1",
 }
 _FIRST = {
     "_depthwise_conv": "conv_dw",
@@ -56,14 +56,10 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.stem = nn.Sequential()
-        self.stem.add_module("convolution", network.conv_stem)
-        self.stem.add_module("norm", network.bn1)
+        self.stem = nn.Sequential(network.conv_stem, network.bn1)
         for number, stage in enumerate(network.blocks, 1):
             self.add_module(f"layer{number}", stage)
-        self.last = nn.Sequential()
-        self.last.add_module("convolution", network.conv_head)
-        self.last.add_module("norm", network.bn2)
+        self.last = nn.Sequential(network.conv_head, network.bn2)
         self.num_features = int(network.num_features)
 
     def forward_features(self, x: Tensor) -> Tensor:

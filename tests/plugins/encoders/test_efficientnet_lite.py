@@ -9,7 +9,8 @@ import timm
 import torch
 
 from rsft.backbones.card import fetch_weights, find_weights, verify_weights
-from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.input_layer import fit_inputs
+from rsft.backbones.loading import Backbone, load_encoder_weights
 from rsft.errors import DataError, WeightsError
 from rsft.peft.modules.adapter_module import stage_depths
 from rsft.plugins.encoders import efficientnet_lite
@@ -146,3 +147,20 @@ def test_an_unknown_tensor_is_refused(network):
     )
     own = set(efficientnet_lite.build_efficientnet_lite(64).state_dict())
     assert set(state) - own == {"_extra.weight"} and own <= set(state)
+
+
+def test_other_bands_than_colors():
+    """Four bands are spread over the filters of three, as for all encoders."""
+    backbone = Backbone(
+        CARD.name,
+        "0" * 64,
+        efficientnet_lite.build_efficientnet_lite(32).eval(),
+        CARD.mean,
+        CARD.std,
+        CARD.bands,
+        CARD.unit,
+    )
+    bands = ("R", "G", "B", "NIR")
+    adapted = fit_inputs(backbone, bands, bands, "expand")
+    with torch.no_grad():
+        assert adapted.vit(torch.zeros(1, 4, 32, 32)).shape == (1, 1280)
