@@ -14,6 +14,7 @@ median.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import cv2
@@ -93,65 +94,186 @@ def cfar_threshold(pfa: float, looks: Floats, cells: int) -> Floats:
     return np.asarray(stats.f.isf(pfa, 2 * looks, 2 * looks * cells), np.float64)
 
 
-def cfar_contrast(intensity: Plane32, valid: Mask, window: CfarWindow) -> Plane32:
-    """Compute the ratio of each pixel to the mean of its surroundings.
+class BrightPixels(NamedTuple):
+    """Pixels that are brighter than their surroundings, row by row.
+
+    Attributes:
+        rows: (N,) rows of the pixels.
+        cols: (N,) columns of the pixels.
+        ratio: (N,) largest ratio over the bands to the mean of the surroundings.
+    """
+
+    rows: Indices
+    cols: Indices
+    ratio: Plane32
+
+
+def find_bright_pixels(
+    planes: Plane32,
+    searched: Mask,
+    thresholds: Floats,
+    area: PixelWindow,
+    window: CfarWindow,
+) -> BrightPixels:
+    """Find the pixels that exceed the threshold of their block in any band.
 
     Args:
-        intensity: (H, W).
-        valid: (H, W), True for pixels of water and of objects on water.
-        window: the surroundings.
-
-    Returns:
-        The ratio (H, W); 0 where the pixel is not valid or too few pixels of its
-        surroundings are.
+        planes: intensity (B, H, W); 0 without data.
+        searched: (H, W), True for pixels of water and of objects on water. Others
+            belong to no surroundings.
+        thresholds: ratio of each block of the scene in each band (B, r, c).
+        area: the part of the scene that the planes show.
+        window: the surroundings. Pixels have none if less than a quarter of their
+            surroundings is searched and has data.
     """
-    values = np.where(valid, intensity, 0).astype(np.float32)
-    weights = valid.astype(np.float32)
-    total = _box_sum(values, window.outer) - _box_sum(values, window.guard)
-    count = _box_sum(weights, window.outer) - _box_sum(weights, window.guard)
-    usable = valid & (count >= _MIN_VALID_FRACTION * window.cells) & (total > 0)
-    ratio = np.zeros(values.shape, np.float32)
-    np.divide(values * count, total, out=ratio, where=usable, casting="same_kind")
-    return ratio
+    bands = [_Surroundings(plane, searched, window) for plane in planes]
+    is_candidate = np.zeros(searched.shape, bool)
+    for band, blocks in zip(bands, thresholds, strict=True):
+        is_candidate |= band.may_exceed(blocks, area)
+    rows, cols = np.nonzero(is_candidate)
+    ratios = np.stack([band.ratio(rows, cols) for band in bands])
+    index = _block_index(thresholds[0], rows + area.top, cols + area.left)
+    limits = thresholds[:, *index].astype(np.float32)
+    is_bright = (ratios > limits).any(axis=0)
+    largest = ratios.max(axis=0)
+    return BrightPixels(rows[is_bright], cols[is_bright], largest[is_bright])
 
 
-def _box_sum(values: Plane32, half_side: int) -> Floats:
-    side = 2 * half_side + 1
-    sums = cv2.boxFilter(
-        values,
-        cv2.CV_64F,
-        (side, side),
-        normalize=False,
-        borderType=cv2.BORDER_CONSTANT,
-    )
-    return np.asarray(sums, np.float64)
+_SQUARE = 8
+"""Side in pixels of the squares whose pixels are excluded together."""
+
+_MARGIN = 1 - 1e-6
+"""Factor of a bound that is rounded to float32."""
 
 
-def find_bright_objects(ratio: Plane32, mask: Mask, gap: int) -> list[BrightObject]:
+class _Surroundings:
+    """The surroundings of all pixels of a band.
+
+    Args:
+        plane: intensity (H, W).
+        searched: (H, W), True for pixels that count.
+        window: the surroundings of a pixel.
+    """
+
+    def __init__(self, plane: Plane32, searched: Mask, window: CfarWindow) -> None:
+        self.values = np.where(searched & (plane > 0), plane, np.float32(0))
+        self.window = window
+        self._sums = _SummedArea(self.values)
+        self._counts = _SummedArea((self.values > 0).astype(np.uint8))
+
+    def ratio(self, rows: Indices, cols: Indices) -> Plane32:
+        """Return the ratio of pixels (N,) to the mean of their surroundings.
+
+        It is 0 for pixels that do not count, or have no surroundings.
+        """
+        guard, outer = self.window
+        total = self._sums.over(rows, cols, outer, outer)
+        total -= self._sums.over(rows, cols, guard, guard)
+        count = self._counts.over(rows, cols, outer, outer)
+        count -= self._counts.over(rows, cols, guard, guard)
+        usable = (count >= _MIN_VALID_FRACTION * self.window.cells) & (total > 0)
+        ratio = np.zeros(len(rows))
+        np.divide(self.values[rows, cols] * count, total, out=ratio, where=usable)
+        return ratio.astype(np.float32)
+
+    def may_exceed(self, blocks: Floats, area: PixelWindow) -> Mask:
+        """Return which pixels (H, W) may exceed the threshold of their block.
+
+        The surroundings of all pixels of a square share a region, and lie in a larger
+        one. So the sum over the first one and the number of pixels in the second one
+        give a lower bound of the mean of each of the surroundings.
+
+        Args:
+            blocks: threshold of each block of the scene (r, c).
+            area: the part of the scene.
+        """
+        guard, outer = self.window
+        side = min(_SQUARE, guard)
+        last = side - 1
+        height, width = self.values.shape
+        rows = np.arange(0, height, side)[:, None]
+        cols = np.arange(0, width, side)[None]
+        total = self._sums.over(rows, cols, outer - last, outer)
+        total -= self._sums.over(rows, cols, guard, guard + last)
+        count = self._counts.over(rows, cols, outer, outer + last)
+        count -= self._counts.over(rows, cols, guard - last, guard)
+        thresholds = []
+        for row, col in ((0, 0), (0, last), (last, 0), (last, last)):
+            corner = rows + area.top + row, cols + area.left + col
+            thresholds.append(blocks[_block_index(blocks, *corner)])
+        bound = _MARGIN * np.min(thresholds, axis=0) * total / np.maximum(count, 1)
+        image = cv2.resize(
+            bound.clip(0).astype(np.float32),
+            (cols.size * side, rows.size * side),
+            interpolation=cv2.INTER_NEAREST,
+        )
+        return self.values > image[:height, :width]
+
+
+class _SummedArea:
+    """Sums over squares of a plane (H, W), from its summed-area table."""
+
+    def __init__(self, plane: NDArray[Any]) -> None:
+        self._table = cv2.integral(plane)
+
+    def over(
+        self, rows: Indices, cols: Indices, before: int, after: int
+    ) -> NDArray[Any]:
+        """Return the sum over the square around each pixel, as far as it is inside.
+
+        Args:
+            rows: rows of the pixels; they are broadcast with the columns.
+            cols: columns of the pixels.
+            before: number of pixels of the square above and on the left.
+            after: number of pixels of the square below and on the right.
+        """
+        height, width = self._table.shape
+        top = (rows - before).clip(0, height - 1)
+        bottom = (rows + after + 1).clip(0, height - 1)
+        left = (cols - before).clip(0, width - 1)
+        right = (cols + after + 1).clip(0, width - 1)
+        table = self._table
+        upper = table[top, right] - table[top, left]
+        return np.asarray(table[bottom, right] - table[bottom, left] - upper)
+
+
+def _block_index(
+    blocks: Floats, rows: Indices, cols: Indices
+) -> tuple[Indices, Indices]:
+    """Return the index of the block of pixels of the scene, or of the nearest one."""
+    height, width = blocks.shape
+    return (rows // BLOCK).clip(0, height - 1), (cols // BLOCK).clip(0, width - 1)
+
+
+def find_bright_objects(
+    pixels: BrightPixels, size: Size, gap: int
+) -> list[BrightObject]:
     """Group bright pixels into objects.
 
     Args:
-        ratio: (H, W), see `cfar_contrast`.
-        mask: (H, W), True for bright pixels.
+        pixels: the pixels.
+        size: height and width of the searched area.
         gap: number of dark pixels that may lie between the pixels of an object.
 
     Returns:
         The objects with at least 3 pixels.
     """
-    dilated = cv2.dilate(mask.astype(np.uint8), np.ones((gap + 1, gap + 1), np.uint8))
+    rows, cols, ratio = pixels
+    mask = np.zeros(size, np.uint8)
+    mask[rows, cols] = 1
+    dilated = cv2.dilate(mask, np.ones((gap + 1, gap + 1), np.uint8))
     _, label_image = cv2.connectedComponents(dilated, connectivity=8)
-    all_rows, all_cols = np.nonzero(mask)
-    labels = label_image[all_rows, all_cols]
+    labels = label_image[rows, cols]
     order = np.argsort(labels, kind="stable")
     objects = []
     for group in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
         if len(group) >= _MIN_OBJECT_PIXELS:
-            objects.append(_make_object(all_rows[group], all_cols[group], ratio))
+            objects.append(_make_object(rows[group], cols[group], ratio[group]))
     return objects
 
 
 def _make_object(rows: Indices, cols: Indices, ratio: Plane32) -> BrightObject:
-    weights = ratio[rows, cols].astype(np.float64)
+    weights = ratio.astype(np.float64)
     pixels = np.stack([cols, rows], axis=1)
     corners = np.concatenate([pixels + shift for shift in _PIXEL_CORNERS])
     box = cv2.boxPoints(cv2.minAreaRect(corners.astype(np.float32)))
@@ -188,18 +310,20 @@ def measure_cells(
     for window in windows:
         rows = np.arange(window.top, window.bottom) // CELL
         cols = np.arange(window.left, window.right) // CELL
-        cells = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        first_row = np.flatnonzero(np.diff(rows, prepend=-1))
         first_col = np.flatnonzero(np.diff(cols, prepend=-1))
+        inside = slice(cols[0], cols[-1] + 1)
+        edges = [*np.flatnonzero(np.diff(rows, prepend=-1)), len(rows)]
         for band, plane in enumerate(np.moveaxis(read(window), 2, 0)):
-            values = plane.astype(np.float64)
-            for sums, added in (
-                (total, values),
-                (squares, values**2),
-                (count, (values > 0).astype(np.float64)),
-            ):
-                added = np.add.reduceat(added, first_row, axis=0)
-                sums[band][cells] += np.add.reduceat(added, first_col, axis=1)
+            for top, bottom in pairwise(edges):
+                strip = np.ascontiguousarray(plane[top:bottom])
+                row = rows[top]
+                for sums, added in (
+                    (total, strip),
+                    (squares, cv2.multiply(strip, strip, dtype=cv2.CV_64F)),
+                    (count, (strip > 0).astype(np.uint8)),
+                ):
+                    by_col = cv2.reduce(added, 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)
+                    sums[band, row, inside] += np.add.reduceat(by_col[0], first_col)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / count
         variance = squares / count - mean**2

@@ -17,15 +17,13 @@ from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.errors import DataError, RequestError
 from rsft.scenes.cfar import (
-    BLOCK,
     BrightObject,
     CfarWindow,
     Mask,
     Plane32,
-    cfar_contrast,
     cfar_threshold,
-    expand_blocks,
     find_bright_objects,
+    find_bright_pixels,
     looks_by_block,
     measure_cells,
 )
@@ -381,18 +379,14 @@ class _Detector:
         Returns:
             The objects, in pixels of the scene.
         """
-        ratios = []
-        is_bright = np.zeros(searched.shape, bool)
-        for plane, blocks in zip(planes, self.thresholds, strict=True):
-            ratio = cfar_contrast(plane, (plane > 0) & searched, self.window)
-            thresholds = expand_blocks(blocks, padded, BLOCK).astype(np.float32)
-            is_bright |= ratio > thresholds
-            ratios.append(ratio)
+        pixels = find_bright_pixels(
+            planes, searched, self.thresholds, padded, self.window
+        )
         side = 2 * self.window.guard
         gap = max(1, side // _GAP_DIVISOR)
         origin = np.array([padded.top, padded.left])
         objects = []
-        for x in find_bright_objects(np.max(ratios, axis=0), is_bright, gap):
+        for x in find_bright_objects(pixels, searched.shape, gap):
             row = x.row + padded.top
             col = x.col + padded.left
             is_inside = window.top <= row < window.bottom

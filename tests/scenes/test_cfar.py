@@ -22,23 +22,82 @@ def test_threshold_of_one_look():
     )
 
 
+def bright_pixels(planes, threshold, searched=None, window=WINDOW, area=None):
+    """Return the bright pixels of one plane or more, with one threshold for all."""
+    planes = np.reshape(planes, (-1, *planes.shape[-2:]))
+    size = planes.shape[1:]
+    thresholds = np.full((len(planes), 8, 8), float(threshold))
+    return cfar.find_bright_pixels(
+        planes,
+        np.ones(size, bool) if searched is None else searched,
+        thresholds,
+        area or PixelWindow(0, 0, *size),
+        window,
+    )
+
+
 @pytest.mark.parametrize("looks", [1, 4])
 def test_false_alarm_rate(looks):
     water = simulate_sea(1000, 1000, looks=looks) ** 2
-    alarms = cfar.cfar_contrast(water, water > 0, WINDOW) > cfar.cfar_threshold(
-        1e-3, looks, WINDOW.cells
-    )
-    assert alarms.mean() == pytest.approx(1e-3, rel=0.15)
+    alarms = bright_pixels(water, cfar.cfar_threshold(1e-3, looks, WINDOW.cells))
+    assert len(alarms.rows) / water.size == pytest.approx(1e-3, rel=0.15)
+
+
+def ratio_of(plane, valid, window, row, col):
+    """Return the ratio of a pixel to the mean of its surroundings, by definition."""
+
+    def square(half_side):
+        rows = slice(max(0, row - half_side), row + half_side + 1)
+        cols = slice(max(0, col - half_side), col + half_side + 1)
+        inside = valid[rows, cols]
+        return plane[rows, cols][inside].sum(dtype=np.float64), inside.sum()
+
+    total, count = np.subtract(square(window.outer), square(window.guard))
+    if not valid[row, col] or count < window.cells / 4 or total <= 0:
+        return 0.0
+    return plane[row, col] * count / total
+
+
+@pytest.mark.parametrize("guard", [2, 8, 13])
+@pytest.mark.parametrize("kind", ["water", "holes", "steep", "empty"])
+def test_the_pixels_are_those_of_the_definition(guard, kind):
+    """Few pixels are computed in full; none of the others is bright."""
+    random = np.random.default_rng(guard)
+    planes = random.gamma(2, 1.0, (2, 70, 83)).astype(np.float32)
+    if kind == "holes":
+        planes[:, 20:50, 30:70] = 0
+        planes[:, random.random((70, 83)) < 0.4] = 0
+    elif kind == "steep":
+        planes *= 10.0 ** random.integers(-6, 7, (70, 83))
+    elif kind == "empty":
+        planes[:] = 0
+    searched = random.random((70, 83)) < 0.9
+    window = cfar.CfarWindow(guard, 2 * guard)
+    area = PixelWindow(cfar.BLOCK - 31, cfar.BLOCK - 44, cfar.BLOCK, cfar.BLOCK)
+    thresholds = np.array([[[1.1, 3.0], [2.0, 5.0]], [[4.0, 1.5], [2.5, 1.2]]])
+    found = cfar.find_bright_pixels(planes, searched, thresholds, area, window)
+    expected = []
+    for row, col in np.ndindex(70, 83):
+        block = np.s_[:, int(row >= 31), int(col >= 44)]
+        ratios = [
+            ratio_of(plane, searched & (plane > 0), window, row, col)
+            for plane in planes
+        ]
+        if (np.float32(ratios) > np.float32(thresholds[block])).any():
+            expected.append((row, col, max(ratios)))
+    rows, cols, ratios = zip(*expected, strict=True) if expected else ((), (), ())
+    assert found.rows.tolist() == list(rows) and found.cols.tolist() == list(cols)
+    assert found.ratio == pytest.approx(ratios, rel=1e-5)
+    assert bool(expected) == (kind != "empty")
 
 
 def test_position_and_size_of_a_ship():
     water = simulate_sea(128, 128) ** 2
     water[60:64, 40:60] = 40
     wide = cfar.CfarWindow(16, 32)
-    ratio = cfar.cfar_contrast(water, water > 0, wide)
-    (ship,) = cfar.find_bright_objects(
-        ratio, ratio > cfar.cfar_threshold(1e-6, 4, wide.cells), 1
-    )
+    threshold = cfar.cfar_threshold(1e-6, 4, wide.cells)
+    pixels = bright_pixels(water, threshold, window=wide)
+    (ship,) = cfar.find_bright_objects(pixels, water.shape, 1)
     assert (ship.row, ship.col) == pytest.approx((62, 50), abs=0.2)
     assert sorted(ship.sides) == pytest.approx(
         [4, 20]
@@ -46,21 +105,22 @@ def test_position_and_size_of_a_ship():
 
 
 def test_gaps_are_bridged():
-    ratio = np.zeros((40, 40), np.float32)
-    ratio[10:14, 5:10] = ratio[10:14, 12:17] = 20
+    mask = np.zeros((40, 40), bool)
+    mask[10:14, 5:10] = mask[10:14, 12:17] = True
+    rows, cols = np.nonzero(mask)
+    pixels = cfar.BrightPixels(rows, cols, np.full(len(rows), 20, np.float32))
     assert [
-        len(cfar.find_bright_objects(ratio, ratio > 10, gap)) for gap in (1, 2)
+        len(cfar.find_bright_objects(pixels, mask.shape, gap)) for gap in (1, 2)
     ] == [2, 1]
 
 
 def test_pixels_without_data_are_ignored():
     water = simulate_sea(64, 64) ** 2
     water[:, :32] = 0
-    ratio = cfar.cfar_contrast(water, water > 0, WINDOW)
-    assert not ratio[:, :32].any() and ratio[:, 33:].mean() == pytest.approx(
-        1, abs=0.05
-    )
-    assert not cfar.cfar_contrast(water, np.zeros((64, 64), bool), WINDOW).any()
+    pixels = bright_pixels(water, 0)
+    assert pixels.cols.min() == 32 and len(pixels.cols) == 64 * 32
+    assert pixels.ratio[pixels.cols > 32].mean() == pytest.approx(1, abs=0.05)
+    assert not len(bright_pixels(water, 0, np.zeros((64, 64), bool)).rows)
 
 
 def measure(intensity, side=10_000):
