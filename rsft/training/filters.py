@@ -1,7 +1,8 @@
-"""The filters of a pre-trained encoder for chips with bands that it does not know."""
+"""Whether the encoder of a candidate suits the chips, and how its filters do."""
 
 from collections.abc import Sequence
 
+from rsft.backbones.card import weights_path
 from rsft.backbones.catalog import find_encoder
 from rsft.data.chips.class_names import list_first_names
 from rsft.errors import RequestError
@@ -34,3 +35,24 @@ def spread_filters(recipe: Recipe, bands: Sequence[str]) -> tuple[Recipe, str]:
     )
     update = {"data": data.model_copy(update={"remap": "expand"})}
     return recipe.model_copy(update=update), note
+
+
+def find_absence(recipe: Recipe, kind: str) -> str:
+    """Return why a candidate does not take part; "" if it does.
+
+    Args:
+        recipe: the recipe of the candidate.
+        kind: augmentation that suits the chips, "sar" or "optical".
+    """
+    augment = recipe.data.augment
+    if {augment, kind} == {"sar", "optical"}:
+        return f"it turns chips as {augment} images, and these are of the other kind"
+    try:
+        encoder = find_encoder(recipe.backbone.name)
+    except RequestError:  # the run of the candidate says why
+        return ""
+    if recipe.backbone.weights or encoder.weights is None:
+        return ""
+    if weights_path(encoder).is_file():
+        return ""
+    return f"its weights are not here; fetch them: rsft weights get {encoder.name}"

@@ -12,7 +12,8 @@ import timm
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.backbones.card import Archive, Card, Remote, State, drop_tensors
+from rsft.backbones.archived_weights import Archive
+from rsft.backbones.card import Card, Remote, State, drop_tensors
 
 NAME = "efficientnet-lite0"
 STRIDE = 32
