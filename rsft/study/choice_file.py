@@ -163,7 +163,7 @@ class AutoPlan:
         return methods or list(self.candidates)
 
     def pools(self) -> list[Candidate]:
-        """Return the others, which are compared with their twins and the best method."""
+        """Return the others, to be compared with their twins and the best method."""
         methods = self.methods()
         return [x for x in self.candidates if x not in methods]
 

@@ -110,7 +110,8 @@ def make_config(tuner: Tuner, values: Mapping[str, Any], layers: list[str]) -> A
     if unknown:
         raise ValueError(
             f"{tuner.name} has no setting {', '.join(unknown)} that a recipe may give;"
-            f" it has {', '.join(allowed) or 'none'}. Layers are chosen by positions and blocks"
+            f" it has {', '.join(allowed) or 'none'}. Layers are chosen by positions"
+            " and blocks"
         )
     fields = {info.name for info in dataclasses.fields(tuner.config_class)}
     for key, value in values.items():
