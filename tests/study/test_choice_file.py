@@ -145,7 +145,7 @@ def test_a_choice_without_candidates_says_why(auto_file, tmp_path, monkeypatch):
     for name in ("first", "second"):
         text = "backbone: {name: efficientnet-lite0, pool: avg}\n" + RECIPE
         (tmp_path / f"{name}.yaml").write_text(text)
-    with pytest.raises(RequestError, match="first is not compared.*second is not"):
+    with pytest.raises(RequestError, match=r"first is not compared.*second is not"):
         read_auto(path)
 
 
