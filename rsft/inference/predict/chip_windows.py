@@ -24,7 +24,7 @@ from rsft.scenes.requirements import select_unit
 from rsft.scenes.windows import make_window
 
 
-def open_windows(
+def open_raster_windows(
     name: str,
     windows: Window | Sequence[Any],
     contract: Contract,

@@ -323,12 +323,14 @@ class Predictor:
         contract = self.engine.contract
         names = path_names(chips)
         if windows is not None:
-            from rsft.inference.predict.chip_windows import open_windows
+            from rsft.inference.predict.chip_windows import open_raster_windows
 
             if len(names) != 1:
                 message = "windows are read from one raster"
                 raise RequestError(message, "windows", "give a dataset or a file")
-            return open_windows(names[0], windows, contract, declaration, options)
+            return open_raster_windows(
+                names[0], windows, contract, declaration, options
+            )
         if names:
             files, _ = find_chips(names, declaration)
             return open_chips(files, contract, options, in_python=True)
