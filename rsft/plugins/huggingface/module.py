@@ -67,7 +67,11 @@ class TunerModule(AdapterModule):
         self._rows = rows
         self._parents = {path: _parent(vit, path) for path in rows}
         self._frozen = {path: vit.get_submodule(path) for path in rows}
-        model, self.layers = _wrap_layers(tuner, self.peft_config, self._frozen)
+        has_maps = hasattr(vit, "stages")  # linear layers of ConvNeXt read maps
+        self._inputs = {path: _probe(x, has_maps) for path, x in self._frozen.items()}
+        model, self.layers = _wrap_layers(
+            tuner, self.peft_config, self._frozen, self._inputs
+        )
         self._tuner = (model,)  # its parameters are registered one by one
         self._stored = {x.data_ptr() for x in self.peft_state().values()}
         self._tensors: dict[str, Callable[[], Tensor]] = {}
@@ -187,7 +191,7 @@ class TunerModule(AdapterModule):
         frozen = self._frozen[path]
         old = {name: x.clone() for name, x in frozen.named_parameters()}
         factor = self._factor(path)
-        inputs = _probe(frozen)
+        inputs = self._inputs[path].to(cast(Tensor, frozen.weight))
         expected = layer(inputs)
         try:
             layer.merge()
@@ -218,7 +222,10 @@ def _restore(layer: nn.Module, parameters: Mapping[str, Tensor]) -> bool:
 
 
 def _wrap_layers(
-    tuner: Tuner, config: Any, frozen: Mapping[str, nn.Module]
+    tuner: Tuner,
+    config: Any,
+    frozen: Mapping[str, nn.Module],
+    inputs: Mapping[str, Tensor],
 ) -> tuple[Any, dict[str, Any]]:
     """Return a model of peft and its layers around frozen layers, which do not change.
 
@@ -242,8 +249,8 @@ def _wrap_layers(
         model = tuner.tuner_class(tree, config, ADAPTER)
         layers = {path: tree.get_submodule(path) for path in frozen}
         with torch.no_grad():
-            for path, layer in frozen.items():
-                layers[path].eval()(_probe(layer))
+            for path in frozen:
+                layers[path].eval()(inputs[path])
     except Exception as error:  # a tuner may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{tuner.name} of peft: {reason}") from error
@@ -292,10 +299,15 @@ def _read(owner: Any, key: str) -> Any:
     return owner._parameters.get(key, owner._buffers.get(key))
 
 
-def _probe(layer: nn.Module) -> Tensor:
-    """Return an input of a layer: two tokens, or an image of 8 x 8 pixels."""
+def _probe(layer: nn.Module, has_maps: bool) -> Tensor:
+    """Return an input of a layer: two tokens, or an image of 8 x 8 pixels.
+
+    With `has_maps`, a linear layer gets a feature map of 1 x 2 tokens.
+    """
     weight = cast(Tensor, layer.weight)
     shape: tuple[int, ...] = (1, 2, weight.shape[-1])
+    if has_maps:
+        shape = (1, *shape)
     if "2d" in type(layer).__name__:  # a convolution, or a norm of feature maps
         shape = (1, getattr(layer, "in_channels", len(weight)), 8, 8)
     count = torch.Size(shape).numel()

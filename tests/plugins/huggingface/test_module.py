@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rsft.peft import METHODS, attach, load
-from tests.helpers.hierarchical_models import tiny_resnet, tiny_swin
+from tests.helpers.hierarchical_models import tiny_convnext, tiny_resnet, tiny_swin
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import NETWORKS, tiny_vit
 from tests.helpers.plugins import needs_plugin
@@ -229,6 +229,12 @@ def test_faults_are_explained(config, positions, words):
     assert all(x.equal(before[key]) for key, x in vit.state_dict().items())
     adapted = attach(vit, HuggingFaceMethod({"peft_type": "IA3"}, "o"))  # still usable
     assert adapted.detach() is vit
+
+
+def test_a_tuner_that_takes_maps_for_convolutions_is_refused():
+    method = HuggingFaceMethod({"peft_type": "OFT", "oft_block_size": 4}, ["mlp1"])
+    with pytest.raises(ValueError, match=mentions("OFT of peft")):
+        attach(tiny_convnext(), method)
 
 
 def test_scale_invariant_steps_are_refused():
