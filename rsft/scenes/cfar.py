@@ -207,7 +207,7 @@ class _Surroundings:
             (cols.size * side, rows.size * side),
             interpolation=cv2.INTER_NEAREST,
         )
-        return self.values > image[:height, :width]
+        return np.asarray(self.values > image[:height, :width])
 
 
 class _SummedArea:
