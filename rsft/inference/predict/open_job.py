@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
@@ -116,11 +117,7 @@ def open_job(
                 stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
             else:
-                source = open_chips(chips, bundle.contract, request.chip_options)
-                # of several files, those that are scenes are rejected
-                if isinstance(source, ChipFiles) and len(source) == 1:
-                    source.check_header(0)
-                plan = PredictionPlan([source])
+                plan = _plan_chips(chips, bundle.contract, request)
             for source in plan.sources:
                 stack.callback(source.close)
             count = sum(len(source) for source in plan.sources)
@@ -141,6 +138,20 @@ def open_job(
         is_finished = True
     finally:
         journal.close(is_finished)
+
+
+def _plan_chips(
+    chips: Mapping[str, Declaration], contract: Contract, request: PredictionRequest
+) -> PredictionPlan:
+    """Return the plan for chips.
+
+    Raises:
+        DataError: a single file is a scene; of several, these are rejected.
+    """
+    source = open_chips(chips, contract, request.chip_options)
+    if isinstance(source, ChipFiles) and len(source) == 1:
+        source.check_header(0)
+    return PredictionPlan([source])
 
 
 def writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, str]:

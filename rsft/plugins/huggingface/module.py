@@ -232,19 +232,10 @@ def _wrap_layers(
     Raises:
         ValueError: peft raises an error, or changes or trains the frozen layers.
     """
-    tree = nn.Module()
+    tree = _make_tree(frozen)
+    before = {}
     for path, layer in frozen.items():
-        *parents, name = path.split(".")
-        parent = tree
-        for part in parents:
-            if not hasattr(parent, part):
-                parent.add_module(part, nn.Module())
-            parent = cast(nn.Module, getattr(parent, part))
-        parent.add_module(name, layer)
-    before = {
-        path: {name: x.clone() for name, x in layer.named_parameters()}
-        for path, layer in frozen.items()
-    }
+        before[path] = {name: x.clone() for name, x in layer.named_parameters()}
     try:
         model = tuner.tuner_class(tree, config, ADAPTER)
         layers = {path: tree.get_submodule(path) for path in frozen}
@@ -255,19 +246,42 @@ def _wrap_layers(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{tuner.name} of peft: {reason}") from error
     for path, layer in frozen.items():
-        parameters = dict(layer.named_parameters())
-        trained = [name for name, x in parameters.items() if x.requires_grad]
-        changed = [
-            name for name, x in parameters.items() if not x.equal(before[path][name])
-        ]
-        with torch.no_grad():
-            _restore(layer.requires_grad_(False), before[path])
-        if trained or changed:
+        changed = _freeze_again(layer, before[path])
+        if changed:
             raise ValueError(
-                f"{tuner.name} of peft, with these settings, changes"
-                f" {path}.{(trained or changed)[0]}, which stays frozen"
+                f"{tuner.name} of peft, with these settings, changes {path}.{changed},"
+                " which stays frozen"
             )
     return model, layers
+
+
+def _make_tree(layers: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a module with these layers at their dotted paths."""
+    tree = nn.Module()
+    for path, layer in layers.items():
+        *parents, name = path.split(".")
+        parent = tree
+        for part in parents:
+            if not hasattr(parent, part):
+                parent.add_module(part, nn.Module())
+            parent = cast(nn.Module, getattr(parent, part))
+        parent.add_module(name, layer)
+    return tree
+
+
+def _freeze_again(layer: nn.Module, before: Mapping[str, Tensor]) -> str:
+    """Restore the parameters of a layer, and freeze them.
+
+    Returns:
+        The name of one that was trained or changed; "" if there is none.
+    """
+    name = ""
+    for key, parameter in layer.named_parameters():
+        if parameter.requires_grad or not parameter.equal(before[key]):
+            name = name or key
+    with torch.no_grad():
+        _restore(layer.requires_grad_(False), before)
+    return name
 
 
 def _own_tensors(layer: Any) -> Iterator[tuple[str, Any, str]]:
