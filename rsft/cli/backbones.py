@@ -154,12 +154,13 @@ def _check_bundle(names: Sequence[str], folder: Path, overwrite: bool) -> None:
 def _write_bundle(name: str, folder: Path) -> None:
     """Write the starting bundle of an encoder, and say what it is."""
     from rsft.backbones.loading import find_card
+    from rsft.data.chips.class_names import list_first_names
     from rsft.models.starting_bundle import find_classifier, write_starting_bundle
 
     card = find_card(name)
     with show_waiting(f"writing {folder}"):
         bundle = write_starting_bundle(card, folder)
-    classes = ", ".join(bundle.classes)
+    classes = list_first_names(bundle.classes)
     console.print(f"{folder}: a bundle of {len(bundle.classes)} classes: {classes}")
     console.print(f"left out: {find_classifier(card).left_out}")
     console.print("it is not calibrated, because that needs labeled chips")

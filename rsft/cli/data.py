@@ -13,8 +13,10 @@ from rsft.cli import options
 from rsft.cli.display.console import (
     console,
     make_table,
+    print_lines,
     print_rows,
     progress,
+    shorten,
     show_paths,
     show_store,
 )
@@ -97,6 +99,7 @@ def data_stats(root: RootArgument) -> None:
 
 def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:
     """Yield the bands, and counts by source, sensor, polarization and group."""
+    from rsft.data.chips.class_names import list_first_names
     from rsft.data.chips.manifest import SPLITS
 
     yield "bands", ", ".join(store.bands)
@@ -108,7 +111,7 @@ def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:
         tally = store.table[store.table["class"].isin(names)]["split"].value_counts()
         shown = ", ".join(f"{name} {tally[name]:,}" for name in SPLITS if name in tally)
         if shown:
-            yield group, f"{shown} ({', '.join(names)})"
+            yield group, f"{shown} ({list_first_names(names)})"
 
 
 @app.command("add")
@@ -205,7 +208,7 @@ def audit(
             out = out or source / AUDIT_FILE
         else:
             result = audit_folder(source, jobs=2, progress=report)
-    show_audit(result)
+    show_audit(result, out or "the file of --out")
     if out is not None:
         write_audits(out, [result])
         show_paths({"audit": out})
@@ -213,8 +216,13 @@ def audit(
         raise typer.Exit(1)
 
 
-def show_audit(audit: AuditResult) -> None:
-    """Print totals, findings, and the rows of each class by origin and split."""
+def show_audit(audit: AuditResult, location: object) -> None:
+    """Print totals, findings, and the rows of each class by origin and split.
+
+    Args:
+        audit: the result.
+        location: the file with all of it.
+    """
     totals = []
     for name, value in audit.totals.items():
         totals.append((name, value if isinstance(value, str) else f"{value:,}"))
@@ -239,4 +247,6 @@ def show_audit(audit: AuditResult) -> None:
             classes.append((label, origin, *(f"{counts[x]:,}" for x in splits)))
             label = ""
     headings = ("class", "origin", *splits)
+    classes, lines = shorten(classes, location, 7)
     console.print(make_table("", headings, classes, texts=headings[:2]))
+    print_lines(lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft.cli.display import console as display
-from rsft.cli.display.console import console
+from rsft.cli.display.console import console, print_lines, shorten
 from rsft.cli.finetune_steps import FinetuneRequest, Steps, list_keys
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.recipe.library import find_recipe
@@ -235,8 +235,8 @@ def _warn_of_rare_classes(folder: Path, root: str, request: FinetuneRequest) -> 
     rare = check_rare_classes(Bundle.load(folder), ChipStore.open(Path(root)))
     if not rare:
         return
-    lines = [f"  {row}" for row in rare]
-    console.print("\n".join(["each training chip classified by all others:", *lines]))
+    rows, lines = shorten((f"  {row}" for row in rare), "--json")
+    print_lines(["each training chip classified by all others:", *rows, *lines])
     if any(row.wrong >= row.right for row in rare):
         console.print(
             "rsft prepare --rare merge makes one class of them, --rare drop leaves"

@@ -24,6 +24,7 @@ from sklearn.preprocessing import normalize
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.chips.folds import HeldOutStore, open_store
 from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.record import describe_groups
@@ -433,7 +434,7 @@ def _notes(
     if absent:
         notes.append(
             f"no chips in {split}, so left out of all means over classes:"
-            f" {', '.join(absent)}"
+            f" {list_first_names(absent)}"
         )
     train_counts = dict(zip(bundle.classes, bundle.train_counts, strict=True))
     notes.append(describe_groups(bundle.groups, train_counts))

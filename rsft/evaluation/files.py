@@ -58,7 +58,9 @@ def write_predictions(
     if estimate is not None:
         table["class_set"] = [names[members].tolist() for members in estimate.sets]
         table["ood"] = estimate.ood.astype(np.float32)
-    table[[f"p_{name}" for name in names]] = probabilities.astype(np.float32)
+    columns = [f"p_{name}" for name in names]
+    by_class = pd.DataFrame(probabilities.astype(np.float32), columns=columns)
+    table = pd.concat([table, by_class], axis=1)  # one by one they fragment the table
     write_parquet(folder / PREDICTIONS_FILE, table)
 
 

@@ -5,6 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from rsft.cli.data import show_audit
+from rsft.data.audit import AuditFinding, AuditResult
+
 Rsft = Callable[..., tuple[int, str]]
 
 
@@ -35,6 +38,18 @@ def test_audit_of_class_folders_writes_nothing(rsft, class_folders):
         and "train rows" in printed
         and sorted(class_folders.rglob("*")) == before
     )
+
+
+def test_an_audit_of_a_thousand_classes_takes_forty_lines(capsys):
+    classes = {f"class {number}": {"images": {"train": 2}} for number in range(1_000)}
+    findings = [AuditFinding(f"fault {number}", 0) for number in range(13)]
+    totals = dict.fromkeys(["train rows", "val rows", "test rows", "contents"], 3)
+    show_audit(AuditResult("store", totals, findings, classes), "store/audit.json")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40 and lines[-1] == "… 993 more in store/audit.json"
+    few = dict(list(classes.items())[:20])
+    show_audit(AuditResult("store", totals, findings, few), "store/audit.json")
+    assert "class 19 " in capsys.readouterr().out
 
 
 def test_missing_folder_is_refused(rsft, tmp_path):

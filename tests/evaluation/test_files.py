@@ -40,6 +40,18 @@ def test_predictions(tmp_path):
     assert list(plain) == ["name", "path", "class", "predicted", "p_a", "p_b"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_predictions_of_a_thousand_classes(tmp_path):
+    classes = [f"class {number}" for number in range(1_000)]
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(1_000), 2)
+    write_predictions(tmp_path, CHIPS, classes, probabilities, None)
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    by_class = table[[f"p_{name}" for name in classes]].to_numpy()
+    assert by_class.dtype == np.float32
+    assert (by_class == probabilities.astype(np.float32)).all()
+    assert table.columns[4] == "p_class 0" and len(table.columns) == 1_004
+
+
 @pytest.fixture
 def runs(tmp_path):
     return [write_fake_run(tmp_path / name, SHIPS) for name in "ab"]

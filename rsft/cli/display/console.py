@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
     from rsft.types import Progress as ReportProgress
 
+T = TypeVar("T")
 
 IMPORTS = "loading PyTorch"
 """What a command waits for while it imports PyTorch and the packages that need it."""
@@ -178,8 +179,8 @@ error_console = PlainConsole(stderr=True, highlight=False, markup=False, emoji=F
 classes may contain `[red]` or `:ship:`, but escape control characters. Styles come from
 `Text` and `style=`."""
 
-CLASSES_SHOWN = 50
-"""Largest number of classes that tables list one by one; above it, they list groups."""
+CLASSES_SHOWN = 25
+"""Largest number of classes that a command lists one by one."""
 
 
 def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
@@ -243,11 +244,35 @@ def show_waiting(task: str) -> Iterator[None]:
         yield
 
 
+def shorten(
+    rows: Iterable[T], location: object, first: int = CLASSES_SHOWN
+) -> tuple[list[T], list[str]]:
+    """Return the first of many rows, and a line that says where the others are.
+
+    Args:
+        rows: one row for each class. Up to `CLASSES_SHOWN` rows are not shortened.
+        location: the file, or the option, that shows all rows.
+        first: number of rows that are left of more of them.
+
+    Returns:
+        The first rows, and at most one line: none if no row is left out.
+
+    Example:
+        >>> shorten(range(1_000), "audit.json", first=3)
+        ([0, 1, 2], ['… 997 more in audit.json'])
+    """
+    shown = list(rows)
+    if len(shown) <= CLASSES_SHOWN:
+        return shown, []
+    return shown[:first], [f"… {len(shown) - first:,} more in {location}"]
+
+
 def make_table(
     title: str,
     columns: Iterable[str],
     rows: Iterable[Iterable[str | Text]] = (),
     texts: Collection[str] | None = None,
+    location: object = None,
 ) -> Table:
     """Return a table with a title.
 
@@ -257,7 +282,12 @@ def make_table(
         rows: the cells of each row.
         texts: columns of texts (default: the first one); the others are numbers, which
             are aligned to the right.
+        location: for rows of classes, the file with all rows, see `shorten`; None shows
+            all.
     """
+    lines: list[str] = []
+    if location is not None:
+        rows, lines = shorten(rows, location)
     table = Table(
         title=title or None,
         title_justify="left",
@@ -275,11 +305,16 @@ def make_table(
         )
     for row in rows:
         table.add_row(*row)
+    for line in lines:
+        table.add_row(line)
     return table
 
 
 def counts_table(
-    title: str, counts: Mapping[str, Mapping[str, int]], heading: str = "class"
+    title: str,
+    counts: Mapping[str, Mapping[str, int]],
+    heading: str = "class",
+    location: object = None,
 ) -> Table:
     """Return a table of counts by row and column, such as class and split.
 
@@ -287,14 +322,15 @@ def counts_table(
         title: "" for none.
         counts: row -> column -> count.
         heading: heading of the first column.
+        location: see `make_table`.
     """
     columns: dict[str, None] = {}
     for row in counts.values():
         columns |= dict.fromkeys(row)
-    table = make_table(title, [heading, *columns])
+    rows = []
     for name, row in counts.items():
-        table.add_row(name, *(f"{row.get(column, 0):,}" for column in columns))
-    return table
+        rows.append([name, *(f"{row.get(column, 0):,}" for column in columns)])
+    return make_table(title, [heading, *columns], rows, location=location)
 
 
 def show_store(store: ChipStore) -> None:
@@ -303,12 +339,13 @@ def show_store(store: ChipStore) -> None:
     Many classes are counted by group.
     """
     from rsft.data.chips.record import describe_groups
+    from rsft.data.chips.store import DATASET
 
     title = f"{format_chip_count(store.size)} in {store.root}"
     column = "class"
     rows: Mapping[str, Sequence[str]] = {name: [name] for name in store.classes}
     if len(store.classes) > CLASSES_SHOWN:
-        title += f", {len(store.classes):,} classes by group"
+        title += f"; {len(store.classes):,} classes by group, named in {DATASET}"
         column = "group"
         rows = store.groups
     counts: dict[str, dict[str, int]] = {name: {} for name in rows}
@@ -398,14 +435,13 @@ def show_bundles(bundles: Sequence[Path]) -> None:
         RequestError: a folder contains no bundle.
         WeightsError: the index of a bundle is damaged or was edited.
     """
+    from rsft.data.chips.class_names import list_first_names
     from rsft.models.bundle.bundle import INDEX_FILE, find_bundle, read_index
 
     for folder in map(find_bundle, bundles):
         index = read_index(folder)
         day = datetime.fromtimestamp((folder / INDEX_FILE).stat().st_mtime).date()
-        classes = ", ".join(index.classes[:10])
-        if len(index.classes) > 10:
-            classes += f" and {len(index.classes) - 10} more"
+        classes = list_first_names(index.classes)
         console.print(
             f"bundle: {index.name}, {folder}, saved {day}, classes {classes}",
         )

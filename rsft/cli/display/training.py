@@ -11,6 +11,7 @@ from rich.console import Console
 
 from rsft.cli.display.console import emit_json_event, progress
 from rsft.cli.display.results import report_json_progress
+from rsft.data.chips.class_names import list_first_names
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.training.listeners import RunListener, StepReport
@@ -151,7 +152,7 @@ def _describe_start(start: Mapping[str, Any], depth: int) -> str:
     classes = "no new class"
     if new:
         plural = "" if len(new) == 1 else "es"
-        classes = f"{len(new)} new class{plural}: {', '.join(new)}"
+        classes = f"{len(new)} new class{plural}: {list_first_names(new)}"
     return f"starts at {start['bundle']} ({start['sha256'][:12]}): {part}  {classes}"
 
 

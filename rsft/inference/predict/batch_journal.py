@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import shapely
 
+from rsft.inference.writers.columns import DECIMALS, probability_columns
 from rsft.types import Rejection
 from rsft.utils.journal import Journal
 
+_PROBABILITIES = "probabilities"
+_SCALE = 10.0**DECIMALS
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 _log = logging.getLogger(__name__)
 
 
@@ -41,14 +47,17 @@ class BatchJournal(Journal):
     Args:
         path: path of the database.
         key: hash of everything that determines the results.
+        classes: names of the C classes. A journal stores the probabilities of a chip as
+            one list of C integers: multiples of the last decimal of a table.
 
     Raises:
         RequestError: another process uses the journal, or its folder cannot be written.
         RsftError: the disk is full.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
-        super().__init__(path, key, {"batch": ("number", "rows", "counts")})
+    def __init__(self, path: Path, key: str, classes: Sequence[str]) -> None:
+        super().__init__(path, key, {"batch": ("number", "chips", "counts")})
+        self._columns = probability_columns(classes)
         finished = len(self.finished_batches())
         if finished:
             _log.warning("resuming an interrupted job after %d batches", finished)
@@ -67,9 +76,14 @@ class BatchJournal(Journal):
         if len(frame):
             shapes = shapely.to_wkb(frame["geometry"].to_numpy(object))
             frame = frame.assign(geometry=shapes)
+            values = np.rint(frame[self._columns].to_numpy() * _SCALE).astype(np.int32)
+            lists = pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
+            frame = frame.drop(columns=self._columns)
         table = pa.Table.from_pandas(frame, preserve_index=False)
+        if len(frame):
+            table = table.append_column(_PROBABILITIES, lists)
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
+        with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
             writer.write_table(table)
         counts = json.dumps([result.rejected, result.counts])
         self.insert("batch", (number, bytes(sink.getvalue()), counts))
@@ -85,19 +99,23 @@ class BatchJournal(Journal):
         tables = []
         rejected: list[Rejection] = []
         counts = Counter[str]()
-        query = "SELECT rows, counts FROM batch ORDER BY number"
-        for rows, text in self.execute(query):
+        query = "SELECT chips, counts FROM batch ORDER BY number"
+        for chips, text in self.execute(query):
             batch_rejected, batch_counts = json.loads(text)
             rejected += [tuple(rejection) for rejection in batch_rejected]
             counts.update(batch_counts)
-            with pa.ipc.open_stream(rows) as reader:
+            with pa.ipc.open_stream(chips) as reader:
                 table = reader.read_all()
             if len(table):
                 tables.append(table)
         if not tables:
             return BatchResult(pd.DataFrame(), rejected, counts)
         joined = pa.concat_tables(tables, promote_options="permissive")
-        frame = joined.to_pandas()
+        lists = joined[_PROBABILITIES].combine_chunks()
+        values = lists.flatten().to_numpy().reshape(len(joined), -1)
+        frame = joined.drop_columns(_PROBABILITIES).to_pandas()
         shapes = shapely.from_wkb(frame["geometry"].to_numpy(object))
         frame["geometry"] = pd.Series(shapes, frame.index, object)
+        by_class = pd.DataFrame(values / _SCALE, frame.index, self._columns)
+        frame = pd.concat([frame, by_class], axis=1)
         return BatchResult(frame, rejected, counts)

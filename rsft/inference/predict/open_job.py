@@ -106,7 +106,7 @@ def open_job(
         has_journal and has_note(path, key, *writing_note(output_path, request))
     )
     _check_outputs(bundle, output_path, request, replaces_outputs)
-    journal = BatchJournal(path, key)
+    journal = BatchJournal(path, key, bundle.classes)
     is_finished = False
     try:
         with ExitStack() as stack:

@@ -85,7 +85,8 @@ class PredictionResult:
     @property
     def counts(self) -> dict[str, int]:
         """Number of chips of each class."""
-        return {name: int((self.table["class"] == name).sum()) for name in self.classes}
+        counts = self.table["class"].value_counts()
+        return {name: int(counts.get(name, 0)) for name in self.classes}
 
     @property
     def rejected(self) -> list[tuple[Path, str]]:

@@ -33,7 +33,8 @@ UNLIKE_LABEL = "unlike the training chips"
 are polygons."""
 
 _PER_CLASS = "<class>"
-_DECIMALS = 6
+DECIMALS = 6
+"""Decimals of a probability."""
 _SCENES = "chips from scenes"
 _CALIBRATED = "calibrated bundle"
 _TWO_CLASSES = "two classes or more"
@@ -70,7 +71,7 @@ class Classification:
         if rank >= len(self.classes):
             return None
         ranked = np.take_along_axis(self.probabilities, self.ranking, axis=1)
-        return ranked[:, rank].round(_DECIMALS)
+        return ranked[:, rank].round(DECIMALS)
 
     def class_sets(self) -> list[str] | None:
         """Return the class sets as texts."""
@@ -215,7 +216,7 @@ COLUMNS = [
         NUMBER,
         f"Probability of {_PER_CLASS}",
         "probability of each class",
-        compute=lambda chips: chips.probabilities.round(_DECIMALS),
+        compute=lambda chips: chips.probabilities.round(DECIMALS),
     ),
     TableColumn(
         "length_m",

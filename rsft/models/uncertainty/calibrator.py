@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.models.uncertainty.class_sets import (
     class_thresholds,
     likelihood_ratios,
@@ -424,7 +425,7 @@ class Calibrator:
         ]
         missing = self.classes_without_coverage()
         if missing:
-            names = ", ".join(classes[index] for index in missing)
+            names = list_first_names([classes[index] for index in missing])
             notes.append(
                 f"every class set contains {names}: fewer than"
                 f" {min_calibration_chips(COVERAGE)} validation chips cannot"

@@ -80,9 +80,21 @@ def test_classes_and_scales(printed):
     assert any(line.split() == ["1", "2.00"] for line in lines)
 
 
+def test_a_bundle_of_a_thousand_classes_takes_forty_lines(printed):
+    classes = [
+        {"name": f"class {number}", "group": "tail", "train": 3}
+        for number in range(1_000)
+    ]
+    bundles.show_bundle(DESCRIPTION | {"classes": classes})
+    lines = printed.getvalue().splitlines()
+    assert len(lines) <= 40
+    assert any("runs/a/001/bundle/bundle.json" in line for line in lines)
+
+
 def test_many_classes_are_counted_by_group(monkeypatch):
     monkeypatch.setattr(bundles.display, "CLASSES_SHOWN", 1)
-    table = bundles.classes_table(DESCRIPTION["classes"])
+    table = bundles.classes_table(DESCRIPTION["classes"], "a/bundle.json")
+    assert table.title == "2 classes, listed in a/bundle.json"
     assert [list(column.cells) for column in table.columns] == [
         ["head", "-"],
         ["1", "1"],

@@ -17,6 +17,18 @@ def printed(monkeypatch):
     return text
 
 
+def test_a_table_of_many_classes_names_the_file_of_the_others(printed):
+    counts = {f"class {number}": {"train": number} for number in range(1_000)}
+    table = console.counts_table("chips", counts, location="all.csv")
+    console.console.print(table)
+    lines = printed.getvalue().splitlines()
+    assert len(lines) <= 40 and lines[-2].strip() == "… 975 more in all.csv"
+    assert table.row_count == console.CLASSES_SHOWN + 1
+    few = dict(list(counts.items())[: console.CLASSES_SHOWN])
+    assert console.counts_table("", few, location="all.csv").row_count == len(few)
+    assert console.counts_table("", counts).row_count == 1_000
+
+
 def test_error_shows_message_location_and_hint(printed):
     failures.show_error(RsftError("it broke [here]", "a.tif", "fix it"))
     assert printed.getvalue().splitlines() == [

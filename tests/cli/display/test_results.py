@@ -1,10 +1,42 @@
 """What the commands print of their results."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
-from rsft.cli.display.results import show_archive
+import pandas as pd
+
+from rsft.cli.display.results import show_addition, show_archive, show_predictions
+from rsft.corrections.add import AdditionResult, CorrectionSummary
 from rsft.inference.archive import ArchiveResult, SceneResult
+from rsft.inference.predict.result import PredictionResult
+
+CLASSES = tuple(f"class {number:03}" for number in range(1_000))
+
+
+def test_predictions_of_a_thousand_classes_name_the_most_frequent_ones(capsys):
+    table = pd.DataFrame({"class": [*CLASSES, "class 777", "class 333", "class 777"]})
+    show_predictions(PredictionResult(table, [], CLASSES, Path("out.csv"), None))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    assert lines[0].strip() == "1,003 chips classified"
+    rows = [line.split() for line in lines if line.strip().startswith("class ")]
+    assert rows.pop(0) == ["class", "chips"]
+    assert rows[0] == ["class", "777", "3"] and rows[1] == ["class", "333", "2"]
+    assert any("… 975 more in out.csv" in line for line in lines)
+
+
+def test_corrected_labels_of_a_thousand_classes(capsys):
+    added = Counter({("train", name): 2 for name in CLASSES})
+    relabeled = Counter({(name, "class 000"): 1 for name in CLASSES[1:]})
+    result = AdditionResult(added=added, relabeled=relabeled)
+    summary = CorrectionSummary(Path("t.csv"), Path("store"), Counter(), None, result)
+    show_addition(summary)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    manifest = Path("store/manifest.parquet")
+    assert f"… 994 more in {manifest}" in lines
+    assert any(f"… 975 more in {manifest}" in line for line in lines)
 
 
 def test_an_archive_is_counted_and_failures_have_their_reasons(capsys):

@@ -105,9 +105,9 @@ def _read_report(folder: Path) -> None:
 
 def _build_journal(folder: Path) -> None:
     rows = pd.DataFrame(
-        {"chip": ["a", "b"], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]}
+        {"chip": ["a", "b"], "p_x": [0.1, 0.2], "geometry": [shapely.Point(1, 2), None]}
     )
-    journal = BatchJournal(folder / "out.journal", KEY)
+    journal = BatchJournal(folder / "out.journal", KEY, ["x"])
     for number in range(3):
         journal.record(
             number, BatchResult(rows, [("f", 3, "why")], Counter(empty=4, gray=5))
@@ -117,10 +117,10 @@ def _build_journal(folder: Path) -> None:
 
 
 def _read_journal(folder: Path) -> None:
-    journal = BatchJournal(folder / "out.journal", KEY)
+    journal = BatchJournal(folder / "out.journal", KEY, ["x"])
     try:
         journal.get_note("x")
-        assert set(journal.collect().rows) <= {"chip", "p", "geometry"}
+        assert set(journal.collect().rows) <= {"chip", "p_x", "geometry"}
     finally:
         journal.close(finished=False)
 
