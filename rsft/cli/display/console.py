@@ -179,8 +179,11 @@ error_console = PlainConsole(stderr=True, highlight=False, markup=False, emoji=F
 classes may contain `[red]` or `:ship:`, but escape control characters. Styles come from
 `Text` and `style=`."""
 
-CLASSES_SHOWN = 25
+CLASSES_SHOWN = 24
 """Largest number of classes that a command lists one by one."""
+
+FIRST_CLASSES = 15
+"""Number of classes that a command lists of more of them."""
 
 
 def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
@@ -245,7 +248,7 @@ def show_waiting(task: str) -> Iterator[None]:
 
 
 def shorten(
-    rows: Iterable[T], location: object, first: int = CLASSES_SHOWN
+    rows: Iterable[T], location: object, first: int = FIRST_CLASSES
 ) -> tuple[list[T], list[str]]:
     """Return the first of many rows, and a line that says where the others are.
 

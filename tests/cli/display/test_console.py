@@ -22,8 +22,8 @@ def test_a_table_of_many_classes_names_the_file_of_the_others(printed):
     table = console.counts_table("chips", counts, location="all.csv")
     console.console.print(table)
     lines = printed.getvalue().splitlines()
-    assert len(lines) <= 40 and lines[-2].strip() == "… 975 more in all.csv"
-    assert table.row_count == console.CLASSES_SHOWN + 1
+    assert len(lines) <= 40 and lines[-2].strip() == "… 985 more in all.csv"
+    assert table.row_count == console.FIRST_CLASSES + 1
     few = dict(list(counts.items())[: console.CLASSES_SHOWN])
     assert console.counts_table("", few, location="all.csv").row_count == len(few)
     assert console.counts_table("", counts).row_count == 1_000
