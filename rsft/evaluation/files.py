@@ -60,8 +60,7 @@ def write_predictions(
         table["ood"] = estimate.ood.astype(np.float32)
     columns = [f"p_{name}" for name in names]
     by_class = pd.DataFrame(probabilities.astype(np.float32), columns=columns)
-    table = pd.concat([table, by_class], axis=1)  # one by one they fragment the table
-    write_parquet(folder / PREDICTIONS_FILE, table)
+    write_parquet(folder / PREDICTIONS_FILE, table.join(by_class))
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:

@@ -16,11 +16,8 @@ from rsft.utils.licenses import describe_license
 
 def show_bundle(description: Mapping[str, Any]) -> None:
     """Print the description of a bundle, see `describe_bundle`."""
-    from rsft.models.bundle.bundle import INDEX_FILE
-
     print_rows(describe_rows(description))
-    location = f"{description['folder']}/{INDEX_FILE}"
-    console.print(classes_table(description["classes"], location))
+    console.print(classes_table(description["classes"]))
     if description["scales"]:
         console.print(scales_table(description["scales"]))
 
@@ -85,17 +82,14 @@ def _describe_confidence(confidence: Mapping[str, Any] | None) -> str:
     return "; ".join([fit, confidence["promise"], *confidence["notes"]])
 
 
-def classes_table(classes: list[JsonObject], location: str) -> Table:
-    """Return the classes with their groups and chips; many classes by group.
+def classes_table(classes: list[JsonObject]) -> Table:
+    """Return the classes with their groups and chips; many classes by group."""
+    from rsft.models.bundle.bundle import INDEX_FILE
 
-    Args:
-        classes: name, group and number of training chips of each class.
-        location: the file with the names of all classes.
-    """
     if len(classes) > display.CLASSES_SHOWN:
         groups = Counter(row["group"] or "-" for row in classes)
         rows = [[group, f"{count:,}"] for group, count in groups.items()]
-        title = f"{len(classes):,} classes, listed in {location}"
+        title = f"{len(classes):,} classes, listed in {INDEX_FILE}"
         return display.make_table(title, ["group", "classes"], rows)
     title = f"{len(classes):,} classes, in the order of the logits"
     rows = [[x["name"], x["group"] or "-", f"{x['train']:,}"] for x in classes]

@@ -254,7 +254,7 @@ def shorten(
 
     Args:
         rows: one row for each class. Up to `CLASSES_SHOWN` rows are not shortened.
-        location: the file, or the option, that shows all rows.
+        location: the file, or the option, that shows all rows; None shortens none.
         first: number of rows that are left of more of them.
 
     Returns:
@@ -265,7 +265,7 @@ def shorten(
         ([0, 1, 2], ['… 997 more in audit.json'])
     """
     shown = list(rows)
-    if len(shown) <= CLASSES_SHOWN:
+    if location is None or len(shown) <= CLASSES_SHOWN:
         return shown, []
     return shown[:first], [f"… {len(shown) - first:,} more in {location}"]
 
@@ -275,7 +275,6 @@ def make_table(
     columns: Iterable[str],
     rows: Iterable[Iterable[str | Text]] = (),
     texts: Collection[str] | None = None,
-    location: object = None,
 ) -> Table:
     """Return a table with a title.
 
@@ -285,12 +284,7 @@ def make_table(
         rows: the cells of each row.
         texts: columns of texts (default: the first one); the others are numbers, which
             are aligned to the right.
-        location: for rows of classes, the file with all rows, see `shorten`; None shows
-            all.
     """
-    lines: list[str] = []
-    if location is not None:
-        rows, lines = shorten(rows, location)
     table = Table(
         title=title or None,
         title_justify="left",
@@ -308,8 +302,6 @@ def make_table(
         )
     for row in rows:
         table.add_row(*row)
-    for line in lines:
-        table.add_row(line)
     return table
 
 
@@ -325,15 +317,18 @@ def counts_table(
         title: "" for none.
         counts: row -> column -> count.
         heading: heading of the first column.
-        location: see `make_table`.
+        location: the file with all rows, see `shorten`.
     """
     columns: dict[str, None] = {}
     for row in counts.values():
         columns |= dict.fromkeys(row)
-    rows = []
-    for name, row in counts.items():
-        rows.append([name, *(f"{row.get(column, 0):,}" for column in columns)])
-    return make_table(title, [heading, *columns], rows, location=location)
+    table = make_table(title, [heading, *columns])
+    names, lines = shorten(counts, location)
+    for name in names:
+        table.add_row(name, *(f"{counts[name].get(x, 0):,}" for x in columns))
+    for line in lines:
+        table.add_row(line)
+    return table
 
 
 def show_store(store: ChipStore) -> None:

@@ -17,7 +17,6 @@ from rsft.cli.display.console import (
     print_counts,
     print_lines,
     print_rejected,
-    shorten,
     show_paths,
 )
 from rsft.types import JsonObject
@@ -34,7 +33,6 @@ def show_addition(summary: CorrectionSummary) -> None:
     """Print what became of corrected labels: counts, splits, and rejected rows."""
     from rsft.data.chips.manifest import MANIFEST, SPLITS
 
-    manifest = summary.root / MANIFEST
     result = summary.result
     if result.added:
         filled = {split for split, _ in result.added}
@@ -44,12 +42,12 @@ def show_addition(summary: CorrectionSummary) -> None:
             counts[name] = {split: result.added[split, name] for split in splits}
         chips = display.format_chip_count(result.added.total())
         title = f"{chips} added to {summary.root}"
-        console.print(display.counts_table(title, counts, location=manifest))
+        location = summary.root / MANIFEST
+        console.print(display.counts_table(title, counts, location=location))
     elif not result.relabeled:
         console.print(f"{summary.root} has these labels already: nothing changed")
-    relabeled, lines = shorten(sorted(result.relabeled.items()), manifest, 5)
+    relabeled = sorted(result.relabeled.items())
     print_counts("relabeled", {f"{old} is now {new}": n for (old, new), n in relabeled})
-    print_lines(lines)
     left_out = {
         "in the store already, with this class": result.unchanged,
         "the same chip as an earlier row": result.repeated,
@@ -136,8 +134,7 @@ def show_predictions(result: PredictionResult) -> None:
     if len(counts) > display.CLASSES_SHOWN:
         counts = dict(Counter(counts).most_common())
     rows = {name: {"chips": count} for name, count in counts.items()}
-    location = result.output_path
-    console.print(display.counts_table(title, rows, location=location))
+    console.print(display.counts_table(title, rows, location=result.output_path))
     described = describe_checks(result.checks) + [str(check) for check in result.truth]
     print_lines(note for note in result.notes if note not in described)
     reasons = (f"{path}: {reason}" for path, reason in result.rejected)

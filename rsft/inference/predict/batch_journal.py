@@ -18,9 +18,7 @@ from rsft.inference.writers.columns import DECIMALS, probability_columns
 from rsft.types import Rejection
 from rsft.utils.journal import Journal
 
-_PROBABILITIES = "probabilities"
 _SCALE = 10.0**DECIMALS
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 _log = logging.getLogger(__name__)
 
 
@@ -75,15 +73,13 @@ class BatchJournal(Journal):
         frame = result.rows
         if len(frame):
             shapes = shapely.to_wkb(frame["geometry"].to_numpy(object))
-            frame = frame.assign(geometry=shapes)
             values = np.rint(frame[self._columns].to_numpy() * _SCALE).astype(np.int32)
-            lists = pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
             frame = frame.drop(columns=self._columns)
+            frame = frame.assign(geometry=shapes, probabilities=list(values))
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        if len(frame):
-            table = table.append_column(_PROBABILITIES, lists)
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
             writer.write_table(table)
         counts = json.dumps([result.rejected, result.counts])
         self.insert("batch", (number, bytes(sink.getvalue()), counts))
@@ -111,11 +107,9 @@ class BatchJournal(Journal):
         if not tables:
             return BatchResult(pd.DataFrame(), rejected, counts)
         joined = pa.concat_tables(tables, promote_options="permissive")
-        lists = joined[_PROBABILITIES].combine_chunks()
-        values = lists.flatten().to_numpy().reshape(len(joined), -1)
-        frame = joined.drop_columns(_PROBABILITIES).to_pandas()
+        frame = joined.to_pandas()
         shapes = shapely.from_wkb(frame["geometry"].to_numpy(object))
         frame["geometry"] = pd.Series(shapes, frame.index, object)
-        by_class = pd.DataFrame(values / _SCALE, frame.index, self._columns)
-        frame = pd.concat([frame, by_class], axis=1)
-        return BatchResult(frame, rejected, counts)
+        values = np.stack(frame.pop("probabilities")) / _SCALE
+        by_class = pd.DataFrame(values, columns=self._columns)
+        return BatchResult(frame.join(by_class), rejected, counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,8 +86,8 @@ class PredictionResult:
     @property
     def counts(self) -> dict[str, int]:
         """Number of chips of each class."""
-        counts = self.table["class"].value_counts()
-        return {name: int(counts.get(name, 0)) for name in self.classes}
+        counts = Counter(self.table["class"])
+        return {name: counts[name] for name in self.classes}
 
     @property
     def rejected(self) -> list[tuple[Path, str]]:
