@@ -216,12 +216,12 @@ def audit(
         raise typer.Exit(1)
 
 
-def show_audit(audit: AuditResult, location: object) -> None:
+def show_audit(audit: AuditResult, location: object = None) -> None:
     """Print totals, findings, and the rows of each class by origin and split.
 
     Args:
         audit: the result.
-        location: the file with all of it.
+        location: the file with all of it; None shows all classes.
     """
     totals = []
     for name, value in audit.totals.items():

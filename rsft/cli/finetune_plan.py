@@ -235,8 +235,8 @@ def _warn_of_rare_classes(folder: Path, root: str, request: FinetuneRequest) -> 
     rare = check_rare_classes(Bundle.load(folder), ChipStore.open(Path(root)))
     if not rare:
         return
-    rows, lines = shorten((f"  {row}" for row in rare), "--json")
-    print_lines(["each training chip classified by all others:", *rows, *lines])
+    shown, lines = shorten((f"  {row}" for row in rare), "--json")
+    print_lines(["each training chip classified by all others:", *shown, *lines])
     if any(row.wrong >= row.right for row in rare):
         console.print(
             "rsft prepare --rare merge makes one class of them, --rare drop leaves"

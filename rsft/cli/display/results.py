@@ -42,8 +42,8 @@ def show_addition(summary: CorrectionSummary) -> None:
             counts[name] = {split: result.added[split, name] for split in splits}
         chips = display.format_chip_count(result.added.total())
         title = f"{chips} added to {summary.root}"
-        location = summary.root / MANIFEST
-        console.print(display.counts_table(title, counts, location=location))
+        manifest = summary.root / MANIFEST
+        console.print(display.counts_table(title, counts, location=manifest))
     elif not result.relabeled:
         console.print(f"{summary.root} has these labels already: nothing changed")
     relabeled = sorted(result.relabeled.items())

@@ -82,6 +82,21 @@ def test_tables_sort_by_mouse_and_keyboard(open_page, report):
     assert names.all_inner_texts() == sorted(SHIPS)
 
 
+def test_many_classes_are_found_by_name(open_page, report, tmp_path):
+    names = [f"Type {number:02}" for number in range(30)]
+    page = open_page(write_report(write_fake_run(tmp_path, names)))
+    field = page.get_by_label("Find classes")
+    rows = page.locator("table.classes tbody th:visible")
+    assert rows.count() == 30 and page.get_by_text("30 of 30 classes").is_visible()
+    field.fill(" type 2")
+    assert sorted(rows.all_inner_texts()) == names[20:]
+    page.get_by_role("button", name="Class", exact=True).click()
+    assert rows.all_inner_texts() == names[20:]
+    field.fill("Type 31")
+    assert rows.count() == 0 and page.get_by_text("0 of 30 classes").is_visible()
+    assert open_page(report).get_by_label("Find classes").count() == 0
+
+
 def test_the_gallery_sorts_and_filters(open_page, report):
     page = open_page(report)
     form = page.locator("#filters")

@@ -1,5 +1,5 @@
 "use strict";
-{% for name in ("tables", "gallery") %}
+{% for name in ("tables", "classes", "gallery") %}
 {
 {% include "script/" ~ name ~ ".js" %}
 }
