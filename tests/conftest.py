@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 
 from tests.helpers.bars_recipe import BARS_RECIPE
+
+# it replaces distutils of the standard library, and fails once that is imported
+with suppress(ImportError):
+    import setuptools  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 os.environ["NO_PROXY"] = "127.0.0.1"  # servers of tests, on a machine with a proxy

@@ -49,9 +49,9 @@ def test_import_loads_nothing_heavy():
 def test_public_names():
     for name in rsft.__all__:
         value = getattr(rsft, name)
-        assert name in dir(rsft) and (
-            name == "__version__" or (value.__name__ == name and value.__doc__)
-        )
+        assert name in dir(rsft)
+        if name != "__version__":
+            assert value.__name__.removeprefix("rsft.") == name and value.__doc__
     with pytest.raises(AttributeError, match="has no attribute 'finetun'"):
         rsft.finetun  # noqa: B018
 

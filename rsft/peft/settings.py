@@ -10,6 +10,17 @@ from rsft.utils.settings import Setting
 PositionSetting = str | Sequence[LayerPosition]
 """Positions of a block: letters of "qkvo12", names, or "all"."""
 
+Positions = Annotated[
+    PositionSetting,
+    Setting(
+        "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper,"
+        " Tables 1 and 2); all takes every position that a block has, also the"
+        " convolutions of a ResNet",
+        pattern="^([qkvo12]+|all)$",
+        words="all, letters of qkvo12",
+    ),
+]
+
 ScaleSetting = (
     float
     | Literal["1/r", "learnable"]
@@ -100,16 +111,7 @@ class LowRankMethod:
             ge=1,
         ),
     ] = 4
-    positions: Annotated[
-        PositionSetting,
-        Setting(
-            "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper,"
-            " Tables 1 and 2); all takes every position that a block has, also the"
-            " convolutions of a ResNet",
-            pattern="^([qkvo12]+|all)$",
-            words="all, letters of qkvo12",
-        ),
-    ] = "qkvo12"
+    positions: Positions = "qkvo12"
     blocks: Blocks = "all"
     scale: Scale = 1.0
     dropout: Dropout = 0.0

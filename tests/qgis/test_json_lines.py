@@ -26,7 +26,8 @@ def test_lines_of_rsft(capsys, tmp_path):
     table = pd.DataFrame({"class": ["a", "b", "a"]})
     rejections = [(str(tmp_path), 0, "too small")]
     notes = ["engine: torch"]
-    result = PredictionResult(table, rejections, ("a", "b"), tmp_path / "o.gpkg", notes)
+    out = tmp_path / "o.gpkg"
+    result = PredictionResult(table, rejections, ("a", "b"), out, None, notes)
     emit_predictions(result, {})
     with pytest.raises(DataError), quiet_console(quiet=False, as_json=True):
         raise DataError("no unit", "a.tif", "declare it with --unit")

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from rsft.peft.settings import Blocks, PositionSetting
+from rsft.peft.settings import Blocks, Positions
 from rsft.utils.settings import Setting
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ class HuggingFaceMethod:
             words="settings of a tuner, such as {peft_type: OFT, oft_block_size: 32}",
         ),
     ] = field(default_factory=lambda: {"peft_type": "LORA"})
-    positions: Annotated[
-        PositionSetting,
-        Setting(pattern="^([qkvo12]+|all)$", words="all, letters of qkvo12"),
-    ] = "qkvo12"
+    positions: Positions = "qkvo12"
     blocks: Blocks = "all"
 
     @property

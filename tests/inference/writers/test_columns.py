@@ -103,7 +103,7 @@ def test_a_new_column_is_everywhere(tmp_path, monkeypatch):
 def test_a_predictor_that_can_classify_nothing_has_the_new_column():
     bundle = toy_bundle()
     engine = LoadedEngine(brightness_logits, bundle.contract, REFERENCE)
-    chips = [np.full((8, 8, 5), 1, np.uint8)]
+    chips = [np.full((8, 8), np.nan, np.float32)]
     table = Predictor(bundle, engine).predict(chips)
     assert table["class"].isna().all() and "entropy" in table
 
