@@ -437,7 +437,7 @@ def _table(rows: Iterable[tuple[str, ...]], head: list[str]) -> str:
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
-    return f"`{to_yaml(info.default)}`"
+    return f"`{to_yaml(info.get_default(call_default_factory=True))}`"
 
 
 def _escape(text: str) -> str:
