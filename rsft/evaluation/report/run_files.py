@@ -249,10 +249,10 @@ def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
             for column in columns
             if "number" in column.kind and column.name in table
         ]
-        # of empty texts
-        return table.assign(
-            **{name: pd.to_numeric(table[name], errors="coerce") for name in numbers}
-        )
+        values = dict(table)
+        for name in numbers:  # of empty texts
+            values[name] = pd.to_numeric(table[name], errors="coerce")
+        return pd.DataFrame(values)
 
     table = read_file(path, read) if path.is_file() else None
     if table is None or table.empty:

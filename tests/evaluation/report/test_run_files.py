@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from rsft.errors import DataError, RequestError
+from rsft.evaluation.report.dataset import make_gallery
 from rsft.evaluation.report.run_files import RunMetadata, read_json, read_run_files
 from tests.helpers.fake_run import SHIPS, write_fake_run
 from tests.helpers.messages import mentions
@@ -41,6 +42,15 @@ def test_empty_numbers_are_nan(run):
     table.to_csv(run / "metrics.csv", index=False)
     losses = read_run_files(run).epochs["val_loss"]
     assert losses.isna().tolist() == [True, *[False] * 11] and losses.dtype == float
+
+
+def test_the_table_of_many_classes_is_not_fragmented(tmp_path, recwarn):
+    names = [f"type {number}" for number in range(150)]
+    files = read_run_files(write_fake_run(tmp_path, names))
+    recwarn.clear()
+    gallery = make_gallery(files.predictions, names, None)
+    assert gallery["shown"] > 0
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "run.json"])
