@@ -244,14 +244,11 @@ def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
         else:
             table = pd.read_csv(io.BytesIO(read_regular(path)))
         check_columns(table, columns)
-        numbers = [
-            column.name
-            for column in columns
-            if "number" in column.kind and column.name in table
-        ]
         values = dict(table)
-        for name in numbers:  # of empty texts
-            values[name] = pd.to_numeric(table[name], errors="coerce")
+        for column in columns:
+            name = column.name
+            if "number" in column.kind and name in values:  # of empty texts
+                values[name] = pd.to_numeric(values[name], errors="coerce")
         return pd.DataFrame(values)
 
     table = read_file(path, read) if path.is_file() else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,14 +65,14 @@ def read_prediction_file(path: Path) -> PredictionFile:
     if table.empty and names:  # GeoJSON without features names no columns
         table = table.reindex(columns=list(dict.fromkeys([*table, *needed])))
     _check_columns(table, [*needed, *([] if names else ["p_<class>"])], path)
-    cells = dict(table)  # a table that is changed by columns would be fragmented
+    cells: dict[str, Any] = dict(table)  # columns set one by one fragment a table
     for name in _TEXT_COLUMNS:
         if name in table:
             cells[name] = text_cells(table, name)
     for name in ("ood_distance", *names):
         if name in table:
             cells[name] = number_cells(table, name)
-    table = pd.DataFrame(cells)
+    table = pd.DataFrame(cells, table.index)
     probabilities = table[names].to_numpy(float)
     has_sum = np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE
     valid = has_sum & (probabilities >= 0).all(axis=1)
