@@ -3,23 +3,32 @@
 Finished scenes are skipped; a failure does not stop others. A scene may run twice if
 its process is lost: its output is written to a temporary file and renamed, and only one
 process at a time can lock the journal that it is made from.
+
+Scenes are planned while others run. A task is a block of small scenes, or one large
+scene, and few tasks are in the executor at the same time. So the memory of this process
+is a name per scene, and its time is linear in their number.
 """
 
+import os
 import time
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, as_completed
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 
-import pandas as pd
+import numpy as np
 
-from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.reader import IMAGE_SUFFIXES
+from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.engine import choose_engine, load_engine
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.open_job import job_key
+from rsft.inference.predict.open_job import JobKeys
+from rsft.inference.scene_table import SceneResult, SceneTable, read_scenes
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.inference.writers.tables import check_output_path
@@ -29,14 +38,30 @@ from rsft.types import Progress
 from rsft.utils.executor import Executor, TaskLostError, open_executor
 from rsft.utils.journal import journal_path
 from rsft.utils.operating_system import path_to_text
-from rsft.utils.tables import write_csv_table
+from rsft.utils.progress import limit_rate
 
 SCENES_FILE = "scenes.csv"
+
+FLAT_SCENES = 1000
+"""Largest number of scenes whose outputs are written into one folder."""
+
+SUBFOLDERS = 1000
+"""Number of subfolders for the outputs of more scenes."""
+
+BLOCK_SCENES = 100
+"""Largest number of scenes of a task."""
+
+BLOCK_BYTES = 2**28
+"""Largest sum of the sizes of the scenes of a task, unless it has one scene."""
+
+BLOCKS_PER_JOB = 8
+"""Smallest number of tasks per process, so that all end at about the same time."""
 
 ATTEMPTS = 3
 """Number of attempts at a scene if its job fails for a reason outside rsft, such as a
 slow disk or a lack of memory."""
 
+_IMAGE_SUFFIXES = tuple(IMAGE_SUFFIXES)
 _PAUSE = 1.0  # seconds before the second attempt; doubled before each later one
 _OTHER_OUTPUT = (
     "the existing output was made from another bundle, request, rsft version or state"
@@ -45,48 +70,24 @@ _OTHER_OUTPUT = (
 
 
 @dataclass(frozen=True)
-class SceneResult:
-    """Result of one scene. The fields are the columns of scenes.csv, except `address`.
-
-    Attributes:
-        status: done, failed, skipped (finished by an earlier call) or pending.
-        chips: number of classified chips.
-        rejected: number of rejected chips.
-        ood: number of classified chips that are unlike the training chips.
-        class_sets: "withheld" if the scene has no class sets, because most of its chips
-            are unlike the training chips.
-        resumed: whether the job continued an interrupted one.
-        job: hash of everything that determines the output; it is also in the metadata
-            of the GeoPackage.
-        address: name under which the scene is opened: `scene`, with the signature of a
-            signed address.
-    """
-
-    scene: str
-    status: str
-    chips: int = 0
-    rejected: int = 0
-    ood: int = 0
-    class_sets: str = ""
-    seconds: float = 0.0
-    resumed: bool = False
-    output: str = ""
-    job: str = ""
-    reason: str = ""
-    address: str = ""
-
-
-@dataclass(frozen=True)
 class ArchiveResult:
-    """Results of all scenes, in the order of the inputs, and the path of scenes.csv."""
+    """Results of all scenes, in the order of the inputs, in the file scenes.csv."""
 
-    scenes: list[SceneResult]
     summary_path: Path
+
+    @property
+    def scenes(self) -> Iterator[SceneResult]:
+        """The results, read from the file one by one."""
+        return read_scenes(self.summary_path)
 
     @property
     def counts(self) -> Counter[str]:
         """Number of scenes by status."""
         return Counter(result.status for result in self.scenes)
+
+
+Block = list[SceneResult]
+"""Scenes of a task, or their results."""
 
 
 def open_archive_executor(
@@ -147,30 +148,76 @@ def predict_archive(
     bundle = Bundle.load(bundle_dir)
     columns = table_columns(bundle.classes)
     check_output_path(output_dir / "any.gpkg", columns, overwrite=True)
-    scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
-    results = _plan(list(scenes), output_dir.absolute(), bundle, request)
-    pending = [result for result in results.values() if result.status == "pending"]
-    archive = ArchiveResult([], output_dir / SCENES_FILE)
+    scenes = _find_different_scenes(inputs)
+    folders = _OutputFolders(output_dir.absolute(), len(scenes))
+    archive = ArchiveResult(output_dir / SCENES_FILE)
+    table = SceneTable(archive.summary_path)
+    report = limit_rate(progress) if progress else None
     try:
-        if pending:
-            # raises an error that would make every scene fail
-            name = choose_engine(
-                bundle, bundle_dir, request.engine, request.precision, "cpu"
-            )
-            load_engine(bundle, bundle_dir, name, request.precision)
-        done = len(results) - len(pending)
-        for result in _run(pending, bundle_dir, request, executor):
-            results[result.scene] = result
-            done += 1
-            if progress:
-                progress(done, len(results), "scenes")
+        planned = _plan(scenes, folders, bundle, request, table)
+        largest = len(scenes) // (executor.jobs * BLOCKS_PER_JOB)
+        blocks = _make_blocks(planned, min(largest, BLOCK_SCENES))
+        results = _run(blocks, bundle, bundle_dir, request, executor)
+        for done, result in enumerate(results, 1):
+            table.add(result)
+            if report:
+                report(done, len(scenes), "scenes")
     finally:
-        archive.scenes.extend(results.values())
-        names = [field.name for field in fields(SceneResult)]
-        rows = [asdict(result) for result in archive.scenes]
-        table = pd.DataFrame(rows, columns=names).drop(columns="address")
-        write_csv_table(table, archive.summary_path)
+        table.finish(
+            map(path_to_text, scenes),
+            lambda position: _describe_pending(scenes[position], folders),
+        )
     return archive
+
+
+def _find_different_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
+    """Return each scene once, with an absolute path.
+
+    Raises:
+        RequestError: two scenes have the same name.
+    """
+    scenes = [scene.absolute() for scene in find_scenes(inputs)]
+    # the names themselves would need as much memory as the scenes
+    hashes = np.fromiter((hash(scene.stem) for scene in scenes), np.int64)
+    if len(np.unique(hashes)) == len(scenes):
+        return scenes
+    scenes = list(dict.fromkeys(scenes))
+    counts = Counter(scene.stem for scene in scenes)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if repeated:
+        raise RequestError(
+            f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
+            hint="outputs are named after scenes: rename the scenes, or write them into"
+            " several folders",
+        )
+    return scenes
+
+
+class _OutputFolders:
+    """Decides in which folder the output of a scene is.
+
+    It is a subfolder if the scenes are many. The subfolder is always the same for a
+    name, and an earlier output stays where it is.
+
+    Args:
+        folder: folder of the outputs, as an absolute path.
+        count: number of scenes.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder = folder
+        self._is_flat = count <= FLAT_SCENES
+        self._earlier = {path.name for path in folder.glob("*.gpkg")}
+
+    def output_path(self, stem: str) -> str:
+        """Return the output of the scene with a name."""
+        name = f"{stem}.gpkg"
+        subfolder = f"{zlib.crc32(os.fsencode(name)) % SUBFOLDERS:03}"
+        path = f"{self._folder}{os.sep}{subfolder}{os.sep}{name}"
+        is_new = self._is_flat and not Path(path).exists()
+        if name in self._earlier or is_new:
+            path = f"{self._folder}{os.sep}{name}"
+        return path_to_text(path)
 
 
 def _reject_outputs_of_one_job(request: PredictionRequest) -> None:
@@ -189,23 +236,83 @@ def _reject_outputs_of_one_job(request: PredictionRequest) -> None:
             )
 
 
+def _make_blocks(
+    planned: Iterable[tuple[SceneResult, int]], largest: int
+) -> Iterator[Block]:
+    """Yield blocks of pending scenes; each other scene is a block of its own.
+
+    Args:
+        planned: scenes, and their sizes in bytes.
+        largest: largest number of scenes of a block.
+    """
+    block: Block = []
+    total = 0
+    for result, size in planned:
+        if result.status != "pending":
+            yield [result]
+            continue
+        if block and (len(block) >= largest or total + size > BLOCK_BYTES):
+            yield block
+            block = []
+            total = 0
+        block.append(result)
+        total += size
+    if block:
+        yield block
+
+
 def _run(
-    pending: Sequence[SceneResult],
+    blocks: Iterator[Block],
+    bundle: Bundle,
     bundle_dir: Path,
     request: PredictionRequest,
     executor: Executor,
 ) -> Iterator[SceneResult]:
-    """Classify scenes, and yield their results in the order in which they finish."""
-    scenes: dict[Future[SceneResult], SceneResult] = {}
-    for planned in pending:
-        future = executor.submit(classify_scene, planned, bundle_dir, request)
-        scenes[future] = planned
-    for future in as_completed(scenes):
+    """Classify blocks of scenes, and yield the results as they finish.
+
+    Two blocks per process are in the executor. The scenes of a lost block are run one
+    by one, so that a scene that crashes its process does not stop others.
+    """
+    running: dict[Future[Block], Block] = {}
+    finished: SimpleQueue[Future[Block]] = SimpleQueue()
+    lost: list[Block] = []
+    is_checked = False
+    while True:
+        while len(running) < 2 * executor.jobs:
+            block = lost.pop() if lost else next(blocks, [])
+            if not block:
+                break
+            if block[0].status != "pending":
+                yield from block
+                continue
+            if not is_checked:  # raises an error that would make every scene fail
+                name = choose_engine(
+                    bundle, bundle_dir, request.engine, request.precision, "cpu"
+                )
+                load_engine(bundle, bundle_dir, name, request.precision)
+                is_checked = True
+            future = executor.submit(classify_scenes, block, bundle_dir, request)
+            running[future] = block
+            future.add_done_callback(finished.put)
+        if not running:
+            return
+        future = finished.get()
+        block = running.pop(future)
         try:
-            yield future.result()
+            yield from future.result()
         except TaskLostError as error:
+            if len(block) > 1:
+                lost += [[scene] for scene in block]
+                continue
             reason = f"{error} ({ATTEMPTS} attempts)"
-            yield replace(scenes[future], status="failed", reason=reason)
+            yield replace(block[0], status="failed", reason=reason)
+
+
+def classify_scenes(
+    planned: Block, bundle_dir: Path, request: PredictionRequest
+) -> Block:
+    """Classify scenes one after another, see `classify_scene`."""
+    return [classify_scene(scene, bundle_dir, request) for scene in planned]
 
 
 def classify_scene(
@@ -262,8 +369,9 @@ def _try_to_predict(
 def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
     """Return the result of an existing output; None if another job made it."""
     out = Path(planned.output)
+    state = file_state(out)
     metadata = read_geopackage_metadata(out)
-    if metadata.get("job") != planned.job:
+    if state is None or metadata.get("job") != planned.job:
         return None
     # left behind if the process was killed just before it removed this file
     journal_path(out).unlink(missing_ok=True)
@@ -274,39 +382,61 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
         rejected=int(metadata["rejected"]),
         ood=int(metadata["ood"]),
         class_sets="withheld" if int(metadata["withheld"]) else "",
+        modified=state[1],
     )
 
 
 def _plan(
-    scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest
-) -> dict[str, SceneResult]:
-    """Return the status of every scene before the call.
+    scenes: list[SceneUri],
+    folders: _OutputFolders,
+    bundle: Bundle,
+    request: PredictionRequest,
+    table: SceneTable,
+) -> Iterator[tuple[SceneResult, int]]:
+    """Yield the status of each scene before it is run, and its size in bytes.
 
-    It is pending, skipped, or failed because of another output.
+    It is pending, skipped, or failed because of another output. An output is not opened
+    if scenes.csv has its job, and it was not modified since.
     """
-    counts = Counter(scene.stem for scene in scenes)
-    repeated = sorted(name for name, count in counts.items() if count > 1)
-    if repeated:
-        raise RequestError(
-            f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
-            hint="outputs are named after scenes: rename the scenes, or write them into"
-            " several folders",
-        )
-    results = {}
+    keys = JobKeys(bundle, request)
     for scene in scenes:
-        out = folder / f"{scene.stem}.gpkg"
-        result = SceneResult(
-            path_to_text(scene), "pending", output=path_to_text(out), address=scene.text
-        )
+        result = _describe_pending(scene, folders)
         try:
-            result = replace(result, job=job_key(bundle, [scene], {}, request))
+            state = scene.state()
         except NetworkError as error:
-            result = replace(result, status="failed", reason=str(error))
-        else:
-            finished = _read_output(result, "skipped")
+            yield replace(result, status="failed", reason=str(error)), 0
+            continue
+        result = replace(result, job=keys.compute([(result.scene, state)], {}))
+        output_state = file_state(Path(result.output))
+        if output_state is not None:
+            finished = table.find(result.scene)
+            identity = result.job, output_state[1]
+            if finished and (finished.job, finished.modified) == identity:
+                finished = replace(finished, status="skipped")
+            else:
+                finished = _read_output(result, "skipped")
             if finished is not None:
                 result = finished
-            elif out.exists() and not request.overwrite:
+            elif not request.overwrite:
                 result = replace(result, status="failed", reason=_OTHER_OUTPUT)
-        results[result.scene] = result
-    return results
+        yield result, _count_bytes(scene, state)
+
+
+def _describe_pending(scene: SceneUri, folders: _OutputFolders) -> SceneResult:
+    return SceneResult(
+        path_to_text(scene),
+        "pending",
+        output=folders.output_path(scene.stem),
+        address=scene.text,
+    )
+
+
+def _count_bytes(scene: SceneUri, state: tuple[object, ...] | None) -> int:
+    """Return the size of an image file, and that of a block for other scenes.
+
+    Folders, and files that name others, do not tell how large a scene is.
+    """
+    size = state[0] if state else None
+    if isinstance(size, int) and scene.text.lower().endswith(_IMAGE_SUFFIXES):
+        return size
+    return BLOCK_BYTES

@@ -106,6 +106,8 @@ def _match(uri: SceneUri) -> list[SceneUri]:
     A pattern must not start requests.
     """
     matches = expand_path(Path(uri.text))
+    if len(matches) == 1 and str(matches[0]) == uri.text:
+        return [uri]
     for path in matches:
         if str(path) != uri.text and names_servers(path):
             raise RequestError(

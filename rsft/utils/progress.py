@@ -1,9 +1,28 @@
 """Report the progress of a task."""
 
+import time
+
 from rsft.types import Progress
+
+PERIOD_S = 1.0
+"""Smallest number of seconds between two reports of many small steps."""
 
 
 def announce(progress: Progress | None, task: str) -> None:
     """Report that a task of unknown length begins."""
     if progress is not None:
         progress(0, 0, task)
+
+
+def limit_rate(progress: Progress) -> Progress:
+    """Return a callable that reports at most once a second, and at the end."""
+    next_report = 0.0
+
+    def report(done: int, total: int, task: str) -> None:
+        nonlocal next_report
+        now = time.monotonic()
+        if now >= next_report or done == total:
+            next_report = now + PERIOD_S
+            progress(done, total, task)
+
+    return report

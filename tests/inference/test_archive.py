@@ -1,24 +1,31 @@
 """Archives: scenes that are classified, that fail, and that are skipped."""
 
 import csv
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 
 from rsft.errors import RequestError
 from rsft.inference import archive
 from rsft.inference.archive import (
-    SceneResult,
     classify_scene,
     open_archive_executor,
     predict_archive,
 )
 from rsft.inference.options import PredictionRequest
+from rsft.inference.scene_table import SceneResult
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.scenes.query import Query
 from rsft.utils.executor import TaskLostError
@@ -32,6 +39,7 @@ from tests.helpers.scenes import (
     use_toy_model,
     write_geotiff,
 )
+from tests.helpers.simulated_archive import run_simulated, write_scenes
 
 TILES = PredictionRequest(query=Query(grid=16))
 
@@ -65,6 +73,8 @@ class InThisProcess:
         run: called with the number of the scene, the function and its arguments.
     """
 
+    jobs = 2
+
     def __init__(self, run=lambda number, work, *arguments: work(*arguments)):
         self.run = run
         self.count = 0
@@ -94,6 +104,144 @@ def run_archive(tmp_path, *inputs, request=TILES, executor=None, **options):
     )
 
 
+def count_openings(monkeypatch):
+    """Return a list to which each GeoPackage is added whose metadata are read."""
+    opened = []
+    real = archive.read_geopackage_metadata
+
+    def read(path):
+        opened.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(archive, "read_geopackage_metadata", read)
+    return opened
+
+
+def test_finished_scenes_are_found_without_opening_their_outputs(
+    scenes, tmp_path, monkeypatch
+):
+    run_archive(tmp_path, scenes / "[ab].tif")
+    opened = count_openings(monkeypatch)
+    nobody = InThisProcess(refuse)
+    for _ in range(2):
+        result = run_archive(tmp_path, scenes / "[ab].tif", executor=nobody)
+        assert result.counts == {"skipped": 2} and opened == []
+    os.utime(tmp_path / "out/a.gpkg", ns=(1, 1))
+    (tmp_path / "out/b.gpkg").unlink()
+    result = run_archive(tmp_path, scenes / "[ab].tif")
+    assert [scene.status for scene in result.scenes] == ["skipped", "done"]
+    assert opened[0] == "a.gpkg" and set(opened[1:]) == {"b.gpkg"}
+
+
+def test_an_output_that_another_command_replaced_is_noticed(scenes, tmp_path):
+    run_archive(tmp_path, scenes / "a.tif")
+    row = (tmp_path / "out/scenes.csv").read_bytes()
+    other = PredictionRequest(query=Query(grid=8), overwrite=True)
+    run_archive(tmp_path, scenes / "a.tif", request=other)
+    (tmp_path / "out/scenes.csv").write_bytes(row)
+    result = run_archive(tmp_path, scenes / "a.tif")
+    assert result.counts == {"failed": 1}
+
+
+def test_a_table_of_an_earlier_version_is_written_anew(scenes, tmp_path):
+    run_archive(tmp_path, scenes / "a.tif")
+    path = tmp_path / "out/scenes.csv"
+    pd.read_csv(path).drop(columns="modified").to_csv(path, index=False)
+    nobody = InThisProcess(refuse)
+    result = run_archive(tmp_path, scenes / "a.tif", executor=nobody)
+    assert result.counts == {"skipped": 1} and "modified" in pd.read_csv(path)
+
+
+def test_a_block_that_is_lost_is_run_scene_by_scene(scenes, tmp_path, monkeypatch):
+    """A scene that crashes its process does not stop the others of its block."""
+    blocks = []
+
+    def crash(number, work, planned, *arguments):
+        names = [Path(scene.scene).name for scene in planned]
+        blocks.append(names)
+        if "b.tif" in names:
+            raise TaskLostError("its process was killed")
+        return work(planned, *arguments)
+
+    monkeypatch.setattr(archive, "BLOCKS_PER_JOB", 0.5)
+    result = run_archive(tmp_path, scenes / "*.tif", executor=InThisProcess(crash))
+    assert blocks[0] == ["a.tif", "b.tif", "c.tif"]
+    assert sorted(blocks[1:]) == [["a.tif"], ["b.tif"], ["c.tif"]]
+    assert [scene.status for scene in result.scenes] == ["done", "failed", "done"]
+
+
+def test_large_scenes_are_tasks_of_their_own(scenes, tmp_path, monkeypatch):
+    blocks = []
+
+    def run(number, work, planned, *arguments):
+        blocks.append(len(planned))
+        return work(planned, *arguments)
+
+    monkeypatch.setattr(archive, "BLOCKS_PER_JOB", 0.5)
+    size = (scenes / "a.tif").stat().st_size
+    monkeypatch.setattr(archive, "BLOCK_BYTES", 2 * size)
+    run_archive(tmp_path, scenes / "*.tif", executor=InThisProcess(run))
+    assert blocks == [2, 1]
+
+
+def test_many_scenes_have_outputs_in_subfolders(scenes, tmp_path, monkeypatch):
+    run_archive(tmp_path, scenes / "a.tif")
+    monkeypatch.setattr(archive, "FLAT_SCENES", 2)
+    many = run_archive(tmp_path, scenes / "*.tif")
+    outputs = [Path(scene.output).relative_to(tmp_path) for scene in many.scenes]
+    assert many.counts == {"skipped": 1, "done": 2}
+    assert outputs[0] == Path("out/a.gpkg")
+    assert [len(path.parts) for path in outputs[1:]] == [3, 3]
+    assert all((tmp_path / path).is_file() for path in outputs)
+    nobody = InThisProcess(refuse)
+    few = run_archive(tmp_path, scenes / "[bc].tif", executor=nobody)
+    assert few.counts == {"skipped": 2}
+
+
+def test_few_tasks_are_in_the_executor(tmp_path):
+    write_scenes(tmp_path, 20_000)
+    result, executor, opened = run_simulated(tmp_path, writes_outputs=False)
+    assert result.counts == {"done": 20_000} and opened == []
+    assert sum(executor.blocks) == 20_000 and max(executor.blocks) == 100
+    assert executor.most <= 2 * executor.jobs
+    stems = [Path(scene.scene).stem for scene in result.scenes]
+    assert stems == [f"{index:05}" for index in range(20_000)]
+    folders = Counter(Path(scene.output).parent for scene in result.scenes)
+    assert len(folders) == 1000 and max(folders.values()) < 50
+
+
+def test_a_killed_archive_continues(tmp_path):
+    """Every scene is classified once, and the index spares opening outputs."""
+    count = 5000
+    write_scenes(tmp_path, count)
+    command = [sys.executable, "-m", "tests.helpers.simulated_archive", tmp_path]
+    table = tmp_path / "out/scenes.csv"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment) as driver:
+        while not (table.exists() and table.stat().st_size > 100_000):
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+    rows = len(pd.read_csv(table))
+    assert 0 < rows < count
+    with table.open("ab") as file:
+        file.write(b"/in/torn.tif,do")
+    result, executor, opened = run_simulated(tmp_path)
+    done = sum(executor.blocks)
+    assert result.counts == {"done": done, "skipped": count - done}
+    assert len(opened) == count - done - rows
+    assert len(opened) <= 2 * executor.jobs * archive.BLOCK_SCENES
+    classified = (tmp_path / "classified.txt").read_text().split()
+    assert len(set(classified)) == len(classified) >= count - executor.jobs
+    result, executor, opened = run_simulated(tmp_path)
+    assert result.counts == {"skipped": count}
+    assert executor.blocks == [] and opened == []
+
+
+def scenes_of(result):
+    return list(result.scenes)
+
+
 def table(tmp_path):
     with (tmp_path / "out/scenes.csv").open(newline="") as file:
         return [
@@ -107,9 +255,9 @@ def test_each_scene_has_one_output(scenes, tmp_path):
     result = run_archive(
         tmp_path, scenes / "*.tif", progress=lambda *step: calls.append(step)
     )
-    assert result.counts == {"done": 3} and calls == [
-        (n, 3, "scenes") for n in (1, 2, 3)
-    ]
+    # the others finished within a second
+    assert result.counts == {"done": 3} and calls[0] == (1, 3, "scenes")
+    assert calls[-1] == (3, 3, "scenes")
     assert table(tmp_path) == [
         ("a.tif", "done", 6),
         ("b.tif", "done", 6),
@@ -183,7 +331,7 @@ def test_a_scene_without_positions_is_done(scenes, tmp_path, monkeypatch):
         query=Query(at=written(tmp_path / "at.csv", "row,col\n1600,16\n"))
     )
     result = run_archive(tmp_path, scenes / "a.tif", request=request)
-    assert result.counts == {"done": 1} and result.scenes[0].chips == 0
+    assert result.counts == {"done": 1} and scenes_of(result)[0].chips == 0
 
 
 @pytest.mark.parametrize("change", ["request", "bundle", "scene", "file"])
@@ -205,7 +353,9 @@ def test_an_output_of_another_job_is_not_overwritten_unasked(
         (tmp_path / "out/a.gpkg").write_text("a letter")
     before = (tmp_path / "out/a.gpkg").read_bytes()
     result = run_archive(tmp_path, scenes / "a.tif", request=request)
-    assert result.counts == {"failed": 1} and "--overwrite" in result.scenes[0].reason
+    assert (
+        result.counts == {"failed": 1} and "--overwrite" in scenes_of(result)[0].reason
+    )
     assert (tmp_path / "out/a.gpkg").read_bytes() == before
     again = replace(request, overwrite=True)
     assert run_archive(tmp_path, scenes / "a.tif", request=again).counts == {"done": 1}
@@ -229,8 +379,8 @@ def test_a_failed_scene_does_not_stop_others(scenes, tmp_path):
         "failed",
         "done",
     ]
-    assert "GDAL cannot read the scene" in result.scenes[1].reason
-    assert "no such scene" in result.scenes[2].reason
+    assert "GDAL cannot read the scene" in scenes_of(result)[1].reason
+    assert "no such scene" in scenes_of(result)[2].reason
     assert not (tmp_path / "out/b.gpkg").exists()
 
 
@@ -279,7 +429,7 @@ def test_a_lost_scene_has_failed(scenes, tmp_path):
         tmp_path, scenes / "a.tif", scenes / "b.tif", executor=executor
     )
     assert result.counts == {"done": 1, "failed": 1}
-    assert result.scenes[1].reason == "its process was killed (3 attempts)"
+    assert scenes_of(result)[1].reason == "its process was killed (3 attempts)"
 
 
 def test_an_interrupted_call_writes_its_summary(scenes, tmp_path):
@@ -309,7 +459,7 @@ def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
     (tmp_path / "out/.a.gpkg.journal").touch()
     left = SceneResult(outcome.scene, "pending", output=outcome.output, job=outcome.job)
     assert classify_scene(left, Path("bundle"), TILES) == SceneResult(
-        **(vars(left) | {"status": "done", "chips": 6})
+        **(vars(left) | {"status": "done", "chips": 6, "modified": outcome.modified})
     )
     assert not (tmp_path / "out/.a.gpkg.journal").exists()
 
@@ -356,17 +506,18 @@ def test_scenes_on_a_server(scenes, tmp_path, monkeypatch):
         result = run_archive(
             tmp_path, *addresses, "http://127.0.0.1:9/c.tif", scenes / "b.tif"
         )
+        outcomes = scenes_of(result)
         assert run_archive(tmp_path, addresses[0]).counts == {"skipped": 1}
-    assert [outcome.status for outcome in result.scenes] == [
+    assert [outcome.status for outcome in outcomes] == [
         "done",
         "failed",
         "failed",
         "done",
     ]
     assert (
-        result.scenes[0].scene == server.url("a.tif")
-        and Path(result.scenes[0].output).name == "a.gpkg"
+        outcomes[0].scene == server.url("a.tif")
+        and Path(outcomes[0].output).name == "a.gpkg"
     )
-    assert "127.0.0.1 answered 404 Not Found" in result.scenes[1].reason
-    assert "Connection refused" in result.scenes[2].reason
+    assert "127.0.0.1 answered 404 Not Found" in outcomes[1].reason
+    assert "Connection refused" in outcomes[2].reason
     assert "sig" not in (tmp_path / "out/scenes.csv").read_text()

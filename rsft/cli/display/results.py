@@ -160,28 +160,34 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
             emit_json_event("scene", vars(scene))
         emit_json_event("done", {"scenes": str(archive.summary_path), **archive.counts})
         return
-    counts = (f"{count:,} {status}" for status, count in archive.counts.items())
-    chips = sum(outcome.chips for outcome in archive.scenes)
+    statuses: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    failures: list[str] = []
+    for scene in archive.scenes:
+        statuses[scene.status] += 1
+        sums["chips"] += scene.chips
+        sums["rejected"] += scene.rejected
+        sums["ood"] += scene.ood
+        sums["withheld"] += scene.class_sets == "withheld"
+        if scene.status == "failed" and len(failures) < LISTED:
+            failures.append(f"  failed  {scene.scene}: {scene.reason}")
+    counts = (f"{count:,} {status}" for status, count in statuses.items())
     console.print(
-        f"scenes: {', '.join(counts) or 'none'}; {display.format_chip_count(chips)}"
-        " classified"
+        f"scenes: {', '.join(counts) or 'none'};"
+        f" {display.format_chip_count(sums['chips'])} classified"
     )
-    failed = [scene for scene in archive.scenes if scene.status == "failed"]
-    lines = [f"  failed  {scene.scene}: {scene.reason}" for scene in failed]
-    print_lines(lines[:LISTED])
+    print_lines(failures)
     reason = (
         "skipped: the folder already contains their outputs for this bundle and this"
         " request"
     )
-    print_counts("scenes", {reason: archive.counts["skipped"]})
-    rejected = sum(scene.rejected for scene in archive.scenes)
-    print_rejected("chips", rejected, "<scene>.rejected.csv", ())
+    print_counts("scenes", {reason: statuses["skipped"]})
+    print_rejected("chips", sums["rejected"], "<scene>.rejected.csv", ())
     show_paths({"scenes": archive.summary_path})
-    unlike = sum(scene.ood for scene in archive.scenes)
-    withheld = sum(scene.class_sets == "withheld" for scene in archive.scenes)
-    print_counts("chips", {f"of {chips:,} are unlike the training chips": unlike})
+    reason = f"of {sums['chips']:,} are unlike the training chips"
+    print_counts("chips", {reason: sums["ood"]})
     reason = "class sets withheld: most chips are unlike the training chips"
-    print_counts("scenes", {reason: withheld})
+    print_counts("scenes", {reason: sums["withheld"]})
 
 
 def report_json_progress() -> Progress:

@@ -77,6 +77,7 @@ class LastImageCache:
         self._cached = None
 
 
+_PLAIN_PATH = re.compile(r"(?!/vsi)(/[^/.\0][^/\0]*)+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
 # at least two letters: C:\ is a drive
@@ -88,7 +89,7 @@ _BUCKETS = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
 _UNSAFE = re.compile(r"[^\w.+-]+")  # in names of files
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class SceneUri:
     """The name of a scene: a path, or a name that GDAL resolves.
 
@@ -118,6 +119,8 @@ class SceneUri:
         if isinstance(value, SceneUri):
             return value
         text = str(value)
+        if _is_plain_path(text):
+            return cls(text)
         if "\0" in text:
             raise RequestError(
                 "the name of a scene contains a zero byte", text, "correct the name"
@@ -141,8 +144,10 @@ class SceneUri:
     def is_path(self) -> bool:
         """Whether the name is a path, which may or may not exist."""
         text = self.text
-        is_address = _URL.match(text) or text.startswith("/vsi")
-        return not (is_address or _SUBDATASET.match(text)) or _exists(text)
+        if text.startswith("/"):
+            return not text.startswith("/vsi") or _exists(text)
+        is_name = _URL.match(text) or _SUBDATASET.match(text)
+        return not is_name or _exists(text)
 
     @property
     def path(self) -> Path | None:
@@ -218,6 +223,10 @@ class SceneUri:
 
         The last part of the variable of a subdataset follows after an underscore.
         """
+        if _is_plain_path(self.text):
+            name = self.text.rpartition("/")[2]
+            stem, _, suffix = name.rpartition(".")
+            return stem if stem and suffix else name
         if self.is_path:
             return Path(self.text).stem
         container, variable = _split_subdataset(self.text)
@@ -235,9 +244,9 @@ class SceneUri:
 
     def absolute(self) -> SceneUri:
         """Return the same name with an absolute path. Only paths change."""
-        if self.is_path:
-            return SceneUri(str(Path(self.text).absolute()))
-        return self
+        if _is_plain_path(self.text) or not self.is_path:
+            return self
+        return SceneUri(str(Path(self.text).absolute()))
 
     def state(self) -> tuple[object, ...] | None:
         """Return values that change with the content of the scene.
@@ -268,6 +277,14 @@ def names_servers(path: Path) -> bool:
     # the reader of items reports it
     except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _is_plain_path(text: str) -> bool:
+    """Return whether `Path` would change nothing in an absolute path.
+
+    This takes a tenth of the time, which counts for a million scenes.
+    """
+    return _PLAIN_PATH.fullmatch(text) is not None and not is_windows()
 
 
 def _exists(text: str) -> bool:

@@ -164,40 +164,58 @@ def writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, st
     return "outputs", json.dumps(texts)
 
 
+class JobKeys:
+    """Computes the keys of jobs that have a bundle and a request in common.
+
+    Args:
+        bundle: the bundle.
+        request: options. Fields with `compare=False` do not change the results.
+    """
+
+    def __init__(self, bundle: Bundle, request: PredictionRequest) -> None:
+        options = [
+            getattr(request, field.name) for field in fields(request) if field.compare
+        ]
+        has_thumbnails = request.html_path is not None
+        self._head = _encode([__version__, bundle.sha256]).removesuffix("]")
+        self._tail = _encode([options, has_thumbnails]).removeprefix("[")
+        for file in request.query.files():
+            self._tail += _encode([file, file_state(file)])
+
+    def compute(
+        self,
+        scenes: Sequence[tuple[str, tuple[object, ...] | None]],
+        chips: Mapping[str, Declaration],
+    ) -> str:
+        """Return a hash of everything that determines the results of a job.
+
+        The metadata of the output has it as `job`.
+
+        Args:
+            scenes: each scene as text, and its state; none for chips.
+            chips: unit, bands and pixel spacing of each chip; none for scenes.
+        """
+        content = f"{self._head}, {_encode(scenes)}, {self._tail}"
+        digest = hashlib.sha256(content.encode())
+        for path, declaration in chips.items():
+            state = [path_to_text(path), file_state(Path(path)), declaration]
+            digest.update(_encode(state).encode())
+        return digest.hexdigest()
+
+
 def job_key(
     bundle: Bundle,
     scenes: Sequence[SceneUri],
     chips: Mapping[str, Declaration],
     request: PredictionRequest,
 ) -> str:
-    """Return a hash of everything that determines the results of a job.
-
-    The metadata of the output has it as `job`.
-
-    Args:
-        bundle: the bundle.
-        scenes: the scenes; none for chips.
-        chips: unit, bands and pixel spacing of each chip; none for scenes.
-        request: options. Fields with `compare=False` do not change the results.
+    """Return the key of one job, see `JobKeys`.
 
     Raises:
         NetworkError: a web server does not send a scene.
     """
-    options = [
-        getattr(request, field.name) for field in fields(request) if field.compare
-    ]
-    has_thumbnails = request.html_path is not None
     states = [(path_to_text(scene), scene.state()) for scene in scenes]
-    content = [__version__, bundle.sha256, states, options, has_thumbnails]
-    digest = hashlib.sha256(json.dumps(content, default=_to_json).encode())
-    state: list[Any]
-    for file in request.query.files():
-        state = [file, file_state(file)]
-        digest.update(json.dumps(state, default=_to_json).encode())
-    for path, declaration in chips.items():
-        state = [path_to_text(path), file_state(Path(path)), declaration]
-        digest.update(json.dumps(state, default=_to_json).encode())
-    return digest.hexdigest()
+    return JobKeys(bundle, request).compute(states, chips)
 
 
 def _to_json(value: Any) -> Any:
@@ -207,6 +225,9 @@ def _to_json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return path_to_text(value)
+
+
+_encode = json.JSONEncoder(default=_to_json).encode
 
 
 def _check_options(output_path: Path, request: PredictionRequest) -> None:

@@ -8,8 +8,9 @@ import pandas as pd
 
 from rsft.cli.display.results import show_addition, show_archive, show_predictions
 from rsft.corrections.add import AdditionResult, CorrectionSummary
-from rsft.inference.archive import ArchiveResult, SceneResult
+from rsft.inference.archive import ArchiveResult
 from rsft.inference.predict.result import PredictionResult
+from rsft.inference.scene_table import SceneResult, SceneTable
 
 CLASSES = tuple(f"class {number:03}" for number in range(1_000))
 
@@ -37,7 +38,9 @@ def test_corrected_labels_of_a_thousand_classes(capsys):
     assert any(f"… 985 more in {manifest}" in line for line in lines)
 
 
-def test_an_archive_is_counted_and_failures_have_their_reasons(capsys):
+def test_an_archive_is_counted_and_failures_have_their_reasons(
+    capsys, tmp_path, monkeypatch
+):
     scenes = [
         SceneResult(
             "a.tif", "done", chips=10, rejected=2, ood=8, class_sets="withheld"
@@ -45,7 +48,12 @@ def test_an_archive_is_counted_and_failures_have_their_reasons(capsys):
         SceneResult("b.tif", "skipped", chips=4, ood=1),
         SceneResult("c.tif", "failed", reason="the file is not an image"),
     ]
-    archive = ArchiveResult(scenes, Path("out/scenes.csv"))
+    monkeypatch.chdir(tmp_path)
+    archive = ArchiveResult(Path("out/scenes.csv"))
+    table = SceneTable(archive.summary_path)
+    for scene in scenes:
+        table.add(scene)
+    table.close()
     show_archive(archive, as_json=False)
     # wherever the lines are broken
     assert " ".join(capsys.readouterr().out.split()) == (

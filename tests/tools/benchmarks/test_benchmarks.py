@@ -20,6 +20,7 @@ from tests.helpers.plugins import needs_plugin
 from tests.helpers.sentinel1 import write_product
 from tests.helpers.style import ROOT
 from tools.benchmarks import (
+    archive,
     calibration,
     crops,
     demo,
@@ -211,3 +212,13 @@ def test_the_demo_is_trained_and_its_scene_searched(tmp_path):
     assert re.match(
         r"\d+ of 32 true objects found, \d+ of them", demo.find_ships(tmp_path, 5)
     )
+
+
+def test_a_simulated_archive_is_classified_and_then_skipped(tmp_path, capfd):
+    archive.measure(tmp_path, 1200)
+    rows = [line.split(" | ") for line in capfd.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [
+        ["| 1,200 done", "1,200"],
+        ["| 1,200 skipped", "0"],
+    ]
+    assert all(float(row[2]) > 0 for row in rows)
