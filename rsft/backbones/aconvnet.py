@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.card import Card, State
+from rsft.backbones.pooled_map import PooledMap
 from rsft.errors import RequestError
 
 NAME = "aconvnet"
@@ -67,7 +68,7 @@ class ConvBlock(nn.Sequential):
             self.add_module("pool1", nn.MaxPool2d(2))
 
 
-class AConvNet(nn.Module):
+class AConvNet(PooledMap):
     """Maps images (B, 3, size, size) to features (B, 128, h, w).
 
     Args:
@@ -108,14 +109,6 @@ class AConvNet(nn.Module):
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
         return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = True) -> Tensor:
-        """Return the mean (B, 128) of a feature map (B, 128, h, w)."""
-        return x.mean((2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features (B, 128) of images (B, P, S, S)."""
-        return self.forward_head(self.forward_features(x))
 
 
 def build_aconvnet(size: int = 64, *, is_padded: bool = False) -> VisionTransformer:

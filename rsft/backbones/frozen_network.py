@@ -17,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.card import Card
+from rsft.backbones.pooled_map import PooledMap
 from rsft.backbones.registered import CARDS
 from rsft.errors import RequestError
 from rsft.types import Names
@@ -25,7 +26,7 @@ from rsft.utils.licenses import UNKNOWN
 _BYTES = ("R", "G", "B")
 
 
-class FrozenNetwork(nn.Module):
+class FrozenNetwork(PooledMap):
     """Offers what rsft uses of a network of timm, for a module without blocks.
 
     Args:
@@ -47,14 +48,6 @@ class FrozenNetwork(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return a feature map (B, D, h, w) of images (B, P, S, S)."""
         return as_feature_map(self.layer1(x)) * self.scale
-
-    def forward_head(self, x: Tensor, pre_logits: bool = True) -> Tensor:
-        """Return the mean (B, D) of a feature map (B, D, h, w)."""
-        return x.mean((2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return vectors (B, D) of images (B, P, S, S)."""
-        return self.forward_head(self.forward_features(x))
 
 
 def as_feature_map(output: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rsft.backbones.archived_weights import Archive
 from rsft.backbones.card import Card, Remote, State, drop_tensors
+from rsft.backbones.pooled_map import PooledMap
 
 NAME = "efficientnet-lite0"
 STRIDE = 32
@@ -45,7 +46,7 @@ _INNER = {
 }
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(PooledMap):
     """Offers what rsft uses of a network of timm, for an EfficientNet of timm.
 
     Args:
@@ -68,14 +69,6 @@ class EfficientNetLite(nn.Module):
         for layer in self.children():
             x = layer(x)
         return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = True) -> Tensor:
-        """Return the mean (B, 1280) of a feature map (B, 1280, h, w)."""
-        return x.mean((2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features (B, 1280) of images (B, P, S, S)."""
-        return self.forward_head(self.forward_features(x))
 
 
 def build_efficientnet_lite(size: int, **options: Any) -> VisionTransformer:

@@ -195,7 +195,9 @@ class TunerModule(AdapterModule):
         expected = layer(inputs)
         try:
             layer.merge()
-        except Exception:  # a tuner may raise anything
+        except Exception:
+            # expected: a tuner of peft that cannot merge says so by an error of any
+            # type; its layer stays as it was, and is not folded
             return _restore(frozen, old)
         merged = layer.get_base_layer()
         new = {name: x.clone() for name, x in merged.named_parameters()}
@@ -242,7 +244,8 @@ def _wrap_layers(
         with torch.no_grad():
             for path in frozen:
                 layers[path].eval()(inputs[path])
-    except Exception as error:  # a tuner may raise anything
+    except Exception as error:
+        # expected: a tuner of peft that does not suit the layers raises any error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{tuner.name} of peft: {reason}") from error
     for path, layer in frozen.items():
