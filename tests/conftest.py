@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -54,11 +55,29 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def compile_share(config):
+    """Import a part of the tests before the others, if several processes run all tests.
+
+    Pytest compiles a test file at its first import, with explained assertions. So each
+    process compiles its part, and reads the parts of the others.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is None or config.args != config.getini("testpaths"):
+        return
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    number = int(worker["workerid"].removeprefix("gw"))
+    for path in files[len(files) * number // worker["workercount"] :]:
+        # the collection reports what cannot be imported
+        with suppress(Exception, pytest.skip.Exception):
+            import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_collection():
+def pytest_collection(session):
     """Import the tests without collections of garbage, which later ones pass over."""
     gc.disable()
     try:
+        compile_share(session.config)
         return (yield)
     finally:
         gc.freeze()
