@@ -400,13 +400,14 @@ def _plan(
     """
     keys = JobKeys(bundle, request)
     for scene in scenes:
-        result = _describe_pending(scene, folders)
         try:
             state = scene.state()
         except NetworkError as error:
+            result = _describe_pending(scene, folders)
             yield replace(result, status="failed", reason=str(error)), 0
             continue
-        result = replace(result, job=keys.compute([(result.scene, state)], {}))
+        job = keys.compute([(path_to_text(scene), state)], {})
+        result = _describe_pending(scene, folders, job)
         output_state = file_state(Path(result.output))
         if output_state is not None:
             finished = table.find(result.scene)
@@ -422,11 +423,14 @@ def _plan(
         yield result, _count_bytes(scene, state)
 
 
-def _describe_pending(scene: SceneUri, folders: _OutputFolders) -> SceneResult:
+def _describe_pending(
+    scene: SceneUri, folders: _OutputFolders, job: str = ""
+) -> SceneResult:
     return SceneResult(
         path_to_text(scene),
         "pending",
         output=folders.output_path(scene.stem),
+        job=job,
         address=scene.text,
     )
 

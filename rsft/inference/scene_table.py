@@ -174,7 +174,7 @@ def _to_line(cells: Iterable[Any]) -> bytes:
 
 def _join_lines(cell: Any) -> Any:
     """Return a text as it is read from the table."""
-    if isinstance(cell, str):
+    if isinstance(cell, str) and not cell.isprintable():
         return " ".join(replace_controls(cell).splitlines())
     return cell
 

@@ -261,7 +261,8 @@ class SceneUri:
         if self.url is not None:
             remote = probe_url(self.url)
             return (remote.size, remote.version) if remote else None
-        return file_state(self.path) if self.path else None
+        path = self.path
+        return file_state(path) if path else None
 
 
 def names_servers(path: Path) -> bool:
