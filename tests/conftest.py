@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -119,6 +120,18 @@ def shared():
         return base / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def onnx_operators():
+    """Let exports to ONNX read the operators once: PyTorch parses the sources of all of
+    them at every export, for a second."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    original = ONNXRegistry.from_torchlib
+    ONNXRegistry.from_torchlib = staticmethod(cache(original))
+    yield
+    ONNXRegistry.from_torchlib = original
 
 
 @pytest.fixture

@@ -7,29 +7,14 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS, find_format
-from rsft.inference.engines.traceable import TraceableNetwork, trace_network
 from rsft.utils import dependencies
 from tests.helpers.plugins import OPENVINO, needs_plugin
-from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
+from tests.helpers.tiny_bundles import IMAGES
 
 pytestmark = pytest.mark.slow
 
 GRAPH_FORMATS = ["onnx", "openvino", "torch-export"]
 TORCH_EXPORT = pytest.param("torch-export", marks=needs_plugin("exports"))
-METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A folder with a graph in every installed format, the network's outputs, and the traced
-    program."""
-    folder = tmp_path_factory.mktemp("graphs")
-    network = TraceableNetwork([tiny_classifier(1)])
-    program = trace_network(network, CONTRACT)
-    for name in GRAPH_FORMATS:
-        if name in FORMATS:
-            find_format(name).write_graph(program, folder, METADATA)
-    return folder, network(IMAGES), program
 
 
 def open_graph(name, folder, precision="fp32"):
@@ -49,9 +34,9 @@ def test_all_formats_are_tested():
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["onnx", OPENVINO, TORCH_EXPORT])
-def test_outputs_are_those_of_pytorch(written, name):
-    folder, expected, _ = written
-    model = open_graph(name, folder)
+def test_outputs_are_those_of_pytorch(tiny_program, tiny_graph, name):
+    _, expected = tiny_program
+    model = open_graph(name, tiny_graph(name))
     for count in (5, 1):
         for values, all_values in zip(
             model.predict(IMAGES[:count]), expected, strict=True
@@ -60,9 +45,9 @@ def test_outputs_are_those_of_pytorch(written, name):
 
 
 @pytest.mark.parametrize("name", ["onnx", OPENVINO])
-def test_two_threads_may_call_at_once(written, name):
-    folder, expected, _ = written
-    model = open_graph(name, folder)
+def test_two_threads_may_call_at_once(tiny_program, tiny_graph, name):
+    _, expected = tiny_program
+    model = open_graph(name, tiny_graph(name))
     assert model.concurrency == 2
     with ThreadPoolExecutor(2) as pool:
         for prediction in pool.map(model.predict, [IMAGES] * 6):

@@ -1,5 +1,6 @@
 """Choice of the matrix products to quantize to int8."""
 
+import shutil
 from functools import cache
 
 import pytest
@@ -25,6 +26,19 @@ separately."""
 def traced(method="lora", head="linear"):
     network = TraceableNetwork([tiny_classifier(1, method, head)])
     return trace_network(network, CONTRACT), network(IMAGES)[0]
+
+
+@pytest.fixture
+def written_once(tiny_program, tiny_graph, monkeypatch):
+    """Return the program whose graph in ONNX, which `test_graph.py` tests, is copied
+    instead of written before each quantization."""
+
+    def copy(engine, program, folder, metadata):
+        assert program is tiny_program[0] and engine.name == "onnx"
+        shutil.copytree(tiny_graph("onnx"), folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(type(find_format("onnx")), "write_graph", copy)
+    return tiny_program[0]
 
 
 def quantize(name, program, folder, first=0, nodes=None):
@@ -88,24 +102,24 @@ def test_only_products_with_weights_of_blocks_are_quantized(
 
 
 @pytest.mark.parametrize("name", ["onnx", OPENVINO])
-def test_the_first_blocks_stay_in_floating_point(tmp_path, name):
-    program, _ = traced()
-    path = quantize(name, program, tmp_path, first=1)
+def test_the_first_blocks_stay_in_floating_point(written_once, tmp_path, name):
+    path = quantize(name, written_once, tmp_path, first=1)
     assert count_int8_products(name, path) == PRODUCTS["lora"] - 4
 
 
 @pytest.mark.parametrize("name", ["onnx", OPENVINO])
-def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, name):
-    program, _ = traced()
+def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(
+    written_once, tmp_path, name
+):
     nodes = FloatNodes(
         frozenset({"renamed", "linear"}), frozenset({"renamed", "linear"})
     )
     with pytest.raises(WeightsError, match=mentions("1 of 2 nodes", ": renamed")):
-        quantize(name, program, tmp_path, nodes=nodes)
+        quantize(name, written_once, tmp_path, nodes=nodes)
 
 
-def test_all_products_among_the_float_nodes_are_required():
-    program, _ = traced()
+def test_all_products_among_the_float_nodes_are_required(tiny_program):
+    program, _ = tiny_program
     assert [len(float_nodes(program, first).products) for first in (0, 1)] == [
         2 + 1,
         2 + 1 + 4,

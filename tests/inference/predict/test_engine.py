@@ -4,6 +4,7 @@ Exported graphs come from other people: what they raise and return is checked.
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,10 +159,10 @@ def test_auto_takes_pytorch_on_a_gpu(run_dir, monkeypatch):
 
 
 def test_a_job_takes_the_export_and_a_resumed_one_goes_on_with_its_engine(
-    run, root, tmp_path, monkeypatch
+    run, root, exported, tmp_path
 ):
     bundle_dir = tmp_path / "bundle"
-    Bundle.load(run).save(bundle_dir)
+    shutil.copytree(run / "bundle", bundle_dir)
     paths = [Path(path) for path in find_chips([root / "chips/val"])[0]]
     request = PredictionRequest(device="cpu", batch_size=2)
     out = tmp_path / "out.csv"
@@ -171,11 +172,11 @@ def test_a_job_takes_the_export_and_a_resumed_one_goes_on_with_its_engine(
 
     with pytest.raises(KeyboardInterrupt):
         predict(bundle_dir, paths, out, request, interrupt)
-    export_bundle(bundle_dir, "onnx")
+    folder = tmp_path / "exports/onnx-fp32"  # as `rsft export` chooses it
+    shutil.copytree(exported("onnx"), folder)
     resumed = predict(bundle_dir, paths, out, request)
     assert "engine: torch fp32" in resumed.notes
     other = predict(bundle_dir, paths, tmp_path / "other.csv", request)
-    folder = tmp_path / "exports/onnx-fp32"
     assert f"engine: onnx fp32; from {folder}" in other.notes
     columns = [name for name in other.table if name.startswith("p_")]
     np.testing.assert_allclose(other.table[columns], resumed.table[columns], atol=1e-3)

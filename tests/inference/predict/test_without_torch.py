@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from functools import cache
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.inference.export.export import export_bundle
 from tests.helpers.plugins import OPENVINO
 from tests.helpers.scenes import UTM, write_geotiff
 
@@ -52,13 +50,6 @@ for arguments in json.loads(sys.argv[1]):
         assert not stop.code, stop.code
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=open("modules.json", "w"))
 """
-
-
-@pytest.fixture(scope="session")
-def exported(run, tmp_path_factory):
-    """Return the folder of the bundle of `run` in a format."""
-    folder = tmp_path_factory.mktemp("exports")
-    return cache(lambda name: export_bundle(run, name, "fp32", folder / name).folder)
 
 
 @pytest.fixture(scope="session")
