@@ -21,8 +21,8 @@ from rsft.cli import run
 from rsft.cli.display.console import console, error_console
 from rsft.plugins.demo import prepare as demo
 
-few = dict.fromkeys(demo.DEMO_CLASSES, 3)
-demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": dict.fromkeys(demo.DEMO_CLASSES, 8), "val": few, "test": few}, 1
+few = dict.fromkeys(demo.DEMO_CLASSES, 2)
+demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": dict.fromkeys(demo.DEMO_CLASSES, 4), "val": few, "test": few}, 1
 screen = open("screen.txt", "a", encoding="utf-8")
 console.file = error_console.file = screen  # what remains on the real screen is of other libraries
 logging.getLogger("rsft").addHandler(logging.StreamHandler(screen))

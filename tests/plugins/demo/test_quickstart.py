@@ -25,8 +25,8 @@ from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 
 REPOSITORY = Path(__file__).parents[3]
 SHIPS = sum(SCENE_CLASSES.values())
-FEW_CHIPS = {split: dict.fromkeys(demo.DEMO_CLASSES, 5) for split in ("val", "test")}
-FEW_CHIPS["train"] = {"cargo": 32, "fishing": 16, "tanker": 8, "dredger": 8}
+FEW_CHIPS = {split: dict.fromkeys(demo.DEMO_CLASSES, 2) for split in ("val", "test")}
+FEW_CHIPS["train"] = {"cargo": 8, "fishing": 6, "tanker": 4, "dredger": 4}
 
 
 def quickstart_commands():
@@ -100,10 +100,10 @@ def test_detection_finds_the_ships_of_the_scene(monkeypatch, tmp_path):
     "is_whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)]
 )
 def test_quickstart_ends_with_a_map(rsft, monkeypatch, tmp_path, is_whole):
-    """Run the whole quick start, or one epoch with a tenth of the chips."""
+    """Run the whole quick start, or one epoch with few chips."""
     if not is_whole:
         monkeypatch.setattr(demo, "DEMO_COUNTS", FEW_CHIPS)
-        monkeypatch.setattr(demo, "DEMO_SCENES", 4)
+        monkeypatch.setattr(demo, "DEMO_SCENES", 2)
     epochs = [] if is_whole else ["train.epochs=1", "evaluate.baselines=0"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
