@@ -86,6 +86,20 @@ def pytest_collection(session):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def files_may_stay_in_memory():
+    """Do not wait until files are on the disk.
+
+    A training waits for 50 of them, as long as it computes. A process that is killed
+    loses none of them, only a machine that crashes.
+    """
+    originals = os.fsync, os.sync
+    os.fsync, os.sync = lambda handle: None, lambda: None
+    os.environ["OGR_SQLITE_SYNCHRONOUS"] = "OFF"
+    yield
+    os.fsync, os.sync = originals
+
+
+@pytest.fixture(scope="session", autouse=True)
 def stores_of_session(tmp_path_factory):
     """Return a folder for the lists of chip stores: no test reads or writes the list of
     the user."""
