@@ -39,6 +39,8 @@ class Result(NamedTuple):
         groups: class indices by group.
         seconds: CPU seconds of training.
         source: version and commit of rsft.
+        trained_parameters: number of trained parameters, with those of the head; None
+            in files of early runs, and of methods that train no network.
     """
 
     identity: str
@@ -47,6 +49,7 @@ class Result(NamedTuple):
     groups: dict[str, list[int]]
     seconds: float
     source: str
+    trained_parameters: int | None = None
 
     def accuracy(self, part: int) -> dict[str, float]:
         """Return accuracy in % by group, and the macro accuracy; NaN for a group without chips.
@@ -141,6 +144,7 @@ def parse_result(text: str) -> Result:
         values["groups"],
         values["seconds"],
         source,
+        values.get("trained_parameters"),
     )
 
 

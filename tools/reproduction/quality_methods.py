@@ -6,6 +6,7 @@ validation and of the test split, after training on its training chips.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from rsft.recipe.text import to_yaml
 from rsft.study.choice import AutoSearch, SearchListener
 from rsft.study.choice_file import read_auto
 from rsft.training.finetune import finetune
+from rsft.training.fit import VALIDATION_MEASURES
 from rsft.training.runs.reader import hash_manifest
 from rsft.training.setup import TrainingSetup, seed_generators, set_up
 from rsft.types import Indices
@@ -62,6 +64,8 @@ class Predicted:
         scales: the scales that were learned, by column; None without a modulator.
         note: what else a reader should know, such as the chosen candidate.
         seconds: CPU time of this process at the end of training.
+        trained_parameters: number of trained parameters, with those of the head; None
+            if the method trains no network.
     """
 
     labels: Indices
@@ -72,6 +76,7 @@ class Predicted:
     scales: dict[str, Any] | None = None
     note: str = ""
     seconds: float = 0.0
+    trained_parameters: int | None = None
 
     def recall(self) -> list[list[float | None]]:
         """Return the recall of every class on the chips for choices, on the reported chips, and on all of them.
@@ -121,13 +126,22 @@ def write_split(store: ChipStore, file: Path) -> None:
     )
 
 
+_NO_MEASURES = dict.fromkeys(
+    ("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan
+)
+
+
 def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:
     """Fine-tune by the recipe in a run folder, and predict with the views of `evaluate.tta`."""
     # calibration takes time and does not change accuracies
     with patch(
         "rsft.training.finetune.calibrate_bundle", side_effect=lambda bundle, *_: bundle
     ):
-        run = finetune(recipe, folder)
+        if recipe.train.patience is None:  # nor does validation
+            with patch("rsft.training.fit.validate", return_value=_NO_MEASURES):
+                run = finetune(recipe, folder)
+        else:
+            run = finetune(recipe, folder)
     seconds = time.process_time()
     bundle = Bundle.load(run.bundle_dir)
     store = ChipStore.open(Path(recipe.data.root))
@@ -151,6 +165,7 @@ def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:
         split,
         scales,
         seconds=seconds,
+        trained_parameters=run.metadata["trained_parameters"],
     )
 
 

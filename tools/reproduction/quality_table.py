@@ -116,6 +116,7 @@ def run_job(out: Path, job: Job) -> None:
         }
         result |= {
             "seconds": predicted.seconds - start,
+            "trained_parameters": predicted.trained_parameters,
             "recall": predicted.recall(),
             "groups": predicted.groups,
         }
