@@ -31,7 +31,7 @@ import pandas as pd
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.utils.atomic_files import write_text
-from tools.reproduction.quality_files import CHOICE, REPORTED, pack_results
+from tools.reproduction.quality_files import CHOICE, GROUPS, REPORTED, pack_results
 from tools.reproduction.quality_results import (
     Results,
     complete_seeds,
@@ -220,6 +220,8 @@ def summary_table(studies: Sequence[Study], results: Sequence[Results]) -> list[
         "|---" * 9 + "|",
     ]
     for title, table in tables.items():
+        if table.empty:
+            continue
         first = table.iloc[0]
         cells = [
             title,
@@ -251,7 +253,8 @@ def _all_runs(
                 "rate": train["lr"],
                 "steps": train["epochs"] * CHIPS // train["batch_size"],
             }
-    return pd.DataFrame.from_dict(records, orient="index")
+    columns = [*GROUPS, "seconds", "trained", "rate", "steps"]
+    return pd.DataFrame.from_dict(records, orient="index", columns=columns, dtype=float)
 
 
 def rate_table(study: Study, results: Results) -> list[str]:

@@ -1,14 +1,17 @@
-"""The table of PEFT methods: equal trained parameters, equal CPU seconds, resumed."""
+"""The table of PEFT methods: equal trained parameters, chosen rates, resumed, from run files."""
 
 import json
-from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rsft.peft import attach
+from rsft.recipe.load import load_recipe
 from tests.helpers.plugins import needs_plugin
 from tools.reproduction import peft_methods
+from tools.reproduction.quality_results import read_results
 from tools.reproduction.quality_study import read_study
+from tools.reproduction.short_epochs import ShortEpochSampler
 
 pytestmark = needs_plugin("huggingface")
 FREE = {"BitFit", "LayerNorm tuning", "SSF", "head alone", "LoKr"}
@@ -19,12 +22,43 @@ def read(data):
     return read_study(peft_methods.STUDIES / f"peft_methods_{data}.yaml")
 
 
+def resolved(study, row):
+    (configuration,) = study.configurations(row, 0)
+    return load_recipe(configuration.recipe_path, configuration.overrides)
+
+
 @pytest.mark.parametrize("data", peft_methods.DATA)
-def test_a_study_has_twenty_methods_and_three_seeds(data):
+def test_a_study_has_all_methods_and_three_seeds(data):
     study = read(data)
-    assert len(study.rows) == 20 and study.seeds == [0, 1, 2]
+    assert len(study.rows) == 21 and study.seeds == [0, 1, 2]
     assert [row.title for row in study.rows if row.base] == ["LoRA"]
-    assert {len(rows) for rows in study.groups.values()} == {10}
+    assert [len(rows) for rows in study.groups.values()] == [11, 10]
+    for row in study.rows:
+        recipe = resolved(study, row)
+        assert recipe.data.root == f"data/{data}" and recipe.data.size == 32
+        assert (recipe.meta is not None) == (row.title == "MetaLoRA")
+        assert recipe.train.head_lr is not None and recipe.train.batch_size == 32
+
+
+def test_the_settings_of_a_method_are_the_same_on_all_data_sets():
+    studies = [read(data) for data in peft_methods.DATA]
+    for rows in zip(*(study.rows for study in studies), strict=True):
+        recipes = [
+            resolved(study, row) for study, row in zip(studies, rows, strict=True)
+        ]
+        assert len({recipe.train.epochs for recipe in recipes}) == 1
+        assert len({recipe.train.lr for recipe in recipes}) == 1
+        assert len({str(recipe.peft) for recipe in recipes}) == 1
+
+
+def test_the_rates_are_those_that_the_run_files_choose():
+    rates = peft_methods.rate_study()
+    chosen = peft_methods.choose_rates(rates, read_results(peft_methods.RESULTS, rates))
+    study = read("rsscn7_lt")
+    for row in study.rows:
+        train = resolved(study, row).train
+        rate = train.head_lr if row.title == "head alone" else train.lr
+        assert chosen[row.title] == rate, row.title
 
 
 @pytest.mark.slow
@@ -36,83 +70,87 @@ def test_trained_parameters_are_equal():
     study = read("mstar_lt")
     counts = {}
     for row in study.rows:
-        from rsft.recipe.load import load_recipe
-
-        (configuration,) = study.configurations(row, 0)
-        recipe = load_recipe(configuration.recipe_path, configuration.overrides)
-        adapted = attach(vit, recipe.peft.build())
+        adapted = attach(vit, resolved(study, row).peft.build())
         counts[row.title] = sum(parameter.numel() for parameter in adapted.theta)
         adapted.detach()
-    assert counts["LoRA"] == 64_512
+    assert counts["LoRA"] == counts["MetaLoRA"] == 64_512
     for title, count in counts.items():
         if title not in FREE:
             assert 0.83 * 64_512 <= count <= 1.08 * 64_512, (title, count)
     assert max(counts[title] for title in FREE) < 33_000
 
 
-def write_results(study, folder, seconds):
-    """Write a result for every row and seed."""
-    folder.mkdir(parents=True)
+def write_results(study, folder, recall):
+    """Write a result for every run; `recall` returns that of the tail by row and seed."""
+    folder.mkdir(parents=True, exist_ok=True)
     for seed in study.seeds:
         for row in study.rows:
-            (configuration,) = study.configurations(row, seed)
-            recipe = json.loads(configuration.identity) | {"seed": seed, "name": "x"}
-            result = {
-                "name": configuration.name,
-                "seed": seed,
-                "overrides": list(configuration.overrides),
-                "recipe": recipe,
-                "version": "0",
-                "commit": None,
-                "dirty": None,
-                "seconds": seconds[row.title],
-                "recall": [[0.5, 0.5], [0.5, 0.75], [0.5, 0.6]],
-                "groups": {"head": [0], "medium": [], "tail": [1]},
-                "scales": None,
-                "note": "",
-                "split_sha256": "0" * 64,
-            }
-            name = f"{configuration.name}, seed {seed}.json"
-            (folder / name).write_text(json.dumps(result))
+            for number, configuration in enumerate(study.configurations(row, seed)):
+                recipe = json.loads(configuration.identity)
+                tail = recall(row.title, seed, number)
+                result = {
+                    "name": configuration.name,
+                    "seed": seed,
+                    "overrides": list(configuration.overrides),
+                    "recipe": recipe | {"seed": seed, "name": "x"},
+                    "version": "0",
+                    "commit": None,
+                    "dirty": None,
+                    "seconds": 7.0,
+                    "trained_parameters": 65_856,
+                    "recall": [[0.5, tail], [0.5, tail], [0.5, tail]],
+                    "groups": {"head": [0], "medium": [], "tail": [1]},
+                    "scales": None,
+                    "note": "",
+                    "split_sha256": "0" * 64,
+                }
+                name = f"{configuration.name}, seed {seed}.json"
+                (folder / name).write_text(json.dumps(result))
 
 
-def test_epochs_for_equal_seconds(tmp_path):
-    study = read_study(peft_methods.STUDIES / "peft_methods_mstar_lt.yaml", seeds="0")
-    seconds = {row.title: 40.0 for row in study.rows}
-    seconds |= {"BOFT": 160.0, "VPT-Deep": 80.0, "head alone": 4.0}
-    write_results(study, tmp_path / "out", seconds)
-    path = tmp_path / "seconds.yaml"
-    path.write_text(peft_methods.equal_seconds(study, tmp_path / "out"))
-    second = read_study(path)
-    assert "equal CPU seconds" in second.title and second.seeds == [0]
-    epochs = {}
-    for row in second.rows:
-        (configuration,) = second.configurations(row, 0)
-        values = json.loads(configuration.identity)
-        epochs[row.title] = values["train"]["epochs"]
-        (first,) = study.configurations(
-            next(x for x in study.rows if x.title == row.title), 0
+def test_the_rate_with_the_best_validation_accuracy_is_chosen(tmp_path):
+    study = peft_methods.rate_study()
+    assert study.seeds == [100]
+    best = {"LoRA": 0, "DoRA": 1}
+
+    def recall(title, seed, number):
+        return 0.9 if number == best.get(title, 2) else 0.1 * number
+
+    write_results(study, tmp_path, recall)
+    results = read_results(tmp_path, study)
+    chosen = peft_methods.choose_rates(study, results)
+    assert (chosen["LoRA"], chosen["DoRA"], chosen["VeRA"]) == (0.006, 0.024, 0.096)
+    lines = peft_methods.rate_table(study, results)
+    assert lines[0] == "| macro | 0.006 | 0.024 | 0.096 |" and len(lines) == 23
+    assert lines[2] == "| LoRA | 70.0 | 30.0 | 35.0 |"
+
+
+def test_the_summary_compares_pairs_of_all_data_sets(tmp_path):
+    studies = peft_methods.read_studies("0-1")
+    gains = iter([0.02, 0.04, 0.02, 0.04, 0.02, 0.04])
+    for study in studies:
+        write_results(
+            study,
+            tmp_path,
+            lambda title, seed, _: 0.2 + (next(gains) if title == "OFT" else 0),
         )
-        before = json.loads(first.identity)
-        before["train"]["epochs"] = epochs[row.title]
-        assert values == before
-    assert epochs["LoRA"] == epochs["OFT"] == 10
-    assert (epochs["BOFT"], epochs["VPT-Deep"], epochs["head alone"]) == (2, 5, 100)
+    results = [read_results(tmp_path, study) for study in studies]
+    lines = peft_methods.summary_table(studies, results)
+    cells = {line.split(" | ")[0]: line.split(" | ") for line in lines}
+    assert cells["| LoRA"][1] == "65,856" and cells["| LoRA"][4:6] == ["35.0", "20.0"]
+    # macro gains of 1, 2, 1, 2, 1, 2 points
+    assert cells["| OFT"][4:7] == ["36.5", "23.0", "1.5 ± 0.6"]
+    assert cells["| DoRA"][6:8] == ["0.0 ± 0.0", "1.000"]
+    assert cells["| OFT"][8] == "7.0 |" and cells["| VeRA"][3] == "8"
 
 
-def test_a_row_without_result_is_named(tmp_path):
-    study = read("mstar_lt")
-    with pytest.raises(SystemExit, match="LoRA, LoTR"):
-        peft_methods.equal_seconds(study, tmp_path)
-
-
-def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
-    study = read_study(peft_methods.STUDIES / "peft_methods_mstar_lt.yaml", seeds="0")
-    write_results(study, tmp_path / "out", {row.title: 1.0 for row in study.rows})
-    file = next(
-        path for path in Path(tmp_path / "out").iterdir() if "VERA" in path.name
-    )
-    file.unlink()
+def test_finished_runs_are_not_repeated_and_seeds_come_in_turn(tmp_path, monkeypatch):
+    studies = peft_methods.read_studies("0-1")
+    for study in studies:
+        write_results(study, tmp_path, lambda *_: 0.5)
+    missing = [path for path in tmp_path.iterdir() if "VERA" in path.name]
+    for path in missing:
+        path.unlink()
     jobs = []
 
     def run(todo, work, processes):
@@ -121,13 +159,27 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
 
     monkeypatch.setattr(peft_methods, "run_parallel", run)
     monkeypatch.setattr(peft_methods, "pack_results", lambda out: 0)
-    assert peft_methods.run_missing(study, tmp_path / "out", 1) == 0
-    assert len(jobs) == 1 and "VERA" in jobs[0].name
+    assert peft_methods.run_missing(studies, tmp_path, 1) == 0
+    assert [job.seed for job in jobs] == [0, 0, 0, 1, 1, 1]
+    assert all("VERA" in job.name for job in jobs) and len(missing) == 6
 
 
-def test_the_page_gets_a_section_for_each_study_with_results(tmp_path):
-    (tmp_path / "peft_methods_mstar_lt").mkdir()
-    page = peft_methods.add_tables("# Page\n", tmp_path)
-    assert page.startswith("# Page\n\n## Twenty PEFT methods on MSTAR")
-    assert page.count("<!-- methods ") == 1 and page.endswith("<!-- end -->\n")
-    assert peft_methods.add_tables(page, tmp_path) == page
+def test_the_page_has_the_tables_of_the_run_files():
+    text = peft_methods.PAGE.read_text("utf-8")
+    assert peft_methods.fill_page(text) == text
+
+
+def test_an_epoch_has_four_batches_of_different_chips():
+    sampler = ShortEpochSampler()
+    members = np.arange(100, 900)
+    first, second = (
+        sampler.draw(members, members, 800, np.random.default_rng(seed))
+        for seed in (0, 1)
+    )
+    assert len(set(first.tolist())) == len(first) == 128
+    assert set(first.tolist()) <= set(members.tolist())
+    assert first.tolist() != second.tolist()
+    again = sampler.draw(members, members, 800, np.random.default_rng(0))
+    assert first.tolist() == again.tolist()
+    few = sampler.draw(members, members[:5], 5, np.random.default_rng(0))
+    assert sorted(few.tolist()) == [100, 101, 102, 103, 104]
