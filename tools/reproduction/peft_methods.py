@@ -28,6 +28,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rsft.plugins.short_epochs.sampler import CHIPS
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.utils.atomic_files import write_text
@@ -51,7 +52,6 @@ from tools.reproduction.quality_table import (
     try_job,
 )
 from tools.reproduction.result_tables import ROOT, fill_tables
-from tools.reproduction.short_epochs import CHIPS
 
 STUDIES = Path(__file__).parent / "studies"
 RESULTS = ROOT / "docs/results/quality/peft_methods"

@@ -24,7 +24,6 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import Document, read_document, to_yaml
-from tools.reproduction import short_epochs as short_epochs  # registers a sampler
 
 _FACTOR = re.compile(r"x([0-9.]+)")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from rsft.peft import attach
@@ -11,9 +10,8 @@ from tests.helpers.plugins import needs_plugin
 from tools.reproduction import peft_methods
 from tools.reproduction.quality_results import read_results
 from tools.reproduction.quality_study import read_study
-from tools.reproduction.short_epochs import ShortEpochSampler
 
-pytestmark = needs_plugin("huggingface")
+pytestmark = needs_plugin("huggingface", "short_epochs")
 FREE = {"BitFit", "LayerNorm tuning", "SSF", "head alone", "LoKr"}
 """Rows without a size that reaches the parameters of the others."""
 
@@ -167,19 +165,3 @@ def test_finished_runs_are_not_repeated_and_seeds_come_in_turn(tmp_path, monkeyp
 def test_the_page_has_the_tables_of_the_run_files():
     text = peft_methods.PAGE.read_text("utf-8")
     assert peft_methods.fill_page(text) == text
-
-
-def test_an_epoch_has_four_batches_of_different_chips():
-    sampler = ShortEpochSampler()
-    members = np.arange(100, 900)
-    first, second = (
-        sampler.draw(members, members, 800, np.random.default_rng(seed))
-        for seed in (0, 1)
-    )
-    assert len(set(first.tolist())) == len(first) == 128
-    assert set(first.tolist()) <= set(members.tolist())
-    assert first.tolist() != second.tolist()
-    again = sampler.draw(members, members, 800, np.random.default_rng(0))
-    assert first.tolist() == again.tolist()
-    few = sampler.draw(members, members[:5], 5, np.random.default_rng(0))
-    assert sorted(few.tolist()) == [100, 101, 102, 103, 104]

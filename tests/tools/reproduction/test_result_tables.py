@@ -15,7 +15,7 @@ PAGES = [
 ]
 
 
-@needs_plugin("authors_schedule")  # of the studies of the paper
+@needs_plugin("authors_schedule", "huggingface", "short_epochs")  # of the studies
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_tables_of_pages_are_those_of_their_results(page: Path):
     text = page.read_text("utf-8")
