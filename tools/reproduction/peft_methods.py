@@ -246,11 +246,13 @@ def _all_runs(
     for number, (study, finished) in enumerate(zip(studies, results, strict=True)):
         row = next(row for row in study.rows if row.title == title)
         for seed, (run,) in complete_seeds(study, row, finished).items():
-            train = json.loads(run.identity)["train"]
+            recipe = json.loads(run.identity)
+            train = recipe["train"]
+            is_head = recipe["peft"]["method"] == "linear-probe"
             records[number, seed] = run.accuracy(REPORTED) | {
                 "seconds": run.seconds,
                 "trained": run.trained_parameters or 0,
-                "rate": train["lr"],
+                "rate": train["head_lr"] if is_head else train["lr"],
                 "steps": train["epochs"] * CHIPS // train["batch_size"],
             }
     columns = [*GROUPS, "seconds", "trained", "rate", "steps"]
