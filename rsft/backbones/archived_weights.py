@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_bytes
-from rsft.utils.download import download
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ def fetch_archived_weights(
     """
     import torch
     from safetensors.torch import save
+
+    from rsft.utils.download import download
 
     source = path.with_name(f"{path.name}.zip")
     download(url, source, archive.sha256, size=archive.bytes, progress=progress)

@@ -17,8 +17,8 @@ from rsft.backbones.archived_weights import Archive, fetch_archived_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.types import Names, Progress
 from rsft.utils.atomic_files import sha256, write_text
-from rsft.utils.download import download, fetch_server_sha256, weights_dir
 from rsft.utils.licenses import license_restrictions
+from rsft.utils.user_folders import weights_dir
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -296,6 +296,8 @@ def fetch_weights(
         DataError: the server cannot be reached or sends another file; the message
             states what to fetch by hand.
     """
+    from rsft.utils.download import download, fetch_server_sha256
+
     remote = card.weights
     path = weights_path(card)
     if not isinstance(remote, Remote) or not remote.url or path.exists():

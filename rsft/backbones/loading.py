@@ -28,8 +28,8 @@ from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
 from rsft.types import Names
 from rsft.utils.atomic_files import sha256
-from rsft.utils.download import weights_dir
 from rsft.utils.licenses import UNKNOWN
+from rsft.utils.user_folders import weights_dir
 
 
 def names() -> list[str]:

@@ -51,8 +51,8 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
     """
     from rsft.backbones.catalog import search_listing
     from rsft.backbones.unusable import search_unusable
-    from rsft.utils.download import weights_dir
     from rsft.utils.licenses import describe_license
+    from rsft.utils.user_folders import weights_dir
 
     unusable = search_unusable(word)
     rows = [_row(x) for x in search_listing(word, may_be_empty=bool(unusable))]

@@ -10,8 +10,8 @@ import psutil
 
 from rsft.utils.cell.named import OFF
 from rsft.utils.cell.walls import describe_walls, landlock_version
-from rsft.utils.download import weights_dir
 from rsft.utils.operating_system import available_cores
+from rsft.utils.user_folders import weights_dir
 
 Status = Literal["ok", "warn", "fail"]
 

@@ -15,8 +15,8 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from rsft.cli.display.console import PlainGroup
 from rsft.cli.options import CommandFunction, documented
 from rsft.utils.registry import entry_points_of
 
@@ -59,7 +59,7 @@ def load_apps(points: Iterable[EntryPoint]) -> Iterator[typer.Typer]:
             warnings.warn(message, stacklevel=2)
 
 
-class ExtensibleGroup(TyperGroup):
+class ExtensibleGroup(PlainGroup):
     """A group of commands to which plug-ins add commands."""
 
     @property

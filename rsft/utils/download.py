@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
 import requests
 
 from rsft.errors import DataError, RequestError
@@ -242,14 +241,6 @@ def _run_timed(request: Callable[[], _T], count_blocks: Callable[[], int]) -> _T
     if errors:
         raise errors[0]
     return results[0]
-
-
-def weights_dir() -> Path:
-    """Return the folder of downloaded weights: $RSFT_WEIGHTS, or in the cache."""
-    return Path(
-        os.environ.get("RSFT_WEIGHTS")
-        or platformdirs.user_cache_path("rsft") / "weights"
-    )
 
 
 def fetch_server_sha256(url: str) -> str | None:

@@ -52,6 +52,11 @@ def set_user_folders() -> None:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
+def weights_dir() -> Path:
+    """Return the folder of downloaded weights: $RSFT_WEIGHTS, or in the cache."""
+    return Path(os.environ.get("RSFT_WEIGHTS") or user_cache_path("rsft") / "weights")
+
+
 def _is_writable(folder: Path) -> bool:
     """Return whether this user can write in a folder, or make it."""
     existing = next(

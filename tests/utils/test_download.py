@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from rsft.errors import DataError, RequestError
 from rsft.utils import download as module
-from rsft.utils.download import download, fetch_server_sha256, weights_dir
+from rsft.utils.download import download, fetch_server_sha256
 from tests.helpers.http_server import BODY, SHA, serving
 
 
@@ -147,10 +147,3 @@ def test_unreachable_server_gives_no_digest():
         assert (
             fetch_server_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None
         )
-
-
-def test_the_folder_of_weights(monkeypatch, tmp_path):
-    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    assert weights_dir() == tmp_path
-    monkeypatch.delenv("RSFT_WEIGHTS")
-    assert weights_dir().parts[-2:] == ("rsft", "weights")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rsft.utils.user_folders import set_user_folders
+from rsft.utils.user_folders import set_user_folders, weights_dir
 
 VARIABLES = {"HOME", "USERPROFILE", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
 
@@ -143,3 +143,10 @@ def test_a_temporary_folder_that_others_may_write_is_not_used(
 def test_the_list_of_fonts_is_made_in_silence():
     set_user_folders()
     assert logging.getLogger("matplotlib.font_manager").level == logging.ERROR
+
+
+def test_the_folder_of_weights(monkeypatch, tmp_path):
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    assert weights_dir() == tmp_path
+    monkeypatch.delenv("RSFT_WEIGHTS")
+    assert weights_dir().parts[-2:] == ("rsft", "weights")

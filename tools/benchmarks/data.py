@@ -210,7 +210,7 @@ def plain_build(root: Path, records: list[ChipRecord]) -> None:
         [row | {"group": group_of[row["class"]]} for row in rows], SCHEMA
     )
     pq.write_table(table, root / "manifest.parquet")
-    (root / "classes.png").write_bytes(render_class_figure("bench", counts, group_of))
+    (root / "classes.svg").write_bytes(render_class_figure("bench", counts, group_of))
     (root / "contact").mkdir()
     for name, paths in paths_by_class.items():
         (root / "contact" / f"{name}.png").write_bytes(render_contact_sheet(paths))

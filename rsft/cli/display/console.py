@@ -134,7 +134,26 @@ class PlainFormatter(logging.Formatter):
 
 
 class PlainGroup(TyperGroup):
-    """A group of commands; its usage errors contain no control characters."""
+    """A group of commands; its usage errors contain no control characters.
+
+    Its help is a plain list. The boxes around the options of a command need packages
+    for Markdown and colored code, which take as long to import as all else.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the group."""
+        self.rich_markup_mode = None
+        super().format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, each with its whole summary."""
+        commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                (x.name, x.get_short_help_str(PIPED_WIDTH))
+                for x in commands
+                if not x.hidden
+            )
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Parse the options of the group."""

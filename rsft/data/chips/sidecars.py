@@ -3,12 +3,12 @@
 The same store gives the same bytes.
 """
 
-import io
-import warnings
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from unicodedata import east_asian_width
 
 import cv2
 import numpy as np
@@ -33,12 +33,15 @@ GAP = 4
 
 _COLORS = dict(zip(GROUPS, ("#2b6cb0", "#dd8a2b", "#b83280"), strict=True))
 _MAX_NAMED_CLASSES = 40  # more bars leave no room for class names
+_AXIS_START = 0.5  # chips, so that one chip has a bar
+_AXIS_LENGTH = 500
+_LETTER_WIDTH = 7  # pixels
 
 
 def render_class_figure(
     title: str, counts: Mapping[str, Mapping[str, int]], group_of: Mapping[str, str]
 ) -> bytes:
-    """Draw the number of chips per class on a logarithmic axis.
+    """Draw the number of chips per class on a logarithmic axis, as SVG.
 
     The largest class is first; colors show the groups.
 
@@ -47,39 +50,42 @@ def render_class_figure(
         counts: number of chips by split and class; the first split with chips is drawn.
         group_of: group (head, medium or tail) by class.
     """
-    from matplotlib.figure import Figure
-
     split = next(split for split in counts if any(counts[split].values()))
     names = sorted(counts[split], key=lambda name: -counts[split][name])
-    values = [counts[split][name] for name in names]
-    height = 1.4 + 0.25 * min(len(names), _MAX_NAMED_CLASSES)
-    figure = Figure((7, height), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    colors = [_COLORS[group_of[name]] for name in names]
-    bars = axes.barh(range(len(names)), values, color=colors)
-    axes.set(
-        xlabel="chips",
-        xscale="log",
-        xlim=(0.8, 3 * max(values)),
-        ylim=(len(names) - 0.4, -0.6),
+    largest = counts[split][names[0]]
+    is_named = len(names) <= _MAX_NAMED_CLASSES
+    step = 20.0 if is_named else 20 * _MAX_NAMED_CLASSES / len(names)
+    left = 20
+    if is_named:
+        left += max(map(_text_width, names))
+
+    def length(count: int) -> float:
+        share = math.log(max(count, _AXIS_START) / _AXIS_START)
+        return round(_AXIS_LENGTH * share / math.log(largest / _AXIS_START), 1)
+
+    total = sum(counts[split].values())
+    figure = render_template(
+        __package__,
+        "classes.svg.jinja",
+        escape=True,
+        title=f"{title}: {total:,} {split} chips, {len(names):,} classes",
+        bars=[(x, counts[split][x], _COLORS[group_of[x]]) for x in names],
+        colors={x: _COLORS[x] for x in GROUPS if x in group_of.values()},
+        ticks=[10**power for power in range(len(str(largest)))],
+        length=length,
+        is_named=is_named,
+        step=step,
+        left=left,
+        right=left + _AXIS_LENGTH,
+        bottom=round(40 + step * len(names)),
     )
-    if len(names) <= _MAX_NAMED_CLASSES:
-        axes.set_yticks(range(len(names)), names, parse_math=False)
-        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
-    else:
-        axes.set(yticks=[], ylabel="class, by number of chips")
-    axes.set_title(
-        f"{title}: {sum(values):,} {split} chips, {len(names):,} classes", fontsize=10
-    )
-    for group in GROUPS:
-        if group in group_of.values():
-            axes.barh(0, 0, color=_COLORS[group], label=group)
-    figure.legend(loc="outside lower right", ncols=len(GROUPS))
-    with io.BytesIO() as file, warnings.catch_warnings():
-        # class names in scripts that the font lacks
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        figure.savefig(file, format="png", metadata={"Software": None})
-        return file.getvalue()
+    return figure.encode()
+
+
+def _text_width(text: str) -> int:
+    """Return about how many pixels a text needs; letters of Asia are wide."""
+    wide = sum(east_asian_width(letter) in "WF" for letter in text)
+    return _LETTER_WIDTH * (len(text) + wide)
 
 
 def select_sheet_chips(count: int) -> list[int]:
@@ -171,6 +177,7 @@ def write_sidecars(
     images = {
         CLASS_FIGURE: partial(render_class_figure, store.name, store.counts, group_of)
     }
+    (root / "classes.png").unlink(missing_ok=True)  # the figure of earlier versions
     (root / CONTACT_SHEETS).mkdir(exist_ok=True)
     for name, paths in table.groupby("class")["path"]:
         if labels is None or name in labels:

@@ -49,7 +49,7 @@ PENDING = "pending"
 """Key in dataset.json of a change that is being written, see
 `rsft.data.chips.additions`."""
 
-CLASS_FIGURE = "classes.png"
+CLASS_FIGURE = "classes.svg"
 CONTACT_SHEETS = "contact"
 """Figure of the class distribution; folder with one contact sheet per class."""
 

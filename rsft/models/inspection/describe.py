@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from rsft.backbones.card import Remote
 from rsft.backbones.catalog import find_encoder, is_listed
@@ -12,47 +18,48 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.data.imagery.units import QUANTITIES
 from rsft.errors import RequestError
-from rsft.models.bundle.bundle import Bundle, find_bundle
+from rsft.models.bundle.bundle import WEIGHTS_FILE, Bundle, find_bundle
 from rsft.models.bundle.foreign_keys import find_foreign_keys
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
 from rsft.peft.sites import POSITIONS, Site, in_forward_order
 from rsft.recipe.schema import BackboneSection
 from rsft.types import JsonObject
 
-if TYPE_CHECKING:
-    from rsft.peft import Modulator
-
-
 _SITE = re.compile(rf"blocks\.(\d+)\.({'|'.join(POSITIONS)})\.")
 
 
-def find_modulator(bundle: Bundle) -> Modulator | None:
-    """Return the modulator of a bundle, or None.
-
-    Its sites are in the order of gamma.
+def list_modulated_sites(bundle: Bundle) -> list[Site]:
+    """Return the sites of the modulator of a bundle, in the order of gamma.
 
     Names of tensors begin with their site. The network is built on the meta device,
     which takes seconds, if this does not name as many sites as gamma has values,
     because a site has several values, sites share tensors or were pruned, or if the
     backbone is not a listed one.
 
+    Returns:
+        One site per value of gamma, so that a site with several values is repeated;
+        none without a modulator.
+
     Raises:
         RequestError: this version of rsft does not know the backbone, or the backbone
             lacks a site.
     """
-    from rsft.peft import Modulator
-
     tensors = bundle.members[0]
     if "gamma" not in tensors:
-        return None
+        return []
     matches = filter(None, map(_SITE.match, tensors))
     sites = {Site(int(match[1]), match[2]) for match in matches}
     is_complete = len(sites) == len(tensors["gamma"])
     if is_complete and is_listed(bundle.recipe.backbone.name):
-        return Modulator(in_forward_order(sites))
+        return list(in_forward_order(sites))
     from rsft.models.inspection.verify import build_meta_classifier
 
-    return build_meta_classifier(bundle).adapted.modulator
+    modulator = build_meta_classifier(bundle).adapted.modulator
+    assert modulator is not None, "a bundle with gamma has a modulator"
+    repeated = []
+    for site, width in zip(modulator.sites, modulator.widths, strict=True):
+        repeated += [site] * width
+    return repeated
 
 
 def describe_bundle(folder: Path) -> JsonObject:
@@ -70,14 +77,19 @@ def describe_bundle(folder: Path) -> JsonObject:
         WeightsError: the bundle is damaged or changed.
         RecipeError: this version of rsft does not know its recipe.
     """
+    from safetensors.numpy import load_file
+
     bundle = Bundle.load(folder)
     bundle_dir = find_bundle(folder)
-    modulator = find_modulator(bundle)
+    with suppress(TypeError):  # NumPy has no bfloat16, which only PyTorch reads
+        arrays: Any = load_file(bundle_dir / WEIGHTS_FILE)
+        bundle = replace(bundle, tensors=arrays)
+    sites = list_modulated_sites(bundle)
     return describe(bundle) | {
         "folder": str(bundle_dir),
         "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
         "ignored": find_foreign_keys(bundle.recipe, bundle_dir),
-        "scales": modulator and mean_scales(bundle, modulator),
+        "scales": mean_scales(bundle, sites) or None,
     }
 
 
@@ -109,7 +121,7 @@ def describe(bundle: Bundle) -> JsonObject:
         "name": bundle.recipe.name,
         "sha256": bundle.sha256,
         "rsft_version": bundle.rsft_version,
-        "parameters": sum(tensor.numel() for tensor in bundle.tensors.values()),
+        "parameters": sum(prod(tensor.shape) for tensor in bundle.tensors.values()),
         "runs": len(bundle.members),
         "classes": [
             {"name": name, "group": group_of.get(name), "train": count}
@@ -205,21 +217,25 @@ def _describe_stretch(stretch: Stretch) -> str:
     return sentence
 
 
-def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, float]]:
+def mean_scales(bundle: Bundle, sites: Sequence[Site]) -> dict[int, dict[str, float]]:
     """Return block -> position -> learned scale, averaged over a bundle's runs.
 
     A pruned site has 0.
+
+    Args:
+        bundle: the bundle.
+        sites: the site of each value of gamma; the scale of a site with several values
+            is the mean of them.
     """
-    import torch
-
-    from rsft.peft import gamma_to_scale
-
-    factors = torch.stack(
-        [gamma_to_scale(member["gamma"].float()) for member in bundle.members]
-    ).mean(dim=0)
+    factors: dict[Site, list[float]] = {}
+    for member in bundle.members:
+        if "gamma" in member:
+            scales = np.logaddexp(0, member["gamma"].tolist())  # softplus
+            for site, scale in zip(sites, scales, strict=True):
+                factors.setdefault(site, []).append(scale)
     table: dict[int, dict[str, float]] = {}
-    for (block, position), values in modulator.by_site(factors).items():
-        table.setdefault(block, {})[position] = round(float(values.mean()), 6)
+    for (block, position), values in factors.items():
+        table.setdefault(block, {})[position] = round(float(np.mean(values)), 6)
     return table
 
 

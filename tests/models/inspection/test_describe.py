@@ -18,7 +18,7 @@ from rsft.models.inspection.describe import (
     describe_bundle,
     describe_contract,
     find_encoder_origin,
-    find_modulator,
+    list_modulated_sites,
     mean_scales,
 )
 from rsft.models.inspection.verify import build_meta_classifier
@@ -91,7 +91,7 @@ def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
     ]
     (value,) = {
         value
-        for row in mean_scales(SimpleNamespace(members=runs), modulator).values()
+        for row in mean_scales(SimpleNamespace(members=runs), modulator.sites).values()
         for value in row.values()
     }
     assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
@@ -193,7 +193,7 @@ def test_names_of_tensors_state_the_sites(run, monkeypatch):
         pytest.skip("the shipped list is of other versions of timm and TorchGeo")
     expected = build_meta_classifier(bundle).adapted.modulator.sites
     monkeypatch.setattr(verify, "build_meta_classifier", None)
-    assert find_modulator(bundle).sites == expected and len(expected) == 18
+    assert list_modulated_sites(bundle) == list(expected) and len(expected) == 18
 
 
 def test_the_network_states_sites_without_tensors(run):
@@ -204,7 +204,7 @@ def test_the_network_states_sites_without_tensors(run):
             k: v for k, v in bundle.tensors.items() if not k.startswith("blocks.0.q.")
         },
     )
-    assert find_modulator(pruned).sites == find_modulator(bundle).sites
+    assert list_modulated_sites(pruned) == list_modulated_sites(bundle)
 
 
 def test_an_unknown_backbone_is_refused(run):
@@ -212,15 +212,13 @@ def test_an_unknown_backbone_is_refused(run):
     backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_unknown"})
     unknown = bundle.recipe.model_copy(update={"backbone": backbone})
     with pytest.raises(RequestError, match=mentions("no backbone", "'vit_unknown'")):
-        find_modulator(replace(bundle, recipe=unknown))
+        list_modulated_sites(replace(bundle, recipe=unknown))
 
 
 def test_without_a_modulator_there_are_no_sites(run):
     bundle = Bundle.load(run)
     plain = bundle.recipe.model_copy(update={"meta": None})
-    assert (
-        find_modulator(
-            replace(bundle, recipe=plain, tensors={"head.weight": torch.zeros(3, 4)})
-        )
-        is None
-    )
+    tensors = {"head.weight": torch.zeros(3, 4)}
+    unmodulated = replace(bundle, recipe=plain, tensors=tensors)
+    assert list_modulated_sites(unmodulated) == []
+    assert mean_scales(unmodulated, []) == {}
