@@ -47,6 +47,7 @@ NETWORKS = {"torch", "torchvision", "timm", "lightning"}
 TORCHGEO = {"torchgeo", "kornia", "segmentation_models_pytorch"}
 STATISTICS = {"matplotlib", "scipy", "sklearn", "torchmetrics"}
 FILES = {"cv2", "geopandas", "pandas", "pyarrow", "rasterio"}
+DOWNLOADS = {"requests", "urllib3"}
 HEAVY = {*NETWORKS, *TORCHGEO, *STATISTICS, *FILES}
 
 
@@ -76,7 +77,8 @@ def run_commands(folder, commands, setup=""):
     }
 
 
-HELP = ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"]
+GROUPS = ["", "prepare", "data"]
+HELP = ["prepare folder", "finetune", "predict", "backbones ls"]
 LISTS = [
     "backbones ls",
     "weights verify",
@@ -102,13 +104,16 @@ REFUSED = [
 
 
 @pytest.fixture(scope="module")
-def without_networks(class_folders, tmp_path_factory):
+def without_networks(class_folders, run, tmp_path_factory):
     """Packages that are imported after commands without a network."""
     commands = {
+        "groups": [[*command.split(), "--help"] for command in GROUPS],
         "help": [[*command.split(), "--help"] for command in HELP],
-        "lists": [command.split() for command in LISTS],
+        "lists": [*(command.split() for command in LISTS), ["runs", "ls", run.parent]],
         "folder": [["prepare", "folder", class_folders, "--root", "store"]],
         "refused": [command.split() for command in REFUSED],
+        "data": [["data", "show", "store"]],
+        "bundle": [["bundle", "show", run], ["runs", "show", run]],
     }
     return run_commands(tmp_path_factory.mktemp("without"), commands)
 
@@ -120,7 +125,6 @@ def with_networks(run, root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("with")
     (folder / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     commands = {
-        "show": [["bundle", "show", run]],
         "predict": [
             ["predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch"]
         ],
@@ -129,13 +133,22 @@ def with_networks(run, root, tmp_path_factory):
     return run_commands(folder, commands)
 
 
-def test_help_imports_nothing_heavy(without_networks):
-    packages = without_networks["help"]
-    assert "typer" in packages and not packages & {*HEAVY, "numpy"}
+FORBIDDEN = {
+    "groups": {*HEAVY, "numpy", "markdown_it", "pygments"},
+    "help": {*HEAVY, "numpy"},
+    "lists": {*HEAVY, *DOWNLOADS},
+    "folder": {*NETWORKS, *TORCHGEO, *STATISTICS, *DOWNLOADS},
+    "refused": {*NETWORKS, *TORCHGEO},
+    "data": {*NETWORKS, *TORCHGEO, *STATISTICS},
+    "bundle": {*NETWORKS, *TORCHGEO, *STATISTICS},
+}
+"""Packages that commands without a network must not import, by their name."""
 
 
-def test_lists_import_nothing_heavy(without_networks):
-    assert not without_networks["lists"] & HEAVY
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_commands_without_a_network_import_little(without_networks, name):
+    packages = without_networks[name]
+    assert "typer" in packages and not packages & FORBIDDEN[name]
 
 
 def test_the_packages_of_rsft_import_nothing_heavy():
@@ -159,25 +172,12 @@ def test_the_packages_of_rsft_import_nothing_heavy():
     assert done.stdout.strip() == "False"
 
 
-def test_prepare_folder_imports_no_networks(without_networks):
-    # matplotlib draws a figure
-    expected = {
-        "cv2",
-        "matplotlib",
-        "pandas",
-        "pyarrow",
-        "rasterio",
-    }
-    assert without_networks["folder"] & HEAVY == expected
-
-
-def test_the_description_of_a_bundle_builds_no_network(with_networks):
-    assert with_networks["show"] & HEAVY <= {"cv2", "torch"}
-
-
 def test_prediction_with_pytorch_imports_no_statistics(with_networks):
+    # timm imports torchvision; with an exported graph, neither is imported:
+    # tests/inference/predict/test_without_torch.py
     packages = with_networks["predict"]
-    assert "torch" in packages and not packages & {*TORCHGEO, *STATISTICS, "lightning"}
+    assert "torch" in packages
+    assert not packages & {*TORCHGEO, *STATISTICS, *DOWNLOADS, "lightning"}
 
 
 def test_a_training_imports_statistics_after_its_first_step_and_never_torchgeo_and_lightning(
@@ -194,10 +194,6 @@ def test_a_training_imports_statistics_after_its_first_step_and_never_torchgeo_a
         "torchmetrics",
         "geopandas",
     }
-
-
-def test_missing_inputs_are_refused_before_networks_are_imported(without_networks):
-    assert not without_networks["refused"] & {*NETWORKS, *TORCHGEO}
 
 
 @pytest.mark.parametrize(
