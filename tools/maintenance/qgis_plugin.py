@@ -18,7 +18,7 @@ PLUGIN_DIR = Path(__file__).parents[2] / "qgis/rsft_qgis"
 LICENSE = PLUGIN_DIR.parents[1] / "LICENSE"
 """License of rsft, which the zip contains."""
 
-FOR_THE_REPOSITORY = ("email", "tracker", "repository")
+FOR_THE_REPOSITORY = ("email", "tracker", "repository", "homepage")
 """Keys of metadata.txt that plugins.qgis.org also requires."""
 
 _DATE = (1980, 1, 1, 0, 0, 0)

@@ -4,8 +4,9 @@
 
 FUSARShip, SRSDD, FUSRS and the classes of the entry points `rsft.torchgeo_datasets`
 import nothing of rsft but the mark `in_cell`, which is left out. The command copies their
-files to torchgeo/datasets/, tests/data/ and tests/datasets/, changes the imports in the
-tests, and exports the classes in torchgeo/datasets/__init__.py.
+files to torchgeo/datasets/, tests/data/ and tests/datasets/, with TorchGeo's license
+header, changes the imports in the tests, and exports the classes in
+torchgeo/datasets/__init__.py.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ _IMPORTS = {
     "tests.plugins": "tests.data",
     "tests.helpers": "tests.datasets",
 }
+_HEADER = """\
+# Copyright (c) TorchGeo Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""
 _ROOT = Path(__file__).parents[2]
 
 
@@ -80,21 +86,21 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
         raise RequestError(
             "the folder is no checkout of TorchGeo", checkout, f"{index} is missing"
         )
-    files = {
-        f"torchgeo/datasets/{name.replace('formats/', '_')}.py": (
-            f"rsft/data/datasets/{name}.py"
+    files = {"tests/datasets/messages.py": "tests/helpers/messages.py"}
+    for name in modules:
+        target = name.replace("formats/", "_")
+        tests = Path("tests/data/datasets", name)
+        files[f"torchgeo/datasets/{target}.py"] = f"rsft/data/datasets/{name}.py"
+        files[f"tests/datasets/test_{target}.py"] = str(
+            tests.with_name(f"test_{tests.name}.py")
         )
-        for name in modules
-    }
-    files["tests/datasets/messages.py"] = "tests/helpers/messages.py"
     classes = dict(CLASSES)
     imports = dict(_IMPORTS)
     for name in CLASSES:
         files[f"tests/data/{name}/data.py"] = f"tests/data/datasets/{name}/data.py"
-        files[f"tests/datasets/test_{name}.py"] = f"tests/data/datasets/test_{name}.py"
     for name, point in entry_points_of("rsft.torchgeo_datasets").items():
         package = point.module.rpartition(".")[0]
-        tests = f"tests/plugins/{package.rpartition('.')[2]}"
+        plugin_tests = f"tests/plugins/{package.rpartition('.')[2]}"
         classes[name] = point.attr
         imports[package] = "torchgeo.datasets"
         source = f"{point.module.replace('.', '/')}.py"
@@ -104,8 +110,8 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
             files[f"torchgeo/datasets/{helper}.py"] = str(
                 Path(source).with_name(f"{helper}.py")
             )
-        files[f"tests/data/{name}/data.py"] = f"{tests}/data.py"
-        files[f"tests/datasets/test_{name}.py"] = f"{tests}/test_{name}.py"
+        files[f"tests/data/{name}/data.py"] = f"{plugin_tests}/data.py"
+        files[f"tests/datasets/test_{name}.py"] = f"{plugin_tests}/test_{name}.py"
     texts = {
         target: _read_for_torchgeo(_ROOT / source, imports)
         for target, source in files.items()
@@ -141,7 +147,7 @@ def _read_for_torchgeo(source: Path, imports: Mapping[str, str]) -> str:
             f"{source}:{line}",
             "use TorchGeo or the standard library",
         )
-    return text
+    return _HEADER + text
 
 
 if __name__ == "__main__":

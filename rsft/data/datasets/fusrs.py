@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from torchgeo.datasets.errors import DatasetNotFoundError
+from torchgeo.datasets.utils import check_integrity, download_url
 
 from rsft.data.datasets.formats.fusar_files import CONTRADICTION, FUSARChip
 from rsft.data.datasets.formats.fusrs_classes import CLASSES
@@ -121,6 +122,8 @@ class FUSRS(LabeledImages):
         split: str = "train",
         num_classes: int = 4,
         transforms: Transforms | None = None,
+        download: bool = False,
+        checksum: bool = False,
         fusar_chips: Sequence[FUSARChip] | None = None,
         srsdd_ships: Sequence[SRSDDShip] | None = None,
     ) -> None:
@@ -132,12 +135,16 @@ class FUSRS(LabeledImages):
             num_classes: 4, or 5 with the class "other"
             transforms: a function/transform that takes input sample and its target as
                 entry and returns a transformed version
+            download: if True, download the list and store it in the root directory
+            checksum: if True, check the MD5 of the list
             fusar_chips: the chips of FUSAR-Ship, by default those in *root*
             srsdd_ships: the ships of all splits of SRSDD, by default those in *root*
 
         Raises:
             AssertionError: If *split* or *num_classes* argument is invalid.
             DatasetNotFoundError: If dataset or an archive is not found.
+            RuntimeError: If *checksum* is True and the list differs from the published
+                one.
             ValueError: If no row of the list can be used.
         """
         assert split in self.splits, (
@@ -147,10 +154,17 @@ class FUSRS(LabeledImages):
         self.root = root
         self.split = split
         self.transforms = transforms
+        self.download = download
+        self.checksum = checksum
         self.classes = CLASSES[num_classes]
-        path = Path(root, f"{LIST_VERSIONS[num_classes]}_{split}.txt")
+        name = f"{LIST_VERSIONS[num_classes]}_{split}.txt"
+        path = Path(root, name)
+        if download and not path.is_file():
+            download_url(self.url + name, root, filename=name)
         if not path.is_file():
             raise DatasetNotFoundError(self)
+        if checksum and not check_integrity(path, self.md5s[name]):
+            raise RuntimeError("Dataset found, but corrupted.")
         rows, self.rejected = read_fusrs_list(path, split, num_classes)
         if fusar_chips is None:
             fusar_chips = FUSARShip(Path(root, "FUSAR-Ship")).chips

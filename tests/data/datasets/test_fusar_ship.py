@@ -5,10 +5,13 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.utils.data import ConcatDataset
 from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.fusar_ship import FUSARShip
@@ -288,3 +291,43 @@ def test_links_are_followed_once_and_hidden_files_are_left_out(tmp_path):
     (tmp_path / "raw/Cargo/loop").symlink_to(tmp_path / "root")
     dataset = FUSARShip(tmp_path / "root")
     assert len(dataset) == 2 and dataset.skipped == {} and dataset.rejected == []
+
+
+class TestFUSARShip:
+    """The tests that TorchGeo has for each of its data sets."""
+
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        write_fusar(tmp_path, make_names({"Cargo": 2, "Fishing": 2, "Tanker": 1}))
+        return FUSARShip(tmp_path, transforms=nn.Identity())
+
+    def test_getitem(self, dataset):
+        x = dataset[4]
+        assert isinstance(x, dict)
+        assert isinstance(x["image"], torch.Tensor)
+        assert x["image"].shape == (1, 16, 16)
+        assert isinstance(x["label"], torch.Tensor)
+        assert dataset.classes[x["label"]] == "Tanker"
+
+    def test_len(self, dataset):
+        assert len(dataset) == 5
+
+    def test_add(self, dataset):
+        ds = dataset + dataset
+        assert isinstance(ds, ConcatDataset)
+        assert len(ds) == 10
+
+    def test_not_downloaded(self, tmp_path):
+        with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
+            FUSARShip(tmp_path)
+
+    def test_plot(self, dataset):
+        x = dataset[0].copy()
+        dataset.plot(x, suptitle="Test")
+        plt.close()
+        dataset.plot(x, show_titles=False)
+        plt.close()
+        x["prediction"] = torch.tensor(3)
+        title = dataset.plot(x).axes[0].get_title()
+        assert title == "Label: Cargo\nPrediction: Fishing"
+        plt.close()

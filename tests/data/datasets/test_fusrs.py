@@ -4,10 +4,13 @@ import hashlib
 import shutil
 from collections import Counter
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.utils.data import ConcatDataset
 from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.formats.fusrs_classes import (
@@ -19,7 +22,7 @@ from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, read_fusrs_list
 from rsft.data.datasets.srsdd import SRSDD
 from tests.data.datasets.fusar_ship.data import write_chip
-from tests.data.datasets.fusrs.data import write_fusrs
+from tests.data.datasets.fusrs.data import LISTS, write_fusrs
 from tests.helpers.messages import mentions
 
 
@@ -183,3 +186,73 @@ def test_the_published_lists(shared, num_classes, train, test):
         hashlib.md5(path.read_bytes()).hexdigest() == FUSRS.md5s[path.name]
         for path in paths.values()
     )
+
+
+def copy_file(url, root, filename):
+    """Take the place of `download_url`, which reads servers only."""
+    shutil.copy(url, root / filename)
+
+
+class TestFUSRS:
+    """The tests that TorchGeo has for each of its data sets."""
+
+    @pytest.fixture(params=["train", "test"])
+    def dataset(self, monkeypatch, tmp_path, request):
+        md5s = {
+            name: hashlib.md5(rows.encode()).hexdigest() for name, rows in LISTS.items()
+        }
+        monkeypatch.setattr(FUSRS, "md5s", md5s)
+        server = write_fusrs(tmp_path / "server")
+        monkeypatch.setattr(FUSRS, "url", f"{server}/")
+        monkeypatch.setattr("rsft.data.datasets.fusrs.download_url", copy_file)
+        root = tmp_path / "root"
+        root.mkdir()
+        for archive in ("FUSAR-Ship", "SRSDD"):  # which are downloaded by hand
+            shutil.copytree(server / archive, root / archive)
+        return FUSRS(
+            root,
+            request.param,
+            transforms=nn.Identity(),
+            download=True,
+            checksum=True,
+        )
+
+    def test_getitem(self, dataset):
+        x = dataset[0]
+        assert isinstance(x, dict)
+        assert isinstance(x["image"], torch.Tensor)
+        assert isinstance(x["label"], torch.Tensor)
+
+    def test_len(self, dataset):
+        assert len(dataset) == {"train": 3, "test": 2}[dataset.split]
+
+    def test_add(self, dataset):
+        ds = dataset + dataset
+        assert isinstance(ds, ConcatDataset)
+        assert len(ds) == 2 * len(dataset)
+
+    def test_already_downloaded(self, dataset, monkeypatch):
+        monkeypatch.setattr(FUSRS, "url", "missing/")
+        FUSRS(dataset.root, dataset.split, download=True, checksum=True)
+
+    def test_corrupted(self, dataset):
+        path = dataset.root / f"v25_{dataset.split}.txt"
+        path.write_text(path.read_text() + "L1_1.png 0\n")
+        FUSRS(dataset.root, dataset.split)
+        with pytest.raises(RuntimeError, match="Dataset found, but corrupted"):
+            FUSRS(dataset.root, dataset.split, checksum=True)
+
+    def test_not_downloaded(self, dataset):
+        (dataset.root / f"v25_{dataset.split}.txt").unlink()
+        with pytest.raises(DatasetNotFoundError, match="use `download=True`"):
+            FUSRS(dataset.root, dataset.split)
+
+    def test_plot(self, dataset):
+        x = dataset[0].copy()
+        dataset.plot(x, suptitle="Test")
+        plt.close()
+        dataset.plot(x, show_titles=False)
+        plt.close()
+        x["prediction"] = x["label"].clone()
+        dataset.plot(x)
+        plt.close()

@@ -1,6 +1,7 @@
 """What the data set classes share."""
 
 import numpy as np
+import pytest
 import torch
 
 from rsft.data.datasets.images import (
@@ -35,3 +36,15 @@ def test_bands_are_panels_with_the_class_above():
     figure = Ships().plot(sample, suptitle="S")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["Label: cargo\nPrediction: tug"] * 2
+
+
+def test_three_bands_are_one_panel_in_color():
+    figure = Ships().plot({"image": torch.rand(4, 4, 4), "label": 1})
+    (axes,) = figure.axes
+    assert axes.get_title() == "Label: cargo"
+    assert axes.images[0].get_array().shape == (4, 4, 3)
+
+
+def test_a_data_set_loads_its_samples_itself():
+    with pytest.raises(NotImplementedError):
+        Ships()[0]

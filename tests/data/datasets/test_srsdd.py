@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.utils.data import ConcatDataset
 from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.srsdd import SRSDD
@@ -389,3 +391,42 @@ def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "labels/8.txt")
     with pytest.raises(OSError, match=mentions("pipe", "device")):
         SRSDD(tmp_path, split="all")
+
+
+class TestSRSDD:
+    """The tests that TorchGeo has for each of its data sets."""
+
+    @pytest.fixture(params=["train", "test", "all"])
+    def dataset(self, tmp_path, request):
+        write_srsdd(tmp_path / "train", {1: ["Fishing", "Dredger"], 2: ["ore-oil"]})
+        write_srsdd(tmp_path / "test", {3: ["Dredger", "Fishing"]})
+        return SRSDD(tmp_path, request.param, transforms=nn.Identity())
+
+    def test_getitem(self, dataset):
+        x = dataset[0]
+        assert isinstance(x, dict)
+        assert isinstance(x["image"], torch.Tensor)
+        assert x["image"].shape == (1, 96, 96)
+        assert isinstance(x["label"], torch.Tensor)
+        assert x["label"].shape == (2,)
+        assert isinstance(x["bbox"], torch.Tensor)
+        assert x["bbox"].shape == (2, 8)
+
+    def test_len(self, dataset):
+        assert len(dataset) == {"train": 2, "test": 1, "all": 3}[dataset.split]
+
+    def test_add(self, dataset):
+        ds = dataset + dataset
+        assert isinstance(ds, ConcatDataset)
+        assert len(ds) == 2 * len(dataset)
+
+    def test_not_downloaded(self, tmp_path):
+        with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
+            SRSDD(tmp_path)
+
+    def test_plot(self, dataset):
+        x = dataset[0].copy()
+        dataset.plot(x, suptitle="Test")
+        plt.close()
+        dataset.plot(x, show_titles=False)
+        plt.close()

@@ -11,6 +11,7 @@ import rasterio
 import torch
 from matplotlib import pyplot as plt
 from torch import nn
+from torch.utils.data import ConcatDataset
 from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.plugins.opensarship.opensarship import OpenSARShip, ship_kind
@@ -245,3 +246,41 @@ def test_the_real_scenes_agree_with_the_list_beside_them(shared, product):
     assert all(
         read_opensarship_pixels(chip, product).ndim == 3 for chip in source.chips
     )
+
+
+class TestOpenSARShip:
+    """The tests that TorchGeo has for each of its data sets."""
+
+    @pytest.fixture(params=["uint8", "cal", "patch"])
+    def dataset(self, tmp_path, request):
+        write_scene(tmp_path, GRD, SHIPS)
+        return OpenSARShip(tmp_path, request.param, transforms=nn.Identity())
+
+    def test_getitem(self, dataset):
+        x = dataset[0]
+        assert isinstance(x, dict)
+        assert isinstance(x["image"], torch.Tensor)
+        assert x["image"].shape == (2, 9, 9)
+        assert isinstance(x["label"], torch.Tensor)
+
+    def test_len(self, dataset):
+        assert len(dataset) == 2
+
+    def test_add(self, dataset):
+        ds = dataset + dataset
+        assert isinstance(ds, ConcatDataset)
+        assert len(ds) == 4
+
+    def test_not_downloaded(self, tmp_path):
+        with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
+            OpenSARShip(tmp_path)
+
+    def test_plot(self, dataset):
+        x = dataset[0].copy()
+        dataset.plot(x, suptitle="Test")
+        plt.close()
+        dataset.plot(x, show_titles=False)
+        plt.close()
+        x["prediction"] = x["label"].clone()
+        dataset.plot(x)
+        plt.close()

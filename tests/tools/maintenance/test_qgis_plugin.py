@@ -50,7 +50,8 @@ def test_metadata(tmp_path):
         and metadata["version"] == __version__
     )
     assert missing_for_the_repository() == [
-        f"{key} in metadata.txt" for key in ("email", "tracker", "repository")
+        f"{key} in metadata.txt"
+        for key in ("email", "tracker", "repository", "homepage")
     ]
     required = (
         "name",
@@ -73,4 +74,5 @@ def test_metadata(tmp_path):
     assert missing_for_the_repository(tmp_path) == [
         "tracker in metadata.txt",
         "repository in metadata.txt",
+        "homepage in metadata.txt",
     ]

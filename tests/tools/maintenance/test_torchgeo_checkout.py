@@ -59,7 +59,7 @@ def test_tests_pass_in_a_checkout_without_rsft(tmp_path):
     of_plugins = entry_points_of("rsft.torchgeo_datasets")
     # that of a plug-in may have a module of its readers
     per_plugin = 4 * len(of_plugins)
-    assert len(written) == len(MODULES) + 2 * len(CLASSES) + per_plugin + 2
+    assert len(written) == 2 * len(MODULES) + len(CLASSES) + per_plugin + 2
     (checkout / "conftest.py").write_text(CONFTEST)
     (checkout / "tests/datasets/test_exports.py").write_text(CHECK)
     options = (
@@ -94,6 +94,7 @@ def test_tests_pass_in_a_checkout_without_rsft(tmp_path):
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
     passed = re.search(r"(\d+) passed", result.stdout)
     assert passed and int(passed[1]) > 80, result.stdout[-500:]
+    assert all("TorchGeo Contributors" in path.read_text() for path in written[:-1])
 
 
 def test_a_second_copy_exports_each_class_once_and_files_that_need_rsft_are_refused(

@@ -1,5 +1,7 @@
 """The metadata tables of FUSAR-Ship."""
 
+import subprocess
+
 import pytest
 
 from rsft.data.datasets.formats.fusar_metadata import (
@@ -45,3 +47,13 @@ def test_tables_without_the_columns_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["Cargo", "01_Cargo", "CargoShips", "cargo vessel"])
 def test_names_of_folders(name):
     assert normalize_folder_name(name) == "cargo"
+
+
+def test_a_sheet_that_takes_for_ever_is_refused(tmp_path, monkeypatch):
+    def wait(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    (tmp_path / "meta.xls").write_bytes(b"x")
+    monkeypatch.setattr(subprocess, "run", wait)
+    with pytest.raises(ValueError, match=r"meta\.xls was not read within"):
+        read_sheet(tmp_path / "meta.xls")

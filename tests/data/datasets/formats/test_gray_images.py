@@ -27,3 +27,10 @@ def test_other_images_are_refused(tmp_path):
         take_gray_band(colors)
     (tmp_path / "bad.png").write_bytes(b"x")
     assert not have_same_pixels(tmp_path / "bad.png", tmp_path / "bad.png")
+
+
+def test_an_image_that_asks_for_all_memory_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(PIXELS).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PIXELS.size // 3)
+    with pytest.raises(ValueError, match="exceeds limit"):
+        read_gray_band(tmp_path / "large.png")

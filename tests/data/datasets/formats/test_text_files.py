@@ -1,5 +1,6 @@
 """Files below a folder, their splits, and lines of text files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,18 @@ def test_files_are_found_at_any_depth_without_hidden_ones_and_chip_stores(tmp_pa
     (tmp_path / "a/loop").symlink_to(tmp_path)
     assert list(iterate_files(tmp_path)) == [("a", "b", "1.txt")]
     assert list(iterate_files(tmp_path / "absent")) == []
+
+
+def test_a_broken_link_is_a_file_and_a_locked_folder_an_error(tmp_path, monkeypatch):
+    (tmp_path / "link.txt").symlink_to(tmp_path / "absent.txt")
+    assert list(iterate_files(tmp_path)) == [("link.txt",)]
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        list(iterate_files(tmp_path))
 
 
 @pytest.mark.parametrize(
