@@ -33,6 +33,9 @@ from shapely.geometry.base import BaseGeometry
 from rsft.scenes.control_points import describe_outliers, find_outliers
 from rsft.types import LONLAT, Floats, Spacing
 
+MAX_SPLINE_POINTS = 2000
+"""Ground control points of a spline, which takes 6 s then: its time grows with their
+cube, and 10,000 would take half an hour."""
 _EARTH = Geod(ellps="WGS84")
 _MAX_LON = 540
 """Largest longitude in degrees. A scene may begin at 180 and go around the Earth."""
@@ -261,7 +264,14 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
     A fit in degrees is worse. For points of a Sentinel-1 EW scene at 86 degrees north
     that were not used in the fit, the largest error is 0.3 m (median 0.05 m). It is 27
     m with a polynomial and 228 m with a spline in degrees.
+
+    Of more than `MAX_SPLINE_POINTS`, as many are chosen at random.
     """
+    description = f"{len(points)} ground control points, {_name(crs)}"
+    if len(points) > MAX_SPLINE_POINTS:
+        description = f"{MAX_SPLINE_POINTS} of {description}"
+        order = np.random.default_rng(0).permutation(len(points))
+        points = [points[index] for index in order[:MAX_SPLINE_POINTS]]
     lon, lat = _to_lonlat(crs).transform(
         [point.x for point in points], [point.y for point in points]
     )
@@ -282,7 +292,6 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
         (float(point.row), float(point.col), x, y)
         for point, (x, y) in zip(points, meters.tolist(), strict=True)
     ]
-    description = f"{len(points)} ground control points, {_name(crs)}"
     outliers = find_outliers(points, meters)
     if outliers:
         description += f"; check them: {describe_outliers(outliers)}"

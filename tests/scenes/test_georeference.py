@@ -156,6 +156,24 @@ def test_points_across_the_antimeridian_near_the_pole(tmp_path):
     assert georeference.spacing_at(500, 500) == pytest.approx((40.11, 40.05), abs=0.2)
 
 
+def test_a_spline_has_a_largest_number_of_points(tmp_path, monkeypatch):
+    """A product may state a million points, and the spline takes their cube."""
+    monkeypatch.setattr("rsft.scenes.georeference.MAX_SPLINE_POINTS", 200)
+    transform = Affine(10, 1, 5e5, 2, -10, 5e6)
+    points = ground_control_points(transform, 600, 600, "EPSG:32633", steps=30)
+    path = tmp_path / "a.tif"
+    pixels = np.zeros((600, 600), np.uint8)
+    georeference = open_georeference(
+        write_geotiff(path, pixels, crs="EPSG:4326", gcps=points)
+    )
+    assert georeference.description == "200 of 900 ground control points, EPSG:4326"
+    rows, cols = np.array([[0.0, 300, 599], [0.0, 301, 599]])
+    lonlat = georeference.pixels_to_lonlat(rows, cols)
+    x, y = Transformer.from_crs("EPSG:4326", 32633, always_xy=True).transform(*lonlat.T)
+    expected = transform @ (cols, rows)
+    assert np.hypot(x - expected[0], y - expected[1]).max() < 0.1
+
+
 def test_rational_polynomials(tmp_path):
     """A linear camera: 0.001 degrees per line and sample."""
     one = [1.0] + [0.0] * 19
