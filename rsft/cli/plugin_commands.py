@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from importlib.metadata import EntryPoint
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from rsft.cli.display.console import PlainGroup
 from rsft.cli.options import CommandFunction, documented
 from rsft.utils.registry import entry_points_of
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "rsft.commands"
 

@@ -24,6 +24,8 @@ _VARIABLES = {
         "ORT_DISABLE_TELEMETRY",
         "1",
     ),
+    # plug-ins of other packages see what is validated, and take time to find
+    "pydantic": ("PYDANTIC_DISABLE_PLUGINS", "1"),
     "ray": ("RAY_USAGE_STATS_ENABLED", "0"),
     "wandb": ("WANDB_ERROR_REPORTING", "false"),
 }

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from rsft.utils.untrusted.documents import code_span, escape_markdown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render_template(
@@ -21,6 +25,11 @@ def render_template(
         escape: whether values are escaped for XML and HTML.
         values: values by their names in the template, which needs all of its names.
     """
+    return _make_environment(package, escape).get_template(template).render(values)
+
+
+@cache  # its templates are compiled once
+def _make_environment(package: str, escape: bool) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -35,7 +44,7 @@ def render_template(
     environment.filters["md"] = escape_markdown
     environment.filters["code"] = code_span
     environment.filters["slug"] = _slug
-    return environment.get_template(template).render(values)
+    return environment
 
 
 def _slug(text: str) -> str:

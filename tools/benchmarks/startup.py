@@ -66,7 +66,9 @@ class Job(NamedTuple):
 JOBS = {
     "--help": Job(("--help",)),
     "backbones ls": Job(("backbones", "ls"), 0.6),
+    "recipes ls": Job(("recipes", "ls"), 0.6),
     "runs ls": Job(("runs", "ls"), 0.6),
+    "data show": Job(("data", "show", "store")),
     "bundle show": Job(("bundle", "show", "runs/quickstart")),
     "doctor": Job(("doctor",)),
     "prepare folder, 100 chips": Job(
@@ -192,6 +194,7 @@ def run_job(
     ]
     environment = os.environ | {
         "PYTHONPATH": str(checkout),
+        "PYTHONDONTWRITEBYTECODE": "",  # the first run compiles
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
     start = time.perf_counter()

@@ -23,6 +23,7 @@ from rsft.models.inspection.describe import (
 )
 from rsft.models.inspection.verify import build_meta_classifier
 from rsft.models.loading import load_unmerged_classifier
+from rsft.peft.sites import Site
 from rsft.recipe.schema import BackboneSection
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract
@@ -95,6 +96,26 @@ def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
         for value in row.values()
     }
     assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
+
+
+def test_a_site_with_several_factors_has_their_mean():
+    runs = [{"gamma": torch.tensor([0.0, 2.0, 1.0])}]
+    sites = [Site(0, "q"), Site(0, "q"), Site(1, "v")]
+    means = softplus(torch.tensor([0.0, 2.0])).mean(), softplus(torch.tensor(1.0))
+    assert mean_scales(SimpleNamespace(members=runs), sites) == {
+        0: {"q": pytest.approx(float(means[0]), abs=1e-6)},
+        1: {"v": pytest.approx(float(means[1]), abs=1e-6)},
+    }
+
+
+def test_tensors_in_bfloat16_are_described(run, tmp_path):
+    bundle = Bundle.load(run)
+    rounded = {name: x.bfloat16() for name, x in bundle.tensors.items()}
+    replace(bundle, tensors=rounded).save(tmp_path)
+    description = describe_bundle(tmp_path)
+    expected = describe_bundle(run)
+    assert description["parameters"] == expected["parameters"]
+    assert description["scales"][0] == pytest.approx(expected["scales"][0], rel=0.01)
 
 
 def test_contract_with_two_bands():
