@@ -147,13 +147,13 @@ class PlainGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, each with its whole summary."""
-        commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
+        summaries = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                summaries.append((name, command.get_short_help_str(PIPED_WIDTH)))
         with formatter.section("Commands"):
-            formatter.write_dl(
-                (x.name, x.get_short_help_str(PIPED_WIDTH))
-                for x in commands
-                if not x.hidden
-            )
+            formatter.write_dl(summaries)
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Parse the options of the group."""
