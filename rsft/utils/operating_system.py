@@ -30,6 +30,8 @@ _NOT_ON_WINDOWS = (
 )
 _LONGEST_PATH = 259  # characters on Windows, unless long paths are enabled
 _PROCESSORS = Path("/proc/cpuinfo")
+_AMD_DEVICES = ("/dev/kfd", "/dev/dxg")  # the second one in Windows' Linux
+_NVIDIA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 _PATIENCE_S = (
     2.0  # virus scanners and the search index of Windows open a new file for a moment
 )
@@ -151,6 +153,22 @@ def available_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def has_gpu_driver() -> bool:
+    """Return whether a driver of Nvidia or AMD is here.
+
+    Without one, PyTorch finds no GPU. To ask PyTorch takes seconds, for its import.
+    """
+    import ctypes
+
+    if any(map(os.path.exists, _AMD_DEVICES)):
+        return True
+    for library in _NVIDIA_DRIVERS:
+        with suppress(OSError):
+            ctypes.CDLL(library)
+            return True
+    return False
 
 
 def processor_name() -> str:

@@ -149,3 +149,17 @@ def test_memory_is_watched_where_it_cannot_be_limited(on):
                 process.stdin.close()
             watch_memory(process, size)
         assert (process.wait() != 0) == is_killed
+
+
+def test_a_driver_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: None)
+    assert operating_system.has_gpu_driver()
+
+    def fail(name):
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", fail)
+    assert not operating_system.has_gpu_driver()
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/kfd")
+    assert operating_system.has_gpu_driver()

@@ -23,6 +23,7 @@ from rsft.inference.engines.export_metadata import (
 )
 from rsft.inference.engines.graph import GraphEngine, graph_engine
 from rsft.models.bundle.bundle import Bundle
+from rsft.utils.operating_system import has_gpu_driver
 
 
 def choose_engine(
@@ -60,7 +61,7 @@ def choose_engine(
 
 
 def _has_gpu() -> bool:
-    if find_spec("torch") is None:
+    if find_spec("torch") is None or not has_gpu_driver():
         return False
     import torch
 

@@ -152,10 +152,17 @@ def test_auto_takes_no_export_whose_package_is_missing(run_dir, monkeypatch):
 
 
 def test_auto_takes_pytorch_on_a_gpu(run_dir, monkeypatch):
+    monkeypatch.setattr(engine_module, "has_gpu_driver", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert choose(run_dir, device="auto") == "torch"
     assert choose(run_dir, device="cuda") == "torch"
     assert choose(run_dir, device="cpu") == "onnx-fp32"
+
+
+def test_auto_does_not_ask_pytorch_without_a_driver(run_dir, monkeypatch):
+    monkeypatch.setattr(engine_module, "has_gpu_driver", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: 1 / 0)
+    assert choose(run_dir, device="auto") == "onnx-fp32"
 
 
 def test_a_job_takes_the_export_and_a_resumed_one_goes_on_with_its_engine(
