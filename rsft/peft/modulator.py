@@ -96,7 +96,8 @@ class Modulator(nn.Module):
         ]
         # site index -> gamma, unaffected by optimizer steps
         self._frozen_gamma: dict[int, Tensor] = {}
-        self._other_factors: Tensor | None = None  # (factors,), see `use_factors`
+        # site after site, see `use_factors`
+        self._other_factors: tuple[Tensor, ...] | None = None
 
     def scale(self, index: int) -> Tensor | float:
         """Return what the output of one site is multiplied by.
@@ -109,7 +110,7 @@ class Modulator(nn.Module):
             always a tensor (factors,).
         """
         if self._other_factors is not None:
-            return self._other_factors[self._factors[index]]
+            return self._other_factors[index]
         if index not in self._frozen_gamma:
             return gamma_to_scale(self.gamma[self._factors[index]])
         frozen = gamma_to_scale(self._frozen_gamma[index])
@@ -129,11 +130,29 @@ class Modulator(nn.Module):
         Yields:
             Nothing.
         """
-        self._other_factors = factors
+        self._other_factors = tuple(
+            part.squeeze(0) if len(part) == 1 else part
+            for part in factors.split(self.widths)
+        )
         try:
             yield
         finally:
             self._other_factors = None
+
+    @contextmanager
+    def compute_together(self) -> Iterator[None]:
+        """Compute the factors of all sites at once until the block ends.
+
+        Otherwise every site needs operators of its own. Frozen sites have constants.
+
+        Yields:
+            Nothing.
+        """
+        if self._frozen_gamma or self._other_factors is not None:
+            yield
+        else:
+            with self.use_factors(gamma_to_scale(self.gamma)):
+                yield
 
     def effective_gamma(self) -> Tensor:
         """Return a copy of gamma with the values of frozen sites.

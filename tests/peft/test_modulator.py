@@ -210,6 +210,21 @@ def test_a_site_with_several_factors_has_their_mean_as_its_scale():
     assert modulator.effective_gamma().tolist() == list(range(6))
 
 
+def test_factors_that_are_computed_together_are_those_of_each_site():
+    modulator = Modulator(SITES[:3], 0.5, widths=[2, 1, 3])
+    with torch.no_grad():
+        modulator.gamma += torch.arange(6.0)
+    single = [modulator.scale(index) for index in range(3)]
+    with modulator.compute_together():
+        together = [modulator.scale(index) for index in range(3)]
+    torch.testing.assert_close(together, single)
+    sum(x.sum() for x in together).backward()
+    torch.testing.assert_close(modulator.gamma.grad, modulator.gamma.sigmoid())
+    modulator.freeze("blocks.1.*")
+    with modulator.compute_together():
+        assert isinstance(modulator.scale(1), float)
+
+
 @pytest.mark.parametrize("method", [LoRA, Adapter], ids=["lora", "adapter"])
 def test_equal_factors_act_as_one_scale_and_others_on_their_feature(
     method, vit, images

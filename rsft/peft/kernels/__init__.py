@@ -7,7 +7,7 @@ from rsft.peft.kernels.block import class_token_block, low_rank_block
 from rsft.peft.kernels.layout import LAYER_PATHS, unsupported_reason
 from rsft.peft.kernels.linear import low_rank_linear
 from rsft.peft.kernels.packing import LowRankDelta
-from rsft.peft.kernels.switch import requested_kernels
+from rsft.peft.kernels.switch import requested_kernels, use_kernels
 
 __all__ = [
     "LAYER_PATHS",
@@ -17,4 +17,5 @@ __all__ = [
     "low_rank_linear",
     "requested_kernels",
     "unsupported_reason",
+    "use_kernels",
 ]

@@ -218,11 +218,13 @@ def _project(
         )
     width = len(attn.qkv.weight) // 3
     if not class_token_only:
-        q, k, v = linear(attn, "qkv", x).chunk(3, -1)
+        # the gradient of a chunk has the size of all chunks
+        q, k, v = linear(attn, "qkv", x).unflatten(-1, (3, width)).unbind(-2)
         return q, k, v
     # first: the order decides the random numbers of the dropout
     q = linear(attn, "qkv", first, slice(0, width))
-    k, v = linear(attn, "qkv", x, slice(width, 3 * width)).chunk(2, -1)
+    kv = linear(attn, "qkv", x, slice(width, 3 * width))
+    k, v = kv.unflatten(-1, (2, width)).unbind(-2)
     return q, k, v
 
 
@@ -255,6 +257,8 @@ def _select_rows(
     deltas: Sequence[LowRankDelta], rows: slice, width: int
 ) -> list[LowRankDelta]:
     """Return the additions' parts that act on `rows` of a layer with `width` rows."""
+    if rows == _ALL_ROWS:
+        return list(deltas)
     selected = []
     from_row, to_row, _ = rows.indices(width)
     for delta in deltas:

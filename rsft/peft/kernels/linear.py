@@ -77,7 +77,7 @@ class FrozenLinear(NamedTuple):
         down: Tensor,
         deltas: PackedDeltas,
         needs_dx: bool = True,
-    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]:
         """Compute the gradients.
 
         Args:
@@ -89,7 +89,7 @@ class FrozenLinear(NamedTuple):
             needs_dx: whether the input needs a gradient.
 
         Returns:
-            The gradients of x (or None), a, b, scale and s (or None).
+            The gradients of x (or None), a, b, scale (or None) and s (or None).
         """
         up = deltas.b @ dy.t()
         scaled = apply_scale(up, deltas.scale)
@@ -97,9 +97,10 @@ class FrozenLinear(NamedTuple):
         if len(da):
             da = self._down_a(scaled[:, : self.split], x)
         db = apply_scale(down, deltas.scale)[:, : self.split] @ dy[: self.split]
-        dscale = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(
-            1, keepdim=True
-        )
+        dscale = None
+        if deltas.scale is not None:
+            product = up.to(deltas.scale.dtype) * down
+            dscale = product[:, self.split :].sum(1, keepdim=True)
         dshift = None
         if deltas.shift is not None:
             dshift = scaled[:, : self.split].sum(1, keepdim=True)
@@ -155,7 +156,7 @@ class _LowRankLinearFunction(torch.autograd.Function):
         prologue: Prologue | None,
         a: Tensor,
         b: Tensor,
-        scale: Tensor,
+        scale: Tensor | None,
         shift: Tensor | None,
     ) -> Tensor:
         deltas = PackedDeltas(a, b, scale, shift)
@@ -246,6 +247,7 @@ def low_rank_linear(
             retain_output=torch.is_grad_enabled(),
             needs_output=needs_output,
         )
+        packed = packed._replace(b=packed.b.contiguous())
         y = cast(Tensor, _LowRankLinearFunction.apply(rows, layer, prologue, *packed))  # type: ignore[no-untyped-call]
     else:
         if prologue is not None:

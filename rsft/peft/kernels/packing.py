@@ -39,7 +39,7 @@ class PackedDeltas(NamedTuple):
 
     a: Tensor  # (R, width_in)
     b: Tensor  # (R, width_out), zero outside of an addition's rows
-    scale: Tensor  # (R, 1)
+    scale: Tensor | None  # (R, 1); None is 1
     shift: Tensor | None = None  # (R, 1)
 
 
@@ -83,18 +83,11 @@ def pack_deltas(
             empty(0, width_out, dtype=dtype),
             empty(0, 1),
         )
-    spans = [delta.rows.indices(width_out) for delta in deltas]
-    b = [
-        F.pad(delta.b.t(), (start, width_out - stop))
-        for delta, (start, stop, _) in zip(deltas, spans, strict=True)
-    ]
-    scales = [
-        torch.as_tensor(delta.scale, dtype=delta.a.dtype, device=delta.a.device).expand(
-            len(delta.a), 1
-        )
-        for delta in deltas
-    ]
-    a = torch.cat([delta.a for delta in deltas]).to(dtype)
+    b = [_pad_rows(delta, width_out) for delta in deltas]
+    scale = None
+    if any(isinstance(delta.scale, Tensor) or delta.scale != 1 for delta in deltas):
+        scale = torch.cat([_scale_column(delta) for delta in deltas])
+    a = join([delta.a for delta in deltas], dim=0).to(dtype)
     shift = None
     if any(delta.shift is not None for delta in deltas):
         shifts = [
@@ -102,7 +95,28 @@ def pack_deltas(
             for delta in deltas
         ]
         shift = torch.cat(shifts).unsqueeze(1).to(dtype)
-    return PackedDeltas(a, torch.cat(b).to(dtype), torch.cat(scales), shift)
+    return PackedDeltas(a, join(b, dim=1).t().to(dtype), scale, shift)
+
+
+def join(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    """Concatenate tensors; one alone is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
+
+
+def _pad_rows(delta: LowRankDelta, width: int) -> Tensor:
+    """Return b with zeros in the other rows of the layer, (width, r)."""
+    start, stop, _ = delta.rows.indices(width)
+    if stop - start == width:
+        return delta.b
+    return F.pad(delta.b, (0, 0, start, width - stop))
+
+
+def _scale_column(delta: LowRankDelta) -> Tensor:
+    """Return m for every rank, (r, 1)."""
+    if isinstance(delta.scale, Tensor):
+        return delta.scale.to(delta.a).expand(len(delta.a), 1)
+    # a GPU fills it; for the copy of a number it would have to wait
+    return delta.a.new_full((len(delta.a), 1), delta.scale)
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:
@@ -148,14 +162,16 @@ def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
     return tuple(dropouts)
 
 
-def apply_scale(thin: Tensor, scale: Tensor) -> Tensor:
+def apply_scale(thin: Tensor, scale: Tensor | None) -> Tensor:
     """Multiply in the dtype of the scale and round once.
 
     Args:
         thin: (R, n), or (n, R).
-        scale: (R, 1), or (1, R).
+        scale: (R, 1), or (1, R); None is 1.
 
     Returns:
         The product in the shape and dtype of `thin`.
     """
+    if scale is None:
+        return thin
     return (thin * scale).to(thin.dtype)

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsft.peft.kernels.packing import PackedDeltas, SeededDropout, apply_scale
+from rsft.peft.kernels.packing import (
+    PackedDeltas,
+    SeededDropout,
+    apply_scale,
+    join,
+)
 
 
 def plain_low_rank_linear(
@@ -43,18 +48,17 @@ def plain_low_rank_linear(
     y = F.linear(x, weight.to(dtype), None if bias is None else bias.to(dtype))
     if not len(deltas.a):
         return y
-    inputs = [x]
-    ranks = [slice(None)]
-    if dropouts:
-        inputs = [dropout(x) for dropout in dropouts]
-        ranks = [dropout.ranks for dropout in dropouts]
     a, b, scale, shift = deltas
+    inputs = [dropout(x) for dropout in dropouts] or [x]
+    factors = [a[dropout.ranks] for dropout in dropouts] or [a]
     if split is None:
-        return torch.addmm(y, _down(inputs, ranks, a, scale, shift), b)
+        return torch.addmm(y, _down(inputs, factors, scale, shift), b)
+    fixed_scale = None if scale is None else scale.detach()
     fixed_shift = None if shift is None else shift.detach()
-    inner = _down([part[:split] for part in inputs], ranks, a, scale.detach(), shift), b
+    fixed_factors = [factor.detach() for factor in factors]
+    inner = _down([part[:split] for part in inputs], factors, fixed_scale, shift), b
     outer = (
-        _down([part[split:] for part in inputs], ranks, a.detach(), scale, fixed_shift),
+        _down([part[split:] for part in inputs], fixed_factors, scale, fixed_shift),
         b.detach(),
     )
     parts = zip((y[:split], y[split:]), (inner, outer), strict=True)
@@ -63,15 +67,12 @@ def plain_low_rank_linear(
 
 def _down(
     inputs: Sequence[Tensor],
-    ranks: Sequence[slice],
-    a: Tensor,
-    scale: Tensor,
+    factors: Sequence[Tensor],
+    scale: Tensor | None,
     shift: Tensor | None,
 ) -> Tensor:
     """Return (x A^T + s) m, (n, R); each group of ranks has its own input."""
-    down = torch.cat(
-        [F.linear(x, a[group]) for x, group in zip(inputs, ranks, strict=True)], dim=1
-    )
+    down = join([F.linear(x, a) for x, a in zip(inputs, factors, strict=True)], dim=1)
     if shift is not None:
         down = down + shift.t()
-    return apply_scale(down, scale.t())
+    return apply_scale(down, None if scale is None else scale.t())

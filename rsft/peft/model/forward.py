@@ -1,13 +1,14 @@
 """The forward passes of an adapted network."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from rsft.peft.kernels import use_kernels
 from rsft.peft.model.stage_runner import ForwardOptions, StageRunner, without_gradient
 from rsft.peft.model.stages import EMBEDDING
 from rsft.peft.modulator import Modulator
@@ -378,8 +379,28 @@ class ForwardPasses(nn.Module):
     ) -> tuple[Tensor, ...]:
         stages = self._runner.stages
         first = EMBEDDING if x.ndim == 4 else start
-        tokens, *block_tokens = self._runner.run(x, first, stages.depth + 1, options)
+        with ExitStack() as stack:
+            if self._shares_scale_operators(x, options):
+                stack.enter_context(without_gradient(options.no_grad_parameters))
+                stack.enter_context(cast(Modulator, self.modulator).compute_together())
+                for module in self.adapter_modules:
+                    if isinstance(module, LowRankModule):
+                        stack.enter_context(module.scale_together())
+            last = stages.depth + 1
+            tokens, *block_tokens = self._runner.run(x, first, last, options)
         return tokens[:, :1] if options.class_token_only else tokens, *block_tokens
+
+    def _shares_scale_operators(self, x: Tensor, options: ForwardOptions) -> bool:
+        """Return whether operators on learned scales are shared by the sites.
+
+        The kernels do without, and a checkpointed block computes its scales again.
+        """
+        runner = self._runner
+        is_plain = runner.compiled is not None or not use_kernels(
+            x.device, runner.kernels
+        )
+        needs_each = options.checkpointing or options.split is not None
+        return is_plain and not needs_each and self.modulator is not None
 
     def _split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Return the kept parameters (`keep_before`) and the trained ones."""

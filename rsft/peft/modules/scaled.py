@@ -5,7 +5,9 @@ x 1 convolution.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from typing import Any, Literal, cast
@@ -283,6 +285,7 @@ class LowRankModule(AdapterModule):
         super().__init__(scales, _feature_counts(method, layers))
         self.target_layers = layers
         self.dropouts = validate_dropout(method.dropout, tuple(ranks))
+        self._scaled_b: dict[Site, Tensor] = {}  # see `scale_together`
         self._sequential: set[Site] = set()
         if method.out_insertion == "sequential":
             self._sequential = {site for site in ranks if site.position == "out"}
@@ -327,10 +330,36 @@ class LowRankModule(AdapterModule):
             if bias is not None:
                 shift = (a @ bias.to(a.dtype)).to(a.dtype)
             a = (a @ target.weight.to(a.dtype)).to(a.dtype)
+        if site in self._scaled_b:
+            return LowRankDelta(target.rows, a, self._scaled_b[site], 1.0, rate, shift)
         scale = self.scale_fns[site]()
         if isinstance(scale, Tensor) and scale.ndim:  # a factor for every row of B^T
             return LowRankDelta(target.rows, a, b * scale[:, None], 1.0, rate, shift)
         return LowRankDelta(target.rows, a, b, scale, rate, shift)
+
+    @contextmanager
+    def scale_together(self) -> Iterator[None]:
+        """Multiply the learned scales of all sites into B until the block ends.
+
+        Sites of equal shape share their operators, which a GPU has to start one by one.
+
+        Yields:
+            Nothing.
+        """
+        groups = defaultdict[torch.Size, list[tuple[Site, Tensor, Tensor]]](list)
+        for site in self.sites:
+            scale = self.scale_fns[site]()
+            b = self.factors(site)[1]
+            if isinstance(scale, Tensor) and scale.ndim == 0:
+                groups[b.shape].append((site, b, scale))
+        for group in groups.values():
+            sites, b, scales = zip(*group, strict=True)
+            scaled = torch.stack(b) * torch.stack(scales)[:, None, None]
+            self._scaled_b |= zip(sites, scaled, strict=True)
+        try:
+            yield
+        finally:
+            self._scaled_b.clear()
 
     def inject(self) -> None:
         """Turn the layers of all sites into `LowRankLinear` and `LowRankConv2d`."""

@@ -143,7 +143,9 @@ class MetaloraLoop(BiLevelLoop):
     def _loss(self, batch: Batch, loss_function: LossFunction, weight: float) -> Tensor:
         inputs, labels = batch
         loss = loss_function(widen(self.classifier(inputs)), labels)
-        return self._check_finite("outer", loss * weight)
+        loss = loss * weight
+        self._check_finite(outer=loss)
+        return loss
 
     @contextmanager
     def _alpha_as_factors(self) -> Iterator[None]:

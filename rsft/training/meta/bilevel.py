@@ -7,6 +7,8 @@ one unrolled inner step.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
+from itertools import chain
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -293,8 +295,10 @@ class BiLevelLoop:
             NonFiniteLossError: the loss is not finite; theta does not change.
         """
         with requires_grad_only(self.theta, self.gamma):
-            loss = self._check_finite("inner", self._inner_loss(batch, objective))
+            loss = self._inner_loss(batch, objective)
+            self._check_finite(inner=loss)
             self._descend(loss)
+        self._require_finite("inner")
         return self._last_losses["inner"]
 
     def outer_step(self, batch: Batch, objective: Objective) -> Tensor:
@@ -317,7 +321,8 @@ class BiLevelLoop:
 
         def outer_loss() -> Tensor:
             loss = objective.outer_loss(self.classifier(inputs), labels)
-            return self.outer_scaler.scale(self._check_finite("outer", loss))
+            self._check_finite(outer=loss)
+            return self.outer_scaler.scale(loss)
 
         order = self._meta.order
         with requires_grad_only(self.gamma, [] if order == 2 else self.theta):
@@ -334,6 +339,7 @@ class BiLevelLoop:
         for parameter, gradient in zip(self.gamma, gradients, strict=True):
             parameter.grad = gradient
         self._update_gamma()
+        self._require_finite("outer")
         return self._last_losses["outer"]
 
     def joint_step(self, batch: Batch, objective: Objective) -> tuple[Tensor, Tensor]:
@@ -360,13 +366,13 @@ class BiLevelLoop:
             features = self.classifier.head_inputs(torch.cat([inputs, outer_inputs]))
         fixed_head = {name: x.detach() for name, x in head.named_parameters()}
         loss = objective.inner_loss(head(features[:rows]), batch[1])
-        self._check_finite("inner", loss)
         outer_logits = functional_call(head, fixed_head, (features[rows:],))
         outer_loss = objective.outer_loss(outer_logits, outer_labels)
-        self._check_finite("outer", outer_loss)
+        self._check_finite(inner=loss, outer=outer_loss)
         self.outer_optimizer.zero_grad()
         self._descend(loss, self.outer_scaler.scale(outer_loss))
         self._update_gamma()
+        self._require_finite("inner", "outer")
         return self._last_losses["inner"], self._last_losses["outer"]
 
     def _inner_loss(self, batch: Batch, objective: Objective) -> Tensor:
@@ -417,15 +423,36 @@ class BiLevelLoop:
         scaler.update()
         self.skipped_steps += scaler.get_scale() < scale
 
-    def _check_finite(self, loop: str, loss: Tensor) -> Tensor:
+    def _check_finite(self, **losses: Tensor) -> None:
+        """Prevent a step of the loops if the loss of one of them is not finite.
+
+        A fused optimizer skips its step on the device. So the program need not wait for
+        the losses before it; `_require_finite` raises the error after it.
+
+        Args:
+            **losses: "inner" and "outer".
+
+        Raises:
+            NonFiniteLossError: a loss is not finite, and an optimizer is not fused.
+        """
         # over the processes, so that either all or none of them stop
-        mean_loss = all_reduce_mean(loss)
-        self._last_losses[loop] = mean_loss
-        if not torch.isfinite(mean_loss):
-            raise NonFiniteLossError(
-                f"the loss of the {loop} loop is {mean_loss.item()}", loop
-            )
-        return loss
+        means = {loop: all_reduce_mean(loss) for loop, loss in losses.items()}
+        self._last_losses |= means
+        groups = chain.from_iterable(x.param_groups for x in self.optimizers)
+        if all(group["fused"] for group in groups):
+            is_finite = torch.stack(list(means.values())).isfinite().all()
+            for optimizer in cast(list[Any], self.optimizers):
+                optimizer.found_inf = 1 - is_finite.float()
+        else:
+            self._require_finite(*losses)
+
+    def _require_finite(self, *loops: str) -> None:
+        for loop in loops:
+            mean_loss = self._last_losses[loop]
+            if not torch.isfinite(mean_loss):
+                raise NonFiniteLossError(
+                    f"the loss of the {loop} loop is {mean_loss.item()}", loop
+                )
 
     @property
     def is_joint(self) -> bool:

@@ -44,10 +44,13 @@ class Alternating:
         import torch
 
         from rsft.training.meta.bilevel import BiLevelLoop
+        from rsft.training.optim.optimizers import is_fused
 
         outer_optimizer = None
         if meta is not None:
-            outer_optimizer = torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
+            gamma = classifier.adapted.gamma
+            fused = is_fused(gamma[0].device)
+            outer_optimizer = torch.optim.Adam(gamma, lr=meta.lr, fused=fused)
         return BiLevelLoop(classifier, inner_optimizer, outer_optimizer, meta, train)
 
     def make_splitter(

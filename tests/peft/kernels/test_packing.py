@@ -77,3 +77,12 @@ def test_a_product_is_rounded_once():
     product = apply_scale(thin, scale)
     assert product.dtype == torch.bfloat16
     assert torch.equal(product, (thin.float() * scale).bfloat16())
+
+
+def test_one_addition_to_all_rows_is_packed_without_a_copy():
+    whole = delta(slice(0, 6), 2)
+    packed = pack_deltas([whole], WEIGHT, X)
+    assert packed.a is whole.a and packed.b.data_ptr() == whole.b.data_ptr()
+    assert packed.scale is None and torch.equal(packed.b, whole.b.t())
+    scaled = pack_deltas([delta(slice(0, 6), 2, 0.5)], WEIGHT, X)
+    assert scaled.scale.tolist() == [[0.5], [0.5]]

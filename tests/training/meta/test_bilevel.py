@@ -60,11 +60,11 @@ LOOP_DEFAULTS = {
 }
 
 
-def make_loops(model, lr=0.1, outer_lr=0.1, **keys):
+def make_loops(model, lr=0.1, outer_lr=0.1, fused=None, **keys):
     """Return the loops of a model; the keys are those of the section `train` or
     `meta`."""
-    inner = torch.optim.SGD(model.theta, lr=lr, momentum=0.9)
-    outer = torch.optim.Adam(model.adapted.gamma, lr=outer_lr)
+    inner = torch.optim.SGD(model.theta, lr=lr, momentum=0.9, fused=fused)
+    outer = torch.optim.Adam(model.adapted.gamma, lr=outer_lr, fused=fused)
     options = {name: keys.pop(name, default) for name, default in LOOP_DEFAULTS.items()}
     return BiLevelLoop(
         model, inner, outer, MetaSection(**keys), TrainSection(epochs=1, **options)
@@ -224,6 +224,35 @@ def test_loss_that_is_not_finite_changes_no_parameter():
     with pytest.raises(NonFiniteLossError, match=mentions("inner loop", "nan")):
         take_steps(loops, make_batch(0), objective)
     assert all(torch.equal(a, b) for a, b in zip(model.theta, before, strict=True))
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+@pytest.mark.parametrize("loop", ["inner", "outer"])
+def test_a_fused_step_of_a_loss_that_is_not_finite_is_skipped(schedule, loop):
+    """The error comes after the step, for which nothing waits; it changes nothing."""
+    model = make_classifier()
+    loops = make_loops(model, schedule=schedule, fused=True)
+    take_steps(loops, make_batch(0), losses_of(make_batch(1)))
+    changed_theta = schedule == "alternating" and loop == "outer"
+    before = deepcopy([*model.theta, *model.adapted.gamma])
+    bad = {loop: lambda logits, labels: logits.sum() * torch.nan}
+    with pytest.raises(NonFiniteLossError, match=mentions(f"{loop} loop", "nan")):
+        take_steps(loops, make_batch(0), losses_of(make_batch(1), **bad))
+    after = [*model.theta, *model.adapted.gamma]
+    equal = [torch.equal(a, b) for a, b in zip(after, before, strict=True)]
+    # the inner step of the alternating schedule came before, with a finite loss
+    assert equal[-1] and all(equal) is not changed_theta
+
+
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_a_fused_step_is_the_same_step(schedule):
+    models = make_classifier(), make_classifier()
+    for model, fused in zip(models, (None, True), strict=True):
+        loops = make_loops(model, schedule=schedule, fused=fused)
+        for number in range(3):
+            take_steps(loops, make_batch(number), losses_of(make_batch(9)))
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])

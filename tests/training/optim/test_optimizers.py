@@ -13,6 +13,7 @@ from rsft.recipe.schema import TrainSection
 from rsft.training.optim.optimizers import (
     base_lr,
     build_inner_optimizer,
+    is_fused,
     lr_factor,
     parameter_groups,
 )
@@ -72,6 +73,10 @@ def test_adamw():
     assert [
         (group["lr"], group["weight_decay"]) for group in optimizer.param_groups
     ] == [(3e-3, 0.1)]
+
+
+def test_one_operator_updates_all_parameters_on_a_gpu_alone():
+    assert is_fused(torch.device("cuda", 0)) and is_fused(torch.device("cpu")) is None
 
 
 def test_optimizers():
