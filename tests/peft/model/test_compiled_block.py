@@ -38,7 +38,8 @@ def test_blocks_share_their_graphs_and_give_the_same_gradients(images, network):
     for adapted in (plain, compiled):
         adapted.checkpointing = True
     assert close(gradients(compiled, images), gradients(plain, images))
-    assert counter.frame_count <= 4 and compiled.compile_error == ""
+    # a checkpointed block has its scales beside B, which is two more
+    assert counter.frame_count <= 6 and compiled.compile_error == ""
 
 
 @pytest.mark.slow
