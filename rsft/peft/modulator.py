@@ -132,7 +132,7 @@ class Modulator(nn.Module):
         """
         self._other_factors = tuple(
             part.squeeze(0) if len(part) == 1 else part
-            for part in factors.split(self.widths)
+            for part in torch.split(factors, list(self.widths))
         )
         try:
             yield

@@ -54,7 +54,7 @@ WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal"}
 """Operators whose result the program waits for."""
 
 
-class OperatorCounter(TorchDispatchMode):
+class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operators that run within the block, by name.
 
     Attributes:
@@ -63,7 +63,7 @@ class OperatorCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.network: Counter[str] = Counter()
         self.optimizer: Counter[str] = Counter()
         self._current = self.network
@@ -89,7 +89,8 @@ class OperatorCounter(TorchDispatchMode):
 def count_operators(step: Step) -> OperatorCounter:
     """Return the operators of the second call of a step."""
     step()
-    with OperatorCounter() as counter:
+    counter = OperatorCounter()
+    with counter:
         hook = register_optimizer_step_pre_hook(counter.begin_optimizer)
         try:
             step()

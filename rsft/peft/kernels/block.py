@@ -219,12 +219,13 @@ def _project(
     width = len(attn.qkv.weight) // 3
     if not class_token_only:
         # the gradient of a chunk has the size of all chunks
-        q, k, v = linear(attn, "qkv", x).unflatten(-1, (3, width)).unbind(-2)
+        qkv = linear(attn, "qkv", x)
+        q, k, v = torch.unflatten(qkv, -1, (3, width)).unbind(-2)
         return q, k, v
     # first: the order decides the random numbers of the dropout
     q = linear(attn, "qkv", first, slice(0, width))
     kv = linear(attn, "qkv", x, slice(width, 3 * width))
-    k, v = kv.unflatten(-1, (2, width)).unbind(-2)
+    k, v = torch.unflatten(kv, -1, (2, width)).unbind(-2)
     return q, k, v
 
 

@@ -98,7 +98,7 @@ def pack_deltas(
     return PackedDeltas(a, join(b, dim=1).t().to(dtype), scale, shift)
 
 
-def join(tensors: Sequence[Tensor], dim: int) -> Tensor:
+def join(tensors: list[Tensor], dim: int) -> Tensor:
     """Concatenate tensors; one alone is not copied."""
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 

@@ -353,8 +353,8 @@ class LowRankModule(AdapterModule):
             if isinstance(scale, Tensor) and scale.ndim == 0:
                 groups[b.shape].append((site, b, scale))
         for group in groups.values():
-            sites, b, scales = zip(*group, strict=True)
-            scaled = torch.stack(b) * torch.stack(scales)[:, None, None]
+            sites, unscaled, scales = zip(*group, strict=True)
+            scaled = torch.stack(unscaled) * torch.stack(scales)[:, None, None]
             self._scaled_b |= zip(sites, scaled, strict=True)
         try:
             yield
