@@ -148,6 +148,32 @@ def onnx_operators():
     ONNXRegistry.from_torchlib = original
 
 
+@pytest.fixture(scope="session")
+def tiny_program():
+    """Return the traced program of a tiny classifier, and its outputs for `IMAGES`."""
+    from rsft.inference.engines.traceable import TraceableNetwork, trace_network
+    from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
+
+    network = TraceableNetwork([tiny_classifier(1)])
+    return trace_network(network, CONTRACT), network(IMAGES)
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(tiny_program, tmp_path_factory):
+    """Return a function that returns the folder with the graph of `tiny_program` in a
+    format, which is written at the first call."""
+    from rsft.inference.engines.base import find_format
+    from tests.helpers.tiny_bundles import GRAPH_METADATA
+
+    @cache
+    def write(name):
+        folder = tmp_path_factory.mktemp("graph")
+        find_format(name).write_graph(tiny_program[0], folder, GRAPH_METADATA)
+        return folder
+
+    return write
+
+
 @pytest.fixture
 def rsft(monkeypatch, capsys, tmp_path):
     """Run a command in an empty folder; return its exit code and everything that it

@@ -117,7 +117,8 @@ def check_four_commands(run: Callable[..., str], top: Path, is_zipped: bool) -> 
     printed = run("prepare", "fusrs", "--root", root)
     store = ChipStore.open(root / "fusrs")
     assert store.size == 27 + 20 and f"{store.size} chips in {store.root}" in printed
-    run("finetune", f"recipes/{RECIPE}.yaml", "train.epochs=1")
+    short = ("train.epochs=1", "train.ensemble_size=2")
+    run("finetune", f"recipes/{RECIPE}.yaml", *short)
     [run_folder] = (folder / f"runs/{RECIPE}").iterdir()
     report = json.loads((run_folder / "run.json").read_text("utf-8"))
     assert report["status"] == "done"

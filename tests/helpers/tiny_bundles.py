@@ -19,6 +19,8 @@ from tests.helpers.scenes import toy_contract
 
 CONTRACT = toy_contract(size=16)
 IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+GRAPH_METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}
+"""Metadata of the files of the fixture `tiny_graph`."""
 HEADS = {
     "linear": lambda: nn.Linear(24, 3),
     "cosine": lambda: CosineHead(24, 3, 10.0),

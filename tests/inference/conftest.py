@@ -12,9 +12,6 @@ import pytest
 from tests.helpers.bars_recipe import BARS_RECIPE
 from tests.helpers.vector_layers import CellHere
 
-GRAPH_METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}
-"""Metadata of the files of `tiny_graph`."""
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _exports_read_operators_once(onnx_operators: None) -> None:
@@ -39,31 +36,6 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finetune(
         load_recipe(folder / "bars.yaml", ["backbone.blocks=2"]), folder / "runs"
     ).folder
-
-
-@pytest.fixture(scope="session")
-def tiny_program():
-    """Return the traced program of a tiny classifier, and its outputs for `IMAGES`."""
-    from rsft.inference.engines.traceable import TraceableNetwork, trace_network
-    from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
-
-    network = TraceableNetwork([tiny_classifier(1)])
-    return trace_network(network, CONTRACT), network(IMAGES)
-
-
-@pytest.fixture(scope="session")
-def tiny_graph(tiny_program, tmp_path_factory) -> Callable[[str], Path]:
-    """Return a function that returns the folder with the graph of `tiny_program` in a
-    format, which is written at the first call."""
-    from rsft.inference.engines.base import find_format
-
-    @cache
-    def write(name: str) -> Path:
-        folder = tmp_path_factory.mktemp("graph")
-        find_format(name).write_graph(tiny_program[0], folder, GRAPH_METADATA)
-        return folder
-
-    return write
 
 
 @pytest.fixture(scope="session")

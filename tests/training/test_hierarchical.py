@@ -120,6 +120,7 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
 @needs_plugin("exports")
 @pytest.mark.slow
 @NAME
+@pytest.mark.usefixtures("onnx_operators")
 def test_exports(recipe, tmp_path, name):
     pytest.importorskip("onnxscript")
     folder = finetune(

@@ -33,7 +33,7 @@ TRIALS = {
         " backbone.blocks=2 train.ema=0.5 " + SEMI
     ),
     "batch norm": (
-        "meta=null train.batch_size=16 train.epochs=3 backbone.name=aconvnet"
+        "meta=null train.batch_size=16 train.epochs=2 backbone.name=aconvnet"
         " backbone.blocks=null backbone.pool=avg peft.method=full train.precision=auto"
         f" {SEMI}"
     ),

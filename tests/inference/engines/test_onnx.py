@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from rsft.inference.engines import onnx as onnx_engine
-from tests.inference.conftest import GRAPH_METADATA
+from tests.helpers.tiny_bundles import GRAPH_METADATA
 
 pytestmark = pytest.mark.slow
 

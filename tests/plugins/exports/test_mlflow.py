@@ -17,7 +17,7 @@ pyfunc = pytest.importorskip("mlflow.pyfunc", reason="MLflow is not installed")
 
 
 @pytest.fixture(scope="module")
-def folder(run, tmp_path_factory):
+def folder(run, onnx_operators, tmp_path_factory):
     from rsft.inference.export.export import export_bundle
 
     return export_bundle(

@@ -8,23 +8,10 @@ import pytest
 from openvino import opset13 as ops
 
 from rsft.inference.engines.base import find_format
-from rsft.inference.engines.traceable import TraceableNetwork, trace_network
 from tests.helpers.messages import mentions
-from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
+from tests.helpers.tiny_bundles import GRAPH_METADATA, IMAGES
 
 pytestmark = pytest.mark.slow
-
-METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A folder with a graph, the network's outputs, and the traced program."""
-    folder = tmp_path_factory.mktemp("graphs")
-    network = TraceableNetwork([tiny_classifier(1)])
-    program = trace_network(network, CONTRACT)
-    find_format("openvino").write_graph(program, folder, METADATA)
-    return folder, network(IMAGES), program
 
 
 def open_graph(name, folder, precision="fp32"):
@@ -32,18 +19,18 @@ def open_graph(name, folder, precision="fp32"):
     return graph_format.open_graph(folder / graph_format.file_name, precision)
 
 
-def test_openvino_holds_input_size_and_metadata(written):
-    model = openvino.Core().read_model(written[0] / "model.xml")
+def test_openvino_holds_input_size_and_metadata(tiny_graph):
+    model = openvino.Core().read_model(tiny_graph("openvino") / "model.xml")
     assert str(model.input("images").partial_shape) == "[?,3,16,16]" and model.output(
         "features"
     )
-    assert json.loads(model.get_rt_info("rsft").astype(str)) == METADATA
+    assert json.loads(model.get_rt_info("rsft").astype(str)) == GRAPH_METADATA
 
 
-def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
-    folder, expected, program = written
+def test_openvino_in_bf16_is_half_as_large_and_near(tiny_program, tiny_graph, tmp_path):
+    program, expected = tiny_program
     find_format("openvino").write_graph(
-        program, tmp_path, METADATA | {"precision": "bf16"}
+        program, tmp_path, GRAPH_METADATA | {"precision": "bf16"}
     )
     error = (
         (open_graph("openvino", tmp_path, "bf16").predict(IMAGES).logits - expected[0])
@@ -51,7 +38,10 @@ def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
         .max()
     )
     assert 0 < error < 0.1
-    sizes = [(path / "model.bin").stat().st_size for path in (tmp_path, folder)]
+    sizes = [
+        (path / "model.bin").stat().st_size
+        for path in (tmp_path, tiny_graph("openvino"))
+    ]
     assert 0.4 < sizes[0] / sizes[1] < 0.7
 
 
@@ -59,7 +49,7 @@ def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
     ("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("int8", "bf16")]
 )
 def test_the_processor_computes_in_the_precision_of_the_graph(
-    written, monkeypatch, precision, hint
+    tiny_graph, monkeypatch, precision, hint
 ):
     hints = []
     compile_model = openvino.Core.compile_model
@@ -69,7 +59,7 @@ def test_the_processor_computes_in_the_precision_of_the_graph(
         return compile_model(core, model, device, options)
 
     monkeypatch.setattr(openvino.Core, "compile_model", compile_with)
-    open_graph("openvino", written[0], precision)
+    open_graph("openvino", tiny_graph("openvino"), precision)
     assert hints == [hint]
 
 
