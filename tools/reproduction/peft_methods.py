@@ -143,7 +143,9 @@ def run_missing(studies: Sequence[Study], out: Path, jobs: int) -> int:
 
 
 def seconds_per_epoch(recipe: Recipe) -> float:
-    """Return the CPU seconds of one epoch: the median of those after the first.
+    """Return the median CPU seconds of the epochs between the first and the last.
+
+    The first one warms up, and the last one validates.
 
     Args:
         recipe: a recipe of at least three epochs.

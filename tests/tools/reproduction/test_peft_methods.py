@@ -142,6 +142,20 @@ def test_the_summary_compares_pairs_of_all_data_sets(tmp_path):
     assert cells["| OFT"][8] == "7.0 |" and cells["| VeRA"][3] == "8"
 
 
+def test_seconds_are_the_median_of_the_epochs_between_first_and_last(monkeypatch):
+    times = iter([5.0, 6.0, 8.0, 9.0, 50.0])
+    recipe = object()
+
+    def train(given, folder, listener):
+        assert given is recipe
+        for _ in range(5):
+            listener.on_epoch_end({}, {})
+
+    monkeypatch.setattr("rsft.training.finetune.train_single_run", train)
+    monkeypatch.setattr(peft_methods.time, "process_time", lambda: next(times))
+    assert peft_methods.seconds_per_epoch(recipe) == 1
+
+
 def test_finished_runs_are_not_repeated_and_seeds_come_in_turn(tmp_path, monkeypatch):
     studies = peft_methods.read_studies("0-1")
     for study in studies:
