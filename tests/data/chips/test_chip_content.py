@@ -23,7 +23,8 @@ def cut(seed, dtype="uint8", bands=1):
     [("sigma0", "float32", 2, "tif"), ("db", "float32", 1, "tif"), (None, "uint16", 4, "tif"),
      (None, "uint8", 3, "png")],
 )  # fmt: skip
-@pytest.mark.filterwarnings("error")
+# pipes of ended processes are collected whenever Python collects garbage
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 def test_pixels_of_every_unit_come_back(tmp_path, unit, dtype, bands, suffix):
     pixels = cut(5, dtype, bands) * np.dtype(dtype).type(
         0.03 if dtype == "float32" else 1

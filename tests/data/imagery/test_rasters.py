@@ -350,7 +350,7 @@ def test_tags_of_tiff_files(tmp_path):
 
 
 def test_values_of_another_folder_are_refused(tmp_path):
-    """HFA names the file of its values, and GDAL takes `../far/s.ige`."""
+    """HFA names the file of its values, and GDAL before 3.12 takes `../far/s.ige`."""
     (tmp_path / "far").mkdir()
     (tmp_path / "in").mkdir()
     path = tmp_path / "in/aaaaaaaa.img"
@@ -362,8 +362,13 @@ def test_values_of_another_folder_are_refused(tmp_path):
         assert (file.read(1) == np.eye(40)).all()
     path.with_suffix(".ige").rename(tmp_path / "far/s.ige")
     path.write_bytes(path.read_bytes().replace(b"aaaaaaaa.ige", b"../far/s.ige"))
-    with pytest.raises(ForeignFilesError, match="another folder"):
-        open_raster(str(path))
+    # GDAL 3.12 takes no such name any more
+    refusals = (ForeignFilesError, rasterio.errors.RasterioIOError)
+    with (
+        pytest.raises(refusals, match=r"another folder|Read failed"),
+        open_raster(str(path)) as file,
+    ):
+        file.read(1)
 
 
 def test_an_overview_through_a_link_is_refused(tmp_path):
