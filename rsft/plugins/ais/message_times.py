@@ -89,6 +89,6 @@ class MessageTimes:
 
 def format_time(seconds: float) -> str:
     """Return seconds since 1970 in UTC, such as "2021-01-19 03:16:53 UTC"."""
-    if np.isfinite(seconds):
+    if abs(seconds) < 2**63:  # neither NaN nor beyond the range of NumPy's times
         return f"{np.datetime64(int(seconds), 's')} UTC".replace("T", " ", 1)
     return "unknown times"

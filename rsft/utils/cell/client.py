@@ -66,7 +66,9 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
     if _cell is not None:
         _cell.close()
     _cell = None
-    os.environ[SETTING] = json.dumps([[*map(str, readable)], connects])
+    # a worker may have another working folder
+    paths = [str(path.absolute()) for path in readable]
+    os.environ[SETTING] = json.dumps([paths, connects])
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.plugins.ais.feeds import NoMessagesError, SearchArea, read_messages
+from rsft.plugins.ais.message_times import format_time
 
 NOON = pd.Timestamp("2026-03-14T12:00:00Z").timestamp()
 
@@ -80,3 +81,9 @@ def test_local_times_without_a_zone(tmp_path, first, last, zone):
         if zone
         else ("local times" not in caught.value.hint)
     )
+
+
+def test_times_in_messages():
+    assert format_time(NOON) == "2026-03-14 12:00:00 UTC"
+    for seconds in (float("inf"), float("nan"), 1e30, -(2.0**63)):
+        assert format_time(seconds) == "unknown times"

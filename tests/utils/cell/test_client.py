@@ -1,8 +1,10 @@
 """Marked functions run in the open cell."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from rsft.utils.cell import client
 from rsft.utils.cell.client import in_cell, is_inside, open_cell
@@ -24,6 +26,16 @@ def test_marked_functions_run_in_the_open_cell(monkeypatch):
     process, inside = where()
     assert process != os.getpid() and inside
     client.current_cell().close()
+
+
+def test_named_paths_do_not_depend_on_the_working_folder(monkeypatch, tmp_path):
+    """A worker of a Python process that changed its folder begins in the first one."""
+    monkeypatch.setattr(client, "_cell", None)
+    monkeypatch.setenv("RSFT_CELL", "")
+    monkeypatch.chdir(tmp_path)
+    open_cell([Path("store")])
+    paths, _ = json.loads(os.environ["RSFT_CELL"])
+    assert paths == [str(Path.cwd() / "store")]
 
 
 def test_modules_of_readers_load_no_library_that_writes():
