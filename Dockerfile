@@ -12,7 +12,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends python3 && r
 COPY --from=build /opt/rsft /opt/rsft
 ENV PATH=/opt/rsft/bin:$PATH
 # The folder of the user is mounted here.
-WORKDIR /work
+WORKDIR /data
 # Any user works; this one has no name, no home folder and no rights.
 USER 10001:10001
 ENTRYPOINT ["rsft"]
