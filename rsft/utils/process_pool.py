@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, parent_process
@@ -41,7 +41,8 @@ def imap_unordered(
     if jobs == 1:
         yield from map(work, tasks)
         return
-    pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
+    # a fork server started earlier, with the environment of then
+    pool = ProcessPoolExecutor(jobs, None, _start_worker, (dict(os.environ),))
     pending: set[Future[Result]] = set()
     try:
         for task in tasks:
@@ -62,7 +63,8 @@ def imap_unordered(
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def _start_worker(environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
     # OpenCV's threads do not survive a fork, and the processes use all cores already
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C

@@ -1,10 +1,12 @@
 """Results of worker processes, and workers that end with their parent."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,22 @@ def fail(number):
 
 def kill(number):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_variable(name):
+    return os.environ.get(name)
+
+
+def test_workers_of_a_fork_server_have_the_environment_of_the_call(
+    monkeypatch, request
+):
+    method = multiprocessing.get_start_method()
+    request.addfinalizer(partial(multiprocessing.set_start_method, method, force=True))
+    multiprocessing.set_start_method("forkserver", force=True)
+    for value in ("early", "late"):  # the server starts with the first one
+        monkeypatch.setenv("RSFT_TEST_POOL", value)
+        names = ["RSFT_TEST_POOL"] * 2
+        assert list(imap_unordered(read_variable, names, 2)) == [value] * 2
 
 
 def test_one_job_works_here_and_lazily():
