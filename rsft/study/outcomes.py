@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rsft.recipe.text import to_yaml
 from rsft.study.trials import Trial
 from rsft.training.runs.reader import (
     RunInfo,
@@ -137,8 +138,12 @@ def _read_metrics(run: Path) -> dict[str, float]:
 
 
 def describe_keys(keys: Mapping[str, Any]) -> str:
-    """Return keys and values in one line."""
-    return "  ".join(f"{key} {value}" for key, value in keys.items())
+    """Return keys and values in one line, with lists and sections as YAML."""
+    words = []
+    for key, value in keys.items():
+        is_nested = isinstance(value, list | dict)
+        words.append(f"{key} {to_yaml(value) if is_nested else value}")
+    return "  ".join(words)
 
 
 def format_measure(name: str, value: Any) -> str:

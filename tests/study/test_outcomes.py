@@ -24,3 +24,5 @@ def test_measures_as_text():
     assert format_measure("train.lr", 0.001) == format_measure("seconds", 0.001)
     assert format_measure("peft.rank", 4) == "4"
     assert describe_keys({"a": 1, "b": "x"}) == "a 1  b x"
+    peft = {"method": "hf", "config": {"r": 2}}
+    assert describe_keys({"peft": peft}) == "peft {method: hf, config: {r: 2}}"

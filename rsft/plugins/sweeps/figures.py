@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_DISCRETE_VALUES = 24
 """Largest number of values of a searched key for a heat map."""
 
+_MAX_LEVEL_LABEL = 12
+"""Largest number of letters of labels that are not turned."""
+
 _NAMES = {
     "meta.ratio": "sampling ratio",
     "meta.sampling": "sampling",
@@ -94,8 +97,14 @@ def _draw_maps(panels: Mapping[str, pd.DataFrame], mode: str) -> Figure:
 
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    height, width = next(iter(panels.values())).shape
-    size = (columns * (1.7 + 0.62 * width), rows * (1.1 + 0.42 * height))
+    table = next(iter(panels.values()))
+    height, width = table.shape
+    left = 0.08 * _longest_label(table.index)
+    below = 0.08 * _longest_label(table.columns) * _is_turned(table.columns)
+    size = (
+        columns * (1.5 + left + 0.62 * width),
+        rows * (1.1 + below + 0.42 * height),
+    )
     figure = Figure(figsize=size, layout="constrained")
     for number, (measure, table) in enumerate(panels.items(), start=1):
         _draw_map(figure.add_subplot(rows, columns, number), measure, table, mode)
@@ -120,7 +129,11 @@ def _draw_map(axes: Axes, measure: str, table: pd.DataFrame, mode: str) -> None:
     for row, column in find_optima(measure, table, mode):
         corner = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, clip_on=False, zorder=3, **frame))
-    axes.set_xticks(range(len(table.columns)), list(map(_label, table.columns)))
+    axes.set_xticks(
+        range(len(table.columns)),
+        list(map(_label, table.columns)),
+        rotation=90 * _is_turned(table.columns),
+    )
     axes.set_yticks(range(len(table)), list(map(_label, table.index)))
     axes.set_xlabel(_axis_name([table.columns.name]))
     axes.set_ylabel(_axis_name(table.index.names))
@@ -138,6 +151,15 @@ def find_optima(measure: str, table: pd.DataFrame, mode: str) -> list[list[int]]
 
 def _axis_name(keys: Sequence[Any]) -> str:
     return ", ".join(_NAMES.get(key, key) for key in keys if key)
+
+
+def _longest_label(values: pd.Index[Any]) -> int:
+    return max(map(len, map(_label, values)))
+
+
+def _is_turned(values: pd.Index[Any]) -> bool:
+    """Return whether labels below the map have no place beside each other."""
+    return _longest_label(values) > _MAX_LEVEL_LABEL
 
 
 def _label(value: Any) -> str:

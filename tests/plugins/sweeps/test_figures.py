@@ -81,6 +81,25 @@ def test_figures(tmp_path):
     assert paths["svg"].read_text().startswith("<?xml")
 
 
+@pytest.mark.parametrize("x", ["peft", "data.size"])
+def test_labels_of_methods_leave_room_for_the_map(tmp_path, x):
+    tuner = {"method": "hf", "config": {"peft_type": "OFT", "oft_block_size": 8}}
+    grid = {"peft": [{"method": "lora", "rank": 4}, tuner], "data.size": [32, 48]}
+    sweep = Sweep(recipe="r", grid=grid, x=x)
+    trials = {
+        f"{number}": TrialOutcome(keys, "done", "", {"val_macro": 0.5 + number / 10})
+        for number, keys in enumerate(
+            {"peft": method, "data.size": size}
+            for method, size in itertools.product(*grid.values())
+        )
+    }
+    table = results_table(sweep, trials)
+    paths = draw_figures(tmp_path, sweep, table, ["val_macro"])  # no warning
+    image = cv2.imread(str(paths["png"]))
+    yellow = (image == (36, 231, 253)).all(2)  # the best cell, in viridis
+    assert yellow.sum() > 0.5 * 0.3 * 150**2
+
+
 def test_no_figure_without_a_finished_trial(tmp_path):
     assert draw_figures(tmp_path, SWEEP, results_table(SWEEP, {}), []) == {}
 

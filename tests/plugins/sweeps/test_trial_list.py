@@ -45,6 +45,16 @@ def test_cases_are_crossed_with_the_grid(write_sweep):
     assert [tuple(t.keys.values()) for t in trials] == expected
 
 
+def test_methods_and_tuners_are_values_of_a_key(write_sweep):
+    text = (
+        "recipe: RECIPE\ngrid:\n  peft:\n  - {method: lora, rank: 4}\n  - {method: hf,"
+        " config: {peft_type: OFT, oft_block_size: 8}}\n"
+    )
+    methods = [t.recipe.peft for t in list_trials(*read_sweep(write_sweep(text)))]
+    assert [method.method for method in methods] == ["lora", "hf"]
+    assert methods[1].config == {"peft_type": "OFT", "oft_block_size": 8}
+
+
 def test_several_recipes(write_sweep, recipe_file):
     other = recipe_file.with_name("other.yaml")
     other.write_text(recipe_file.read_text().replace("lr: 0.02", "lr: 0.03"))
