@@ -82,7 +82,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
         epochs = "-"
         if run.recipe is not None:
             total = run.recipe.train.epochs
-            done = run.metadata.get("position", (0, 0))[0]
+            done = next(iter(run.metadata.get("position", ())), 0)
             epochs = f"{total if run.status in TRAINED else done}/{total}"
         started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")
         status = Text(escape_controls(run.status), STYLES.get(run.status, "red"))

@@ -66,6 +66,17 @@ OUTPUTS = {"evaluation": "evaluation/metrics.json", "report": "report.html"}
 
 _LOCK = ".lock"
 
+_TYPES = {
+    "data": dict,
+    "hardware": dict,
+    "pool": dict | None,
+    "position": list,
+    "resumed": list,
+    "tracking": dict,
+    "tracking_lost": dict,
+}
+"""Types of the values in run.json that are read further."""
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -163,9 +174,13 @@ def read_run_metadata(folder: Path) -> JsonObject:
     Raises:
         OSError: the file cannot be read.
         ValueError: it is not JSON.
-        TypeError: it is not a JSON object.
+        TypeError: it is not a JSON object, or a value of it has another type.
     """
-    return dict(load_json(folder / METADATA_FILE))
+    metadata = dict(load_json(folder / METADATA_FILE))
+    for key, kind in _TYPES.items():
+        if key in metadata and not isinstance(metadata[key], kind):
+            raise TypeError(f"{key} has another type")
+    return metadata
 
 
 def hash_manifest(root: Path | str) -> str:

@@ -66,6 +66,7 @@ def test_accuracy_is_that_of_the_evaluation_or_of_the_last_validation(make_run_f
         ("run.json", None),
         ("run.json", "{"),
         ("run.json", "[1]"),
+        ("run.json", '{"status": "done", "position": 3}'),
         ("recipe.yaml", "train: 3"),
     ],
 )
