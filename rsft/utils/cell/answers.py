@@ -13,10 +13,10 @@ from datetime import date, datetime, time
 from enum import Enum
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _PACKAGE = "rsft."
 _TAG = "\0"
@@ -106,19 +106,27 @@ def _describe(value: Any) -> tuple[str, Any] | None:
         return "dict", [list(item) for item in value.items()]
     if kind is Counter:
         return "Counter", dict(value)
-    if kind in (np.ndarray, np.memmap) and value.dtype.kind in _NUMBERS:
-        array = np.ascontiguousarray(value)
-        data = array.reshape(-1).view(np.uint8).data
-        return "array", [array.dtype.str, list(value.shape), data]
-    if isinstance(value, np.generic):
-        return "number", np.asarray(value)
     if kind is bytes:
         return "bytes", memoryview(value)
     if isinstance(value, PurePath):
         return "path", str(value)
     if isinstance(value, _TIMES):
         return kind.__name__, value.isoformat()
+    if kind.__module__ == "numpy":
+        return _describe_array(value)
     return _describe_object(value)
+
+
+def _describe_array(value: Any) -> tuple[str, Any] | None:
+    import numpy as np  # most answers have no array, and its import takes 0.1 s
+
+    if type(value) in (np.ndarray, np.memmap) and value.dtype.kind in _NUMBERS:
+        array = np.ascontiguousarray(value)
+        data = array.reshape(-1).view(np.uint8).data
+        return "array", [array.dtype.str, list(value.shape), data]
+    if isinstance(value, np.generic):
+        return "number", np.asarray(value)
+    return None
 
 
 def _describe_object(value: Any) -> tuple[str, Any] | None:
@@ -143,7 +151,9 @@ def _describe_object(value: Any) -> tuple[str, Any] | None:
     return "table", memoryview(sink.getvalue())
 
 
-def _make_array(content: Any) -> npt.NDArray[Any]:
+def _make_array(content: Any) -> "NDArray[Any]":
+    import numpy as np
+
     name, shape, data = content
     dtype = np.dtype(name)
     if dtype.kind not in _NUMBERS:
