@@ -40,7 +40,10 @@ _COLUMNS = [
         for name in ("group", "group_key", "source", "sensor", "flags")
     ),
     *(Column(name, optional=True) for name in ("polarisation", "mmsi", "sha256")),
-    *(Column(name, "number", optional=True) for name in ("spacing_m", "incidence_deg")),
+    *(
+        Column(name, "finite number", optional=True)
+        for name in ("spacing_m", "incidence_deg")
+    ),
     *(Column(name, optional=True, required=False) for name in PROVENANCE),
 ]
 _SHOWN = 60  # letters of a cell in a message
