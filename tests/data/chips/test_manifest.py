@@ -1,5 +1,7 @@
 """Damaged cells, columns and paths of a manifest."""
 
+import math
+
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -46,7 +48,8 @@ def test_paths_of_a_manifest_stay_in_the_store(store, path):
 @pytest.mark.parametrize(
     ("column", "value", "found"),
     [("class", None, "an empty cell"), ("class", 7, "7"), ("unit", None, "an empty cell"),
-     ("bands", None, "an empty cell"), ("spacing_m", "wide", "'wide'"), ("spacing_m", float("inf"), "inf"), ("split", "tain", "'tain'"),
+     ("bands", None, "an empty cell"), ("spacing_m", "wide", "'wide'"), ("spacing_m", math.inf, "inf"),
+     ("split", "tain", "'tain'"),
      ("polarisation", 7, "7"), ("mmsi", 900000001, "900000001"), ("sha256", 7, "7"), ("sha256", "5d8e", "'5d8e'"),
      ("incidence_deg", "steep", "'steep'"), ("incidence_deg", 400, "400")],
 )  # fmt: skip
