@@ -92,9 +92,10 @@ def _version(package: str) -> EnvironmentCheck:
 
 
 def _processor() -> list[EnvironmentCheck]:
-    """Check device, threads, load and bfloat16."""
+    """Check device, threads, load, matrix products and bfloat16."""
     import torch
 
+    from rsft.peft.kernels.matmul import choose_matmul
     from rsft.training.precision import has_instructions
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -117,6 +118,8 @@ def _processor() -> list[EnvironmentCheck]:
     if load > cores + 0.5:
         fault = "the machine is busy: measured speeds are unreliable"
     rows += [threads, _warn("load", f"{load:.1f}", fault)]
+    hint = "measured once; RSFT_MATMUL=torch or onednn overrules it"
+    rows.append(EnvironmentCheck("matrix products", choose_matmul(), hint=hint))
     speed = EnvironmentCheck(
         "bfloat16", "in hardware", hint="use train.precision=bf16, or auto"
     )

@@ -21,6 +21,7 @@ def test_this_machine(tmp_path, monkeypatch):
     assert rows["threads"].value.startswith(f"{torch.get_num_threads()} on ")
     assert rows["GDAL"].value[0].isdigit()
     assert "train.precision=" in rows["bfloat16"].hint
+    assert rows["matrix products"].value in ("torch", "onednn")
     assert rows["memory"].status in ("ok", "warn")
     assert "large.pth (1.5 MB)" in rows["weights, others"].value
 
@@ -43,3 +44,12 @@ def test_missing_package_and_full_disk(monkeypatch):
 def test_free_space(free, value):
     # the report takes the numbers of this machine; these are those of others
     assert environment_report._free_space("memory", free).value == value
+
+
+@pytest.mark.parametrize("library", ["torch", "onednn"])
+def test_the_library_of_matrix_products(library, monkeypatch):
+    monkeypatch.setenv("RSFT_MATMUL", library)
+    # the rows that need torch
+    rows = {row.name: row for row in environment_report._processor()}
+    assert rows["matrix products"].value == library
+    assert "RSFT_MATMUL" in rows["matrix products"].hint

@@ -289,6 +289,30 @@ def test_a_run_is_not_resumed_with_another_number_of_threads(
 
 
 @pytest.mark.slow
+def test_a_run_is_resumed_with_the_library_of_its_products(
+    recipe, interrupted, tmp_path, unbroken_results, monkeypatch
+):
+    began_with = read_run_info(interrupted).metadata["matmul"]
+    monkeypatch.setenv("RSFT_MATMUL", "torch" if began_with == "onednn" else "onednn")
+    assert results(finetune(recipe, tmp_path, resume=interrupted)) == unbroken_results
+    assert os.environ["RSFT_MATMUL"] == began_with
+
+
+@pytest.mark.slow
+def test_a_run_is_not_resumed_without_the_library_of_its_products(
+    recipe, interrupted, tmp_path, monkeypatch
+):
+    metadata = json.loads((interrupted / "run.json").read_text())
+    metadata["matmul"] = "another"
+    (interrupted / "run.json").write_text(json.dumps(metadata))
+    monkeypatch.setenv("RSFT_MATMUL", "torch")
+    with pytest.raises(RequestError, match="another") as caught:
+        finetune(recipe, tmp_path, resume=interrupted)
+    assert "torch" in caught.value.hint
+    assert read_run_info(interrupted).status == "interrupted"
+
+
+@pytest.mark.slow
 def test_a_run_is_not_resumed_without_its_data(recipe, interrupted, tmp_path):
     gone = recipe.model_copy(
         update={"data": recipe.data.model_copy(update={"root": str(tmp_path / "gone")})}

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from rsft.peft.kernels import requested_kernels
+from rsft.peft.kernels.matmul import choose_matmul
 from rsft.peft.methods.registry import Method, method_from_dict
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.stage_runner import StageRunner
@@ -67,6 +68,7 @@ def attach(
             `learn_scales` is set for a method without sites, two methods share a site
             or a parameter, the network is adapted already, or RSFT_KERNELS is neither 0
             nor 1.
+        RequestError: RSFT_MATMUL names no library of this machine.
 
     Example:
         >>> import timm
@@ -91,6 +93,7 @@ def attach(
             f" {list(widths)}, not one"
         )
     kernels = requested_kernels(kernels)
+    choose_matmul()
     vit.requires_grad_(False).eval()
     runner = StageRunner(ViTStages(vit), kernels)
     modules = list(method.build_modules(vit))

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from rsft.errors import Interrupted, RequestError
 from rsft.peft import Site
+from rsft.peft.kernels.matmul import choose_matmul, use_matmul
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.processes import is_rank_zero
@@ -65,8 +66,9 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> JsonObject:
 
     Returns:
         "seed", "recipe", "recipe_file", "git", "data", "classes", "auto_stretch",
-        "versions", "machine" and "hardware": name of the CPU, cores available to this
-        process, threads of torch, memory in GB, and names of the GPUs.
+        "versions", "machine", "matmul" (see `rsft.peft.kernels.matmul`) and "hardware":
+        name of the CPU, cores available to this process, threads of torch, memory in
+        GB, and names of the GPUs.
     """
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
@@ -80,6 +82,7 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> JsonObject:
         "auto_stretch": 2,
         "versions": package_versions(),
         "machine": platform.platform(),
+        "matmul": choose_matmul(),
         "hardware": {
             "cpu": processor_name(),
             "cores": len(available_cores()),
@@ -216,8 +219,11 @@ class Run:
     def resume(cls, info: reader.RunInfo) -> Self:
         """Lock an unfinished run and record the new session.
 
+        Products are computed by the library with which the run began.
+
         Raises:
-            RequestError: the run is broken, or in progress in another process.
+            RequestError: the run is broken, or in progress in another process, or this
+                machine lacks the library of its products.
         """
         if info.faults:
             raise RequestError(
@@ -234,6 +240,8 @@ class Run:
             if key not in ("fault", "chips")
         }
         run._earlier_seconds = metadata.get("seconds") or 0.0
+        if "matmul" in metadata:
+            use_matmul(metadata["matmul"])
         if run.is_writer:
             sessions = [
                 *run.metadata.get("resumed", []),

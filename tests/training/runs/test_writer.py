@@ -193,6 +193,7 @@ def test_git_state(tmp_path):
 
 def test_the_origin_of_a_run(recipe_file, root, monkeypatch):
     monkeypatch.setenv("PATH", "")  # no git
+    monkeypatch.setenv("RSFT_MATMUL", "torch")
     entries = collect_provenance(load_recipe(recipe_file), recipe_file)
     manifest = sha256(root / "manifest.parquet")
     assert entries["data"] == {"root": str(root.resolve()), "manifest_sha256": manifest}
@@ -205,4 +206,5 @@ def test_the_origin_of_a_run(recipe_file, root, monkeypatch):
         and entries["recipe"]["peft"]["rank"] == 4
     )
     assert {"rsft", "python", "torch", "numpy"} <= set(entries["versions"])
+    assert entries["matmul"] == "torch"
     assert entries["hardware"]["cores"] >= 1 and entries["hardware"]["memory_gb"] > 0.5
