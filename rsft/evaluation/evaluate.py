@@ -30,6 +30,7 @@ from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.record import describe_groups
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.data.loading.byte_images import Inputs
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
 from rsft.evaluation.baselines import (
@@ -283,7 +284,7 @@ def _frozen_features(
     recipe = job.bundle.recipe
     device = next(vit.parameters()).device
 
-    def compute(inputs: Tensor) -> list[Tensor]:
+    def compute(inputs: Inputs) -> list[Tensor]:
         x = copy_to_device(inputs, device)
         return [extract_features(vit, x, recipe.backbone.pool).float().cpu()]
 

@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from rsft.data.loading.byte_images import Inputs
 from rsft.models.classifier import SupportsPredict
 from rsft.models.devices import copy_to_device
 from rsft.models.outputs import ClassifierOutputs
@@ -13,11 +14,11 @@ from rsft.types import Progress
 
 
 class CountedBatches(Protocol):
-    """Batches of inputs (B, P, S, S) and labels (B,), and the number of all chips."""
+    """Batches of inputs and labels (B,), and the number of all chips."""
 
     count: int
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
         """Yield the batches."""
 
 
@@ -31,7 +32,7 @@ def collect_outputs(
 
     Args:
         classifier: a classifier in any engine.
-        batches: inputs (B, P, S, S) and labels, which are ignored.
+        batches: inputs and labels, which are ignored.
         progress: called after each batch.
         task: name of the task for `progress`.
 
@@ -42,7 +43,7 @@ def collect_outputs(
     if isinstance(classifier, nn.Module):  # only PyTorch has parameters
         device = next((x.device for x in classifier.parameters()), device)
 
-    def predict(inputs: Tensor) -> list[Tensor]:
+    def predict(inputs: Inputs) -> list[Tensor]:
         with torch.inference_mode():
             return [
                 output.float().cpu()
@@ -54,7 +55,7 @@ def collect_outputs(
 
 
 def join_rows(
-    compute: Callable[[Tensor], Sequence[Tensor]],
+    compute: Callable[[Inputs], Sequence[Tensor]],
     batches: CountedBatches,
     progress: Progress | None,
     task: str,
@@ -64,7 +65,7 @@ def join_rows(
     Lists and their concatenation would need twice the memory.
 
     Args:
-        compute: returns tensors (B, ...) of inputs (B, P, S, S).
+        compute: returns tensors (B, ...) of the inputs of B chips.
         batches: batches of N chips.
         progress: called before the first batch and after each one.
         task: name of the task for `progress`.
@@ -73,12 +74,12 @@ def join_rows(
     done = 0
     if progress is not None:
         progress(done, batches.count, task)
-    for inputs, _ in batches:
+    for inputs, labels in batches:
         tensors = compute(inputs)
         rows = rows or [x.new_empty(batches.count, *x.shape[1:]) for x in tensors]
         for joined, tensor in zip(rows, tensors, strict=True):
-            joined[done : done + len(inputs)] = tensor
-        done += len(inputs)
+            joined[done : done + len(labels)] = tensor
+        done += len(labels)
         if progress is not None:
             progress(done, batches.count, task)
     return rows

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from rsft.data.loading.batches import Batch
+from rsft.data.loading.batches import Batch, LoadedBatch
 from rsft.data.loading.samplers import ProcessShard
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier
-from rsft.models.devices import copy_to_device
+from rsft.models.devices import copy_batch
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import TrainSection
 from rsft.utils.memory import retain_freed_memory
@@ -50,10 +50,9 @@ class Processes:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    def to_device(self, batch: Batch) -> Batch:
-        """Return inputs (B, ...) and labels (B,) on the device of this process."""
-        inputs, labels = batch
-        return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
+    def to_device(self, batch: LoadedBatch) -> Batch:
+        """Return network inputs (B, ...) and labels (B,) on this process's device."""
+        return copy_batch(batch, self.device)
 
 
 def launch_processes(train: TrainSection, device: torch.device) -> Processes:

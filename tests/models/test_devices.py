@@ -1,11 +1,20 @@
 """The device of a network, and copies to it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from rsft.data.loading.byte_images import ByteImages
 from rsft.errors import RequestError
-from rsft.models.devices import choose_device, copy_to_device, move_network
+from rsft.models.devices import (
+    choose_device,
+    copy_to_device,
+    look_up_bytes,
+    move_network,
+)
+from tests.helpers.bus import copied_bytes
+from tests.helpers.scenes import toy_contract
 
 
 def test_device():
@@ -68,3 +77,44 @@ def test_frozen_convolutions_have_their_channels_last_on_a_gpu(monkeypatch):
     assert all(
         torch.equal(*pair) for pair in zip(network.parameters(), values, strict=True)
     )
+
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize(("planes", "count"), [("VV VV VV", 1), ("VV VH VV", 3)])
+def test_bytes_become_the_same_inputs_on_any_device(planes, count):
+    contract = toy_contract(
+        bands=("VV", "VH"), planes=tuple(planes.split()), size=5, mean=MEAN, std=STD
+    )
+    images = np.random.default_rng(0).integers(0, 256, (4, 5, 5, 3), np.uint8)
+    images[..., 2] = images[..., 0]
+    if count == 1:
+        images[:] = images[..., :1]
+    batch = ByteImages.stack(list(images), contract)
+    assert batch.images.shape == (4, 5, 5, count)
+    expected = torch.from_numpy(contract.normalize(list(images)))
+    assert torch.equal(copy_to_device(batch, "cpu"), expected)
+    values = torch.from_numpy(contract.byte_values())
+    assert torch.equal(look_up_bytes(batch.images, values), expected)
+
+
+@pytest.mark.parametrize(
+    ("planes", "chip_bytes"),
+    [(("gray",) * 3, 50_176), (("gray", "2*gray", "gray"), 150_528)],
+)
+@pytest.mark.parametrize("chip_standard", [False, True])
+def test_the_bytes_of_a_chip_are_copied_once(planes, chip_bytes, chip_standard):
+    contract = toy_contract(planes=planes, size=224, chip_standard=chip_standard)
+    images = [np.zeros((224, 224, len(planes)), np.uint8)] * 2
+    with copied_bytes() as sizes:
+        inputs = copy_to_device(ByteImages.stack(images, contract), "meta")
+    assert inputs.shape == (2, len(planes), 224, 224) and inputs.is_meta
+    table = 4 * 256 * len(planes)
+    assert sorted(sizes) == [table, 2 * chip_bytes]
+
+
+def test_no_chips_become_no_inputs():
+    inputs = copy_to_device(ByteImages.stack([], toy_contract(size=5)), "cpu")
+    assert inputs.shape == (0, 3, 5, 5)

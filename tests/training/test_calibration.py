@@ -9,6 +9,7 @@ from rsft.data.loading.batches import ChipImages
 from rsft.evaluation.evaluate import evaluate
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.devices import copy_to_device
 from rsft.models.loading import load_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.calibration import sample_evenly_per_class, select_calibration_chips
@@ -59,7 +60,7 @@ def test_the_calibration_is_fitted_on_the_averaged_views(
     )
     store = ChipStore.open(root)
     chips = ChipImages(root, store.split("val"), store.classes, bundle.contract)
-    images = torch.cat([x for x, _ in chips.batches(18)])
+    images = torch.cat([copy_to_device(x, "cpu") for x, _ in chips.batches(18)])
     model = load_classifier(bundle)
     with torch.inference_mode():
         views = [

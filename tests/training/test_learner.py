@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from rsft.models.devices import copy_batch
 from rsft.peft import AdaptedModel
 from rsft.training.fit import train_on_batch
 
@@ -98,7 +99,7 @@ def test_a_restored_state_continues_within_an_accumulated_step(make_learner):
     overrides = ("train.accumulate_grad_batches=2", "meta.warmup=0", "peft.dropout=0.3")
     first = make_learner(*overrides)
     second = make_learner(*overrides)
-    batches = list(first.batches.training_loader(0))
+    batches = [copy_batch(batch, "cpu") for batch in first.batches.training_loader(0)]
     for index in range(3):
         train_on_batch(first, batches[index], 0, index)
     state = deepcopy(first.state_dict())  # as from a file

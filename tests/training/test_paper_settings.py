@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from rsft.models.devices import copy_batch, copy_to_device
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.fit import train_on_batch
@@ -52,7 +53,8 @@ def train_first_epoch(ships, *overrides):
     ]
     recipe = load_recipe(find_recipe("satmae_sar_lora"), [*small, *batches, *overrides])
     learner = open_learner(recipe)
-    images = torch.cat([inputs for inputs, _ in learner.batches.validation_loader()])
+    loader = learner.batches.validation_loader()
+    images = torch.cat([copy_to_device(inputs, "cpu") for inputs, _ in loader])
 
     @torch.no_grad()
     def features():
@@ -61,7 +63,7 @@ def train_first_epoch(ships, *overrides):
     frozen = features()
     learner.classifier.train()
     for index, batch in enumerate(learner.batches.training_loader(0)):
-        train_on_batch(learner, batch, 0, index)
+        train_on_batch(learner, copy_batch(batch, "cpu"), 0, index)
     return float(1 - F.cosine_similarity(features(), frozen).mean())
 
 

@@ -26,6 +26,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.data.prepare.image_folder import prepare_folder
+from rsft.models.devices import copy_batch
 
 SIZE = 224
 BATCH = 32
@@ -126,7 +127,7 @@ def rsft_epochs(
             seed=0,
             workers=workers,
         )
-        drain(data.training_loader(0))
+        drain(copy_batch(batch, "cpu") for batch in data.training_loader(0))
 
     for _ in range(2):
         yield seconds(epoch)

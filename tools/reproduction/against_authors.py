@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from rsft.backbones.mae import LARGE, NORM
 from rsft.data.prepare.image_folder import prepare_folder
+from rsft.models.devices import copy_batch
 from rsft.plugins.sweeps.paper.authors.config import (
     BIASES,
     LAYERS,
@@ -403,7 +404,8 @@ def train_with_rsft(task: AuthorsTask) -> Trace:
     trace = Trace(learned_tensors(learner), [], [], [])
     for epoch in range(learner.train.epochs):
         learner.classifier.train()
-        for index, batch in enumerate(learner.batches.training_loader(epoch)):
+        for index, loaded in enumerate(learner.batches.training_loader(epoch)):
+            batch = copy_batch(loaded, learner.device)
             trace.losses.append(float(train_on_batch(learner, batch, epoch, index)))
             rates = [
                 group["lr"] for group in learner.loops.inner_optimizer.param_groups

@@ -35,6 +35,7 @@ from rsft.models.averaging import with_tta
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features
+from rsft.models.devices import copy_to_device
 from rsft.models.loading import load_classifier
 from rsft.recipe.library import AUTO, find_recipe
 from rsft.recipe.schema import Recipe
@@ -200,7 +201,9 @@ def predict_on_features(
     @torch.inference_mode()
     def features(chips: ChipImages) -> np.ndarray[Any, Any]:
         pooled = [
-            extract_features(setup.encoder.vit, x, recipe.backbone.pool)
+            extract_features(
+                setup.encoder.vit, copy_to_device(x, "cpu"), recipe.backbone.pool
+            )
             for x, _ in chips.batches(256)
         ]
         return torch.cat(pooled).numpy()
@@ -307,16 +310,16 @@ def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
             AugmentedChips(setup.train, augmentation, recipe.seed, epoch), order, size
         ):
             optimizer.zero_grad()
-            torch.autograd.backward(F.cross_entropy(model(inputs), labels))
+            logits = model(copy_to_device(inputs, "cpu"))
+            torch.autograd.backward(F.cross_entropy(logits, labels))
             optimizer.step()
             schedule.step()
     model.eval()
     seconds = time.process_time()
     with torch.inference_mode():
         batches = _held_out_images(setup).batches(256)
-        predicted = (
-            torch.cat([model(inputs) for inputs, _ in batches]).argmax(1).numpy()
-        )
+        logits = [model(copy_to_device(inputs, "cpu")) for inputs, _ in batches]
+        predicted = torch.cat(logits).argmax(1).numpy()
     result = _predicted(setup.store, predicted)
     result.seconds = seconds
     return result

@@ -108,6 +108,18 @@ class InputTransform(StoredDocument):
         merged = cv2.merge([image[:, :, position] for position in positions])
         return np.asarray(merged, np.uint8)
 
+    def stack(self, images: Sequence[Bytes]) -> Bytes:
+        """Stack n images (size, size, P); of planes with the same bytes one is kept.
+
+        Returns:
+            Bytes (n, size, size, P), or (n, size, size, 1) if all planes are the same.
+        """
+        planes = 1 if self.has_equal_planes else len(self.planes)
+        stacked = np.empty((len(images), self.size, self.size, planes), np.uint8)
+        for image, row in zip(images, stacked, strict=True):
+            row[:] = image[:, :, :planes]
+        return stacked
+
     def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
         """Scale n images (size, size, P) to 0-1, and normalize them.
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
+from rsft.data.loading.byte_images import ByteImages, Inputs
 from rsft.data.loading.packing import load_packed_images, read_stored_image
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard, shard_batches
 from rsft.errors import RsftError
@@ -27,7 +28,10 @@ from rsft.types import Bytes, Indices, Names, Progress
 _READS = 256
 
 Batch = tuple[Tensor, Tensor]
-"""Network inputs (b, ...) and labels (b,)."""
+"""Network inputs (b, ...) and labels (b,) on the device of the network."""
+
+LoadedBatch = tuple[Inputs, Tensor]
+"""Inputs and labels (b,) before they are copied to the device of the network."""
 
 
 class ChipImages:
@@ -96,15 +100,12 @@ class ChipImages:
         return image
 
     def batches(self, size: int) -> "UnaugmentedLoader":
-        """Return batches of all chips in order.
-
-        Inputs are (b, P, S, S) float32, labels (b,).
-        """
+        """Return batches of all chips in order: inputs and labels (b,)."""
         return UnaugmentedLoader(self, np.arange(len(self)), size)
 
     def batch(
         self, indices: Indices, images: Sequence[Bytes] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> LoadedBatch:
         """Return one batch of chips.
 
         Args:
@@ -112,13 +113,12 @@ class ChipImages:
             images: b augmented images in their place; None takes the images unchanged.
 
         Returns:
-            Network inputs (b, P, S, S) float32 and labels (b,).
+            Inputs and labels (b,).
         """
         if images is None:
             images = [self.image(index) for index in indices]
-        return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(
-            self.labels[indices]
-        )
+        labels = torch.from_numpy(self.labels[indices])
+        return ByteImages.stack(images, self.contract), labels
 
     def full_size_image(self, index: int) -> Bytes:
         """Read a chip from its file, cropped but not resized.
@@ -198,10 +198,7 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
 
 
 class ChipLoader:
-    """Batches of augmented chips: inputs (b, P, S, S) float32 and labels (b,).
-
-    Workers send bytes, which need a quarter of the memory of floats. The main process
-    normalizes them batch by batch.
+    """Batches of augmented chips: inputs and labels (b,).
 
     Args:
         augmented: the chips of an epoch.
@@ -235,12 +232,12 @@ class ChipLoader:
     def __len__(self) -> int:
         return len(self.byte_batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[LoadedBatch]:
         for batch in self.byte_batches:
             if isinstance(batch, RsftError):
                 raise batch
             images, labels = batch
-            yield torch.from_numpy(self.contract.normalize(images.numpy())), labels
+            yield ByteImages(images, self.contract), labels
 
 
 class BatchSource(Protocol):
@@ -261,18 +258,16 @@ class BatchSource(Protocol):
     def __len__(self) -> int:
         """Number of chips."""
 
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Indices) -> LoadedBatch:
         """Return the chips at `indices` (b,) without augmentation.
 
-        Inputs are (b, ...), labels (b,).
-
         Returns:
-            Network inputs (b, P, S, S) float32 and labels (b,).
+            Inputs and labels (b,).
         """
 
 
 class UnaugmentedLoader:
-    """Batches of chips without augmentation: inputs (b, ...) and labels (b,).
+    """Batches of chips without augmentation: inputs and labels (b,).
 
     Args:
         chips: the chips.
@@ -298,7 +293,7 @@ class UnaugmentedLoader:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[LoadedBatch]:
         return map(self.chips.batch, self.batches)
 
 
@@ -371,11 +366,11 @@ class EpochBatches:
             )
         return UnaugmentedLoader(self.train, indices, self.batch_size, self.shard)
 
-    def load(self, indices: Indices, epoch: int) -> Batch:
-        """Return this process's part of a training batch, augmented: inputs, labels.
+    def load(self, indices: Indices, epoch: int) -> LoadedBatch:
+        """Return this process's part of a training batch, augmented.
 
         Returns:
-            Network inputs (b, ...) and labels (b,).
+            Inputs and labels (b,).
         """
         chips = shard_batches(indices, len(indices), self.shard)[0]
         if isinstance(self.train, ChipImages) and self.augmentation.is_active:

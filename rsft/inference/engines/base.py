@@ -16,7 +16,7 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rsft.data.imagery.contract import Contract
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.outputs import ClassifierOutputs
+    from rsft.types import Bytes
 
 
 IMAGES = "images"
@@ -76,6 +77,8 @@ class LoadedEngine(NamedTuple):
             augmentation.
         contract: turns chips into the inputs of `infer`.
         concurrency: number of threads that may call `infer` at the same time.
+        takes_bytes: whether `infer` also takes images (N, S, S, P) as bytes, which it
+            normalizes on its device.
     """
 
     infer: InferenceFn
@@ -83,6 +86,13 @@ class LoadedEngine(NamedTuple):
     spec: EngineSpec
     note: str = ""
     concurrency: int = 1
+    takes_bytes: bool = False
+
+    def make_inputs(self, images: Sequence[Bytes]) -> NDArray[Any]:
+        """Return what `infer` reads of n images (size, size, P)."""
+        if self.takes_bytes:
+            return self.contract.stack(images)
+        return self.contract.normalize(images)
 
     @property
     def summary(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.inference.engines import base
 from rsft.inference.engines.base import EngineSpec, LoadedEngine, Tolerance
@@ -35,9 +35,10 @@ class TorchEngine(base.DirectEngine):
         import numpy as np
         import torch
 
+        from rsft.data.loading.byte_images import ByteImages
         from rsft.inference.engines.traceable import BFloat16Network, build_network
         from rsft.models.averaging import with_tta
-        from rsft.models.devices import choose_device, move_network
+        from rsft.models.devices import choose_device, copy_to_device, move_network
         from rsft.models.loading import load_classifier
         from rsft.models.outputs import ClassifierOutputs
 
@@ -50,12 +51,14 @@ class TorchEngine(base.DirectEngine):
         model, contract = with_tta(network, bundle.contract, bundle.recipe.evaluate)
 
         @torch.inference_mode()
-        def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
+        def infer(images: NDArray[Any]) -> ClassifierOutputs:
             size = base.CPU_BATCH_SIZE if target.type == "cpu" else len(images)
             outputs = []
             for batch in torch.split(torch.from_numpy(images), size):
-                tensors = model.predict(batch.to(target))
+                is_raw = batch.dtype == torch.uint8
+                inputs = ByteImages(batch, contract) if is_raw else batch
+                tensors = model.predict(copy_to_device(inputs, target))
                 outputs.append([tensor.float().cpu().numpy() for tensor in tensors])
             return ClassifierOutputs(*map(np.concatenate, zip(*outputs, strict=True)))
 
-        return LoadedEngine(infer, contract, spec)
+        return LoadedEngine(infer, contract, spec, takes_bytes=target.type != "cpu")

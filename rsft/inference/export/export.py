@@ -38,6 +38,7 @@ from rsft.models.averaging import with_tta
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import SupportsPredict
+from rsft.models.devices import copy_to_device
 from rsft.models.loading import load_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import GROUPS, JsonObject, Progress
@@ -478,4 +479,4 @@ def _load_split(
 def _sample_evenly(chips: ChipImages, count: int) -> Tensor:
     """Return network inputs (n, P, S, S) of up to `count` chips, evenly spaced."""
     numbers = np.linspace(0, len(chips) - 1, min(count, len(chips)))
-    return chips.batch(numbers.astype(int))[0]
+    return copy_to_device(chips.batch(numbers.astype(int))[0], "cpu")

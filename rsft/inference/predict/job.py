@@ -123,6 +123,7 @@ def run_job(
         pipeline.prepare_batch,
         contract=engine.contract,
         thumbnails=request.html_path is not None,
+        make_inputs=engine.make_inputs,
     )
 
     def compute(

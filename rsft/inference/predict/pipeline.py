@@ -51,7 +51,8 @@ class PreparedBatch(NamedTuple):
     Attributes:
         batch: the batch.
         numbers: numbers (in the source) of the chips that can be classified.
-        inputs: network inputs of those chips (n, P, S, S).
+        inputs: network inputs of those chips (n, P, S, S), or their bytes (n, S, S, P)
+            for an engine that takes them.
         columns: table columns of those chips, such as `chip` and `geometry`.
         rejected: number (in the source) and reason for every chip that cannot be
             classified.
@@ -60,7 +61,7 @@ class PreparedBatch(NamedTuple):
 
     batch: ChipBatch
     numbers: list[int]
-    inputs: NDArray[np.float32]
+    inputs: NDArray[Any]
     columns: list[dict[str, Any]]
     rejected: list[tuple[int, str]]
     counts: Counter[str]
@@ -115,7 +116,10 @@ def prefetch(
 
 
 def prepare_batch(
-    batch: ChipBatch, contract: Contract, thumbnails: bool = False
+    batch: ChipBatch,
+    contract: Contract,
+    thumbnails: bool = False,
+    make_inputs: Callable[[Sequence[Bytes]], NDArray[Any]] | None = None,
 ) -> PreparedBatch:
     """Read the chips of a batch and turn them into network inputs.
 
@@ -125,6 +129,7 @@ def prepare_batch(
         batch: the chips to read.
         contract: turns chips into network inputs.
         thumbnails: whether to add a JPEG of every chip to the columns, as `thumb`.
+        make_inputs: see `LoadedEngine.make_inputs`; None normalizes.
 
     Returns:
         The batch with its network inputs, and with the table columns that do not come
@@ -155,9 +160,8 @@ def prepare_batch(
         if thumbnails:
             row["thumb"] = encode_thumbnail(image)
         columns.append(row)
-    return PreparedBatch(
-        batch, numbers, contract.normalize(images), columns, rejected, counts
-    )
+    inputs = (make_inputs or contract.normalize)(images)
+    return PreparedBatch(batch, numbers, inputs, columns, rejected, counts)
 
 
 def batch_result(

@@ -240,7 +240,8 @@ class Predictor:
             )
         maps = []
         with python_words():
-            for prepared in self._prepare(self._open(chips, **pixels), _BATCH):
+            source = self._open(chips, **pixels)
+            for prepared in self._prepare(source, _BATCH, as_floats=True):
                 refuse_rejected(prepared)
                 maps.append(occlusion_maps(self.engine.infer, prepared.inputs, cells))
         return np.concatenate(maps)
@@ -336,9 +337,18 @@ class Predictor:
             return open_chips(files, contract, options, in_python=True)
         return ChipArrays(chips, contract, declaration, options, channels)
 
-    def _prepare(self, source: ChipSource, batch_size: int) -> Generator[PreparedBatch]:
-        """Yield the batches of a source, which are read ahead."""
-        prepare = partial(prepare_batch, contract=self.engine.contract)
+    def _prepare(
+        self, source: ChipSource, batch_size: int, *, as_floats: bool = False
+    ) -> Generator[PreparedBatch]:
+        """Yield the batches of a source, which are read ahead.
+
+        `as_floats` normalizes the inputs, also for an engine that takes bytes.
+        """
+        prepare = partial(
+            prepare_batch,
+            contract=self.engine.contract,
+            make_inputs=None if as_floats else self.engine.make_inputs,
+        )
         if not len(source):
             raise RequestError("no chips", "chips", "give one chip or more")
         return prefetch(prepare, make_batches([source], batch_size), 1)

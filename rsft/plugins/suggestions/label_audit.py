@@ -22,6 +22,7 @@ from rsft.data.chips.folds import assign_folds
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
+from rsft.data.loading.byte_images import ByteImages
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.baselines import (
     balance_votes,
@@ -208,7 +209,7 @@ def compute_chip_features(
                 faults.append(f"{chips.names[number]}: {error.message}")
         if images:
             x = classifier.head_inputs(
-                copy_to_device(torch.from_numpy(contract.normalize(images)), target)
+                copy_to_device(ByteImages.stack(images, contract), target)
             ).float()
             x = functional.normalize(x.reshape(len(x), parts, -1), dim=2)
             features.append(x.flatten(1).cpu().numpy())

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from rsft.data.loading.batches import Batch, EpochBatches
 from rsft.data.loading.samplers import shard_loss_weight
-from rsft.models.devices import copy_to_device
+from rsft.models.devices import copy_batch
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
 from rsft.training.objective import Objective
@@ -92,6 +92,4 @@ class OuterSteps(Part):
 
     def _load(self, chips: Indices, epoch: int) -> Batch:
         """Return the part of this process of a batch of chips (B,), on its device."""
-        device = self.loops.theta[0].device
-        inputs, labels = self.batches.load(chips, epoch)
-        return copy_to_device(inputs, device), copy_to_device(labels, device)
+        return copy_batch(self.batches.load(chips, epoch), self.loops.theta[0].device)

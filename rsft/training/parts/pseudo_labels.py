@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from rsft.data.chips.class_names import list_first_names
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import ChipImages
+from rsft.data.loading.byte_images import ByteImages
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier
@@ -301,9 +302,7 @@ class PseudoLabeler(Part):
                     image, int(np.random.SeedSequence(entropy).generate_state(1)[0])
                 )
             )
-        return copy_to_device(
-            torch.from_numpy(self.pool.contract.normalize(images)), self.device
-        )
+        return copy_to_device(ByteImages.stack(images, self.pool.contract), self.device)
 
     @contextmanager
     def _teacher(self) -> Iterator[Classifier]:

@@ -12,6 +12,8 @@ from rsft.inference.engines.base import EngineSpec, engine_threads
 from rsft.inference.predict.engine import load_engine
 from rsft.models.bundle.bundle import Bundle
 
+RNG = np.random.default_rng(0)
+
 
 @pytest.mark.slow
 def test_bfloat16_is_near_float32(run):
@@ -23,6 +25,21 @@ def test_bfloat16_is_near_float32(run):
     expected = load_engine(bundle, Path(), "torch").infer(images).logits
     np.testing.assert_allclose(
         loaded.infer(images).logits, expected, atol=1e-2 * abs(expected).max()
+    )
+
+
+@pytest.mark.slow
+def test_bytes_and_normalized_images_have_the_same_outputs(run):
+    bundle = Bundle.load(run)
+    loaded = load_engine(bundle, Path(), "torch")
+    side = loaded.contract.size
+    images = list(RNG.integers(0, 256, (3, side, side, 1), np.uint8).repeat(3, axis=3))
+    inputs = loaded.make_inputs(images)
+    assert inputs.shape == (3, 3, side, side) and inputs.dtype == np.float32
+    stacked = loaded._replace(takes_bytes=True).make_inputs(images)
+    assert stacked.shape == (3, side, side, 1) and stacked.dtype == np.uint8
+    np.testing.assert_array_equal(
+        loaded.infer(stacked).logits, loaded.infer(inputs).logits
     )
 
 

@@ -60,6 +60,27 @@ def test_arrays(predictor, chips):
     )
 
 
+def test_an_engine_on_a_gpu_gets_bytes_except_for_explanations(predictor):
+    received = []
+
+    def infer(inputs):
+        received.append((inputs.shape, inputs.dtype))
+        if inputs.dtype == np.uint8:
+            inputs = toy_contract().normalize(inputs)
+        return brightness_logits(inputs)
+
+    engine = predictor.engine._replace(infer=infer, takes_bytes=True)
+    model = Predictor(predictor.bundle, engine)
+    chips = [*DARK, BRIGHT[0]]
+    pd.testing.assert_frame_equal(model.predict(chips), predictor.predict(chips))
+    np.testing.assert_array_equal(model.logits(chips), predictor.logits(chips))
+    assert received == [((3, 8, 8, 1), np.uint8)] * 2
+    np.testing.assert_array_equal(
+        model.explain(BRIGHT[0], cells=1), predictor.explain(BRIGHT[0], cells=1)
+    )
+    assert {dtype for _, dtype in received[2:]} == {np.dtype(np.float32)}
+
+
 def test_one_array(predictor):
     assert predictor.predict(BRIGHT[0])["class"].tolist() == ["bright"]
 

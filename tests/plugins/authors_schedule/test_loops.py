@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from rsft.errors import Interrupted, RecipeError, RequestError
 from rsft.models.classifier import Classifier, CosineHead
+from rsft.models.devices import copy_batch
 from rsft.peft import AdaptFormer, LoRA, LoTR, attach
 from rsft.plugins.authors_schedule.loops import MetaloraLoop, MetaloraSplitter
 from rsft.recipe.load import load_recipe
@@ -342,7 +343,7 @@ def test_a_step_changes_the_factors(recipe_file):
     before = alpha.detach().clone()
     learner.classifier.train()
     for index, batch in enumerate(learner.batches.training_loader(0)):
-        train_on_batch(learner, batch, 0, index)
+        train_on_batch(learner, copy_batch(batch, "cpu"), 0, index)
     assert isinstance(alpha, nn.Parameter) and not torch.equal(alpha, before)
 
 

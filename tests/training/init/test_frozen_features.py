@@ -4,6 +4,7 @@ import torch
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.devices import copy_to_device
 from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 from rsft.training.init import frozen_features
@@ -33,7 +34,10 @@ def test_features_are_computed_once_for_most_methods(
         classifier, chips, weights, 16, lambda *args: calls.append(args)
     )
     expected = torch.cat(
-        [classifier.features(inputs) for inputs, _ in chips.batches(40)]
+        [
+            classifier.features(copy_to_device(inputs, "cpu"))
+            for inputs, _ in chips.batches(40)
+        ]
     )
     assert torch.allclose(first, expected, atol=1e-5)
     monkeypatch.setattr(frozen_features, "compute_features", None)
@@ -72,7 +76,7 @@ def test_earlier_blocks_have_their_own_cache(recipe_file, root, run):
     vit.blocks[0].register_forward_hook(
         lambda module, args, output: means.append(output[:, 1:].mean(1))
     )
-    vit.forward_features(chips.batch(range(40))[0])
+    vit.forward_features(copy_to_device(chips.batch(range(40))[0], "cpu"))
     assert joined.shape == (40, 3 * 192) and torch.allclose(
         joined[:, 192:384], means[0], atol=1e-4
     )

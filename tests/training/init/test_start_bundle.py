@@ -13,6 +13,7 @@ import torch
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RecipeError, RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.devices import copy_to_device
 from rsft.models.loading import load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
@@ -147,9 +148,8 @@ def test_classes_are_matched_by_name(run, root, tmp_path, caplog):
 
         opened = ChipStore.open(store)
         train = ChipImages(store, opened.split("train"), new.classes, new.contract)
-        features = torch.cat([model.features(x) for x, _ in train.batches(32)])[
-            train.labels == 0
-        ]
+        inputs = [copy_to_device(x, "cpu") for x, _ in train.batches(32)]
+        features = torch.cat(list(map(model.features, inputs)))[train.labels == 0]
         mean = torch.nn.functional.normalize(features, dim=1).mean(0)
     assert torch.nn.functional.cosine_similarity(mean, weight[0], dim=0) > 0.9999
 

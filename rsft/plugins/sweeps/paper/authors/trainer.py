@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from rsft.backbones.card import find_weights
 from rsft.backbones.loading import find_card
 from rsft.backbones.mae import LARGE, NORM
-from rsft.models.devices import copy_to_device
+from rsft.data.loading.batches import Batch
+from rsft.models.devices import copy_batch
 from rsft.models.loading import load_encoder
 from rsft.peft.model.state_files import read_tensors
 from rsft.plugins.sweeps.paper.authors.process import (
@@ -206,10 +207,13 @@ def make_trainer_class(
     if config.get("use_meta", False):
         base = authors.MetaTrainer
 
-    def load_epoch(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def load_epoch(epoch: int) -> Iterator[Batch]:
         for batch in learner.batches.training_loader(epoch):
-            inputs, labels = [copy_to_device(x, learner.device) for x in batch]
-            yield inputs, labels
+            yield copy_batch(batch, learner.device)
+
+    def load_unaugmented(_: int) -> Iterator[Batch]:
+        for batch in setup.train.batches(64):
+            yield copy_batch(batch, learner.device)
 
     class TrainerOnBatches(base):  # type: ignore[misc]
         def build_data_loader(self) -> None:
@@ -219,9 +223,8 @@ def make_trainer_class(
             self.classnames = [f"class {label}" for label in labels]
             self.many_idxs = self.med_idxs = self.few_idxs = labels
             self.train_loader = Batches(load_epoch, learner.batches.steps(0))
-            self.train_init_loader = Batches(
-                lambda epoch: setup.train.batches(64), -(-len(setup.train) // 64)
-            )
+            batches = -(-len(setup.train) // 64)
+            self.train_init_loader = Batches(load_unaugmented, batches)
             self.accum_step = 1
 
         def _build_meta_loaders(self) -> None:
