@@ -168,8 +168,8 @@ class ForwardPasses(nn.Module):
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compile the blocks of training steps, for the batch sizes that occur.
 
-        This concerns frozen standard blocks with low-rank additions and without
-        dropout. They run by plain autograd. If the compiler is missing, a warning says
+        Blocks with dropout of low-rank additions are not compiled. The others run by
+        plain autograd. If the compiler is missing, a warning says
         so and the blocks run without it.
 
         Args:

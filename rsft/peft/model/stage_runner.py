@@ -136,9 +136,8 @@ class StageRunner:
         block_kwargs = self.stages.block_kwargs(index, rope)
 
         def forward(x: Tensor) -> Tensor:
-            if (torch.is_grad_enabled() or class_token_only) and self.uses_kernel(
-                index
-            ):
+            is_training = torch.is_grad_enabled()
+            if (is_training or class_token_only) and self.uses_kernel(index):
                 deltas = _deltas_by_layer(block)
                 if (
                     self.compiled is not None
@@ -146,12 +145,7 @@ class StageRunner:
                     and not _has_dropout(deltas)
                 ):
                     return self.compiled(
-                        block,
-                        x,
-                        deltas,
-                        **block_kwargs,
-                        split=options.split,
-                        training=True,
+                        block, x, deltas, **block_kwargs, split=options.split
                     )
                 return low_rank_block(
                     block,
@@ -164,6 +158,12 @@ class StageRunner:
                     needs_output=not self._is_recomputing,
                     kernels=self.kernels,
                 )
+            if (
+                is_training
+                and self.compiled is not None
+                and not _has_dropout(_deltas_by_layer(block))
+            ):
+                return self.compiled(block, x, None, **block_kwargs)
             return cast(Tensor, block(x, **block_kwargs))
 
         if not (options.checkpointing and torch.is_grad_enabled()):

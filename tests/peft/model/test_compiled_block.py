@@ -1,8 +1,9 @@
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
+from torch._dynamo.utils import counters
 
-from rsft.peft import LoRA, attach
+from rsft.peft import AdaptFormer, LoRA, attach
 from tests.helpers.closeness import close
 from tests.helpers.peft_models import tiny_dinov3, tiny_vit, with_random_adapter
 
@@ -40,6 +41,28 @@ def test_blocks_share_their_graphs_and_give_the_same_gradients(images, network):
     assert close(gradients(compiled, images), gradients(plain, images))
     # a checkpointed block has its scales beside B, which is two more
     assert counter.frame_count <= 6 and compiled.compile_error == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learn_scales", [False, True])
+@pytest.mark.parametrize(
+    ("method", "most_graphs"), [(LoRA(rank=2), 4), (AdaptFormer(dim=4), 3)]
+)
+def test_a_block_is_one_graph_without_breaks(images, method, most_graphs, learn_scales):
+    torch._dynamo.reset()
+    counters.clear()
+    plain, compiled = (
+        with_random_adapter(
+            attach(tiny_vit(), method, learn_scales=learn_scales)
+        ).train()
+        for _ in range(2)
+    )
+    counter = CompileCounter()
+    compiled.compile_blocks(counter)
+    for _ in range(2):
+        assert close(gradients(compiled, images), gradients(plain, images))
+    assert sum(counters["graph_break"].values()) == 0
+    assert 0 < counter.frame_count <= most_graphs and compiled.compile_error == ""
 
 
 @pytest.mark.slow
