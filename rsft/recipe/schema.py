@@ -65,8 +65,9 @@ class DataSection(Section):
     augment: Literal["none", "natural", "sar", "optical"] = "none"
     """random changes of training chips: crops and mirror images of natural images, or
     what suits images of this sensor from above"""
-    workers: int = Field(default=0, ge=0)
-    """processes that load chips; 0 loads them in the main process"""
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """processes that load chips; 0 loads them in the main process; auto takes up to 8
+    for a GPU on Linux, if shared memory has room, and else 0"""
 
 
 class BackboneSection(Section):

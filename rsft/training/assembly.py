@@ -1,9 +1,11 @@
 """Network, chips, losses and parts of a run, combined for its training."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from functools import cache, partial
-from typing import cast
+from multiprocessing import get_start_method
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -41,13 +43,36 @@ _PARTS = (WeightAverage, Mixup, OuterSteps, PseudoLabeler, AddedChips)
 """Parts that the keys of a recipe switch on, in the order in which they act."""
 
 
+_MOST_WORKERS = 8
+"""Largest number of processes that read chips, if the recipe gives none."""
+
+
 @cache
-def worker_count(requested: int) -> int:
+def worker_count(
+    requested: int | Literal["auto"],
+    device: torch.device,
+    devices: int,
+    batch_bytes: int,
+) -> int:
     """Return the number of processes that read chips: not more than processor cores.
 
-    A run does not depend on it.
+    A run does not depend on it. "auto" takes none for a CPU, whose cores train, and
+    where a new process would import PyTorch in each epoch.
+
+    Args:
+        requested: the key `data.workers`.
+        device: the device that trains.
+        devices: number of devices of this machine that train.
+        batch_bytes: bytes of a batch of all devices; each reader keeps two of its
+            device in shared memory.
     """
     cores = len(available_cores())
+    if requested == "auto":
+        if device.type != "cuda" or get_start_method() != "fork":
+            return 0
+        free = shutil.disk_usage("/dev/shm").free  # 64 MB in a container of Docker
+        room = free // 2 // (2 * batch_bytes)
+        return max(0, min(cores // devices - 1, _MOST_WORKERS, room))
     if requested > cores and is_rank_zero():
         _log.warning(
             "data.workers: %d processes read chips instead of %d, one for each core",
@@ -130,15 +155,20 @@ def _make_batches(
     """Return the batches of training and validation chips of one process."""
     recipe = setup.recipe
     contract = setup.contract
+    batch_size = recipe.train.batch_size
+    device = setup.classifier.theta[0].device
+    batch_bytes = batch_size * contract.size**2 * len(contract.planes)
     return EpochBatches(
         *sources,
-        batch_size=recipe.train.batch_size,
+        batch_size=batch_size,
         eval_batch_size=recipe.evaluate.batch_size,
         augmentation=Augmentation(
             recipe.data.augment, len(contract.planes), contract.size
         ),
         seed=recipe.seed,
-        workers=worker_count(recipe.data.workers),
+        workers=worker_count(
+            recipe.data.workers, device, recipe.train.devices, batch_bytes
+        ),
         members=members,
         sampler=recipe.train.sampler,
         shard=shard,

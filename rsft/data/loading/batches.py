@@ -217,12 +217,11 @@ class ChipLoader:
         shard: ProcessShard = SINGLE_PROCESS,
     ) -> None:
         self.contract = augmented.chips.contract
+        batches = shard_batches(indices, batch_size, shard)
         self.byte_batches = DataLoader(
             augmented,
-            batch_sampler=[
-                batch.tolist() for batch in shard_batches(indices, batch_size, shard)
-            ],
-            num_workers=workers,
+            batch_sampler=[batch.tolist() for batch in batches],
+            num_workers=min(workers, len(batches)),
             collate_fn=_stack,
             worker_init_fn=_start_worker,
             # leaves the global generator to the training steps
