@@ -90,11 +90,13 @@ VERBS = {
             "finetune --from INPUTS/runs/ships train.epochs=2",
             "finetune --resume",
         ),
-        _verb("finetune-chips", "finetune INPUTS/folder budget=1min"),
+        # a smaller budget ends a trial at an epoch that depends on the machine
+        _verb("finetune-chips", "finetune INPUTS/folder budget=10min"),
         _verb("evaluate", "evaluate INPUTS/runs/ships INPUTS/store"),
         _verb("report-run", "report runs/ships", None, "runs"),
         _verb("sweep", "sweep INPUTS/sweep.yaml"),
-        _verb("sweep-asha", "sweep INPUTS/asha.yaml"),
+        # of several trials at once, those that are ahead decide which trials stop
+        _verb("sweep-asha", "sweep INPUTS/asha.yaml --jobs 1"),
         _verb(
             "predict-chips",
             f"predict INPUTS/runs/ships INPUTS/store/chips --html page.html {_TABLE}",
