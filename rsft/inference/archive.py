@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -305,7 +305,7 @@ def _run(
                 lost += [[scene] for scene in block]
                 continue
             reason = f"{error} ({ATTEMPTS} attempts)"
-            yield replace(block[0], status="failed", reason=reason)
+            yield block[0]._replace(status="failed", reason=reason)
 
 
 def classify_scenes(
@@ -337,9 +337,9 @@ def classify_scene(
     result = None if reason else _read_output(planned, "done")
     if result is None:
         reason = reason or "the scene or another input changed during the job"
-        result = replace(planned, status="failed", reason=reason)
+        result = planned._replace(status="failed", reason=reason)
     seconds = round(time.monotonic() - start, 1)
-    return replace(result, seconds=seconds, resumed=resumed)
+    return result._replace(seconds=seconds, resumed=resumed)
 
 
 def _try_to_predict(
@@ -375,8 +375,7 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
         return None
     # left behind if the process was killed just before it removed this file
     journal_path(out).unlink(missing_ok=True)
-    return replace(
-        planned,
+    return planned._replace(
         status=status,
         chips=int(metadata["chips"]),
         rejected=int(metadata["rejected"]),
@@ -404,33 +403,31 @@ def _plan(
             state = scene.state()
         except NetworkError as error:
             result = _describe_pending(scene, folders)
-            yield replace(result, status="failed", reason=str(error)), 0
+            yield result._replace(status="failed", reason=str(error)), 0
             continue
-        job = keys.compute([(path_to_text(scene), state)], {})
-        result = _describe_pending(scene, folders, job)
-        output_state = file_state(Path(result.output))
+        result = _describe_pending(scene, folders)
+        job = keys.compute([(result.scene, state)], {})
+        result = result._replace(job=job)
+        output_state = file_state(result.output)
         if output_state is not None:
             finished = table.find(result.scene)
-            identity = result.job, output_state[1]
+            identity = job, output_state[1]
             if finished and (finished.job, finished.modified) == identity:
-                finished = replace(finished, status="skipped")
+                finished = finished._replace(status="skipped")
             else:
                 finished = _read_output(result, "skipped")
             if finished is not None:
                 result = finished
             elif not request.overwrite:
-                result = replace(result, status="failed", reason=_OTHER_OUTPUT)
+                result = result._replace(status="failed", reason=_OTHER_OUTPUT)
         yield result, _count_bytes(scene, state)
 
 
-def _describe_pending(
-    scene: SceneUri, folders: _OutputFolders, job: str = ""
-) -> SceneResult:
+def _describe_pending(scene: SceneUri, folders: _OutputFolders) -> SceneResult:
     return SceneResult(
         path_to_text(scene),
         "pending",
         output=folders.output_path(scene.stem),
-        job=job,
         address=scene.text,
     )
 

@@ -11,9 +11,8 @@ import io
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -21,8 +20,7 @@ from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell, replace_controls, unescape_cell
 
 
-@dataclass(frozen=True)
-class SceneResult:
+class SceneResult(NamedTuple):
     """Result of one scene. The fields are the columns of scenes.csv, except `address`.
 
     Attributes:
@@ -61,12 +59,8 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
     float: float,
     bool: "True".__eq__,
 }
-_COLUMNS = {
-    field.name: _PARSERS[field.type]
-    for field in fields(SceneResult)
-    if field.name != "address"
-}
-"""Names of the columns, and what parses their cells."""
+_COLUMNS = SceneResult._fields[:-1]
+_CELL_PARSERS = [_PARSERS[SceneResult.__annotations__[name]] for name in _COLUMNS]
 
 
 def read_scenes(path: Path) -> Iterator[SceneResult]:
@@ -155,28 +149,31 @@ class SceneTable:
                 if offset < self._start:
                     # an earlier row stays in the index of the next call
                     result = self.find(scene) or make_pending(position)
-                    line = _result_to_line(replace(result, status="pending"))
+                    line = _result_to_line(result._replace(status="pending"))
                 file.write(line)
             self.close()  # Windows cannot replace an open file
 
 
 def _result_to_line(result: SceneResult) -> bytes:
-    return _to_line(getattr(result, name) for name in _COLUMNS)
+    return _to_line(result[:-1])
 
 
 def _to_line(cells: Iterable[Any]) -> bytes:
     """Return a row as CSV in one line."""
     text = io.StringIO()
-    row = [escape_cell(_join_lines(cell)) for cell in cells]
+    row = [
+        escape_cell(_join_lines(cell)) if isinstance(cell, str) else cell
+        for cell in cells
+    ]
     csv.writer(text, lineterminator="\n").writerow(row)
     return text.getvalue().encode()
 
 
-def _join_lines(cell: Any) -> Any:
+def _join_lines(cell: str) -> str:
     """Return a text as it is read from the table."""
-    if isinstance(cell, str) and not cell.isprintable():
-        return " ".join(replace_controls(cell).splitlines())
-    return cell
+    if cell.isprintable():
+        return cell
+    return " ".join(replace_controls(cell).splitlines())
 
 
 def _split(line: bytes) -> list[str]:
@@ -184,10 +181,8 @@ def _split(line: bytes) -> list[str]:
 
 
 def _parse(cells: list[str]) -> SceneResult:
-    parsers = _COLUMNS.values()
-    return SceneResult(
-        *(parse(cell) for parse, cell in zip(parsers, cells, strict=True))
-    )
+    values = [parse(cell) for parse, cell in zip(_CELL_PARSERS, cells, strict=True)]
+    return SceneResult(*values)
 
 
 def _read_rows(file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
@@ -200,7 +195,7 @@ def _read_rows(file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
         for line in iter(file.readline, b""):
             cells = _split(line)
             is_whole = line.endswith(b"\n") and len(cells) == len(_COLUMNS)
-            if not is_whole or not (offset or cells == list(_COLUMNS)):
+            if not is_whole or not (offset or tuple(cells) == _COLUMNS):
                 return
             yield offset, cells
             offset += len(line)

@@ -6,7 +6,6 @@ python -m tests.helpers.simulated_archive FOLDER
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,7 +68,7 @@ def run_simulated(folder, writes_outputs=True):
             state = path.stat()
             with (folder / "classified.txt").open("a") as log:
                 log.write(f"{path.stem}\n")
-        return replace(planned, status="done", modified=state.st_mtime_ns)
+        return planned._replace(status="done", modified=state.st_mtime_ns)
 
     def read(path):
         opened.append(path)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -53,14 +52,14 @@ def test_rows_of_an_earlier_call_are_found(path):
     table = SceneTable(path)
     assert table.find("b") == finished("b", modified=7)
     assert table.find("c") is None
-    table.add(replace(table.find("a"), status="skipped"))
+    table.add(table.find("a")._replace(status="skipped"))
     table.add(finished("c"))
     finish(table, "a", "b", "c")
     rows = list(read_scenes(path))
     # nobody has looked at scene b, which stays in the index of the next call
     assert rows == [
-        replace(finished("a"), status="skipped"),
-        replace(finished("b", modified=7), status="pending"),
+        finished("a")._replace(status="skipped"),
+        finished("b", modified=7)._replace(status="pending"),
         finished("c"),
     ]
 

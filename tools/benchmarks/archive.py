@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -58,7 +57,7 @@ class ImmediateExecutor:
         future: Future[list[SceneResult]] = Future()
         future.set_result(
             [
-                replace(scene, status="done", chips=10, modified=MODIFIED_NS)
+                scene._replace(status="done", chips=10, modified=MODIFIED_NS)
                 for scene in planned
             ]
         )

@@ -157,7 +157,7 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
     """Print the number of scenes by status, or every scene as a JSON line."""
     if as_json:
         for scene in archive.scenes:
-            emit_json_event("scene", vars(scene))
+            emit_json_event("scene", scene._asdict())
         emit_json_event("done", {"scenes": str(archive.summary_path), **archive.counts})
         return
     statuses: Counter[str] = Counter()
