@@ -178,8 +178,10 @@ def _find_different_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
     """
     scenes = [scene.absolute() for scene in find_scenes(inputs)]
     # the names themselves would need as much memory as the scenes
-    hashes = np.fromiter((hash(scene.stem) for scene in scenes), np.int64)
-    if len(np.unique(hashes)) == len(scenes):
+    stems = (scene.stem for scene in scenes)
+    hashes = np.fromiter(map(hash, stems), np.int64, len(scenes))
+    hashes.sort()
+    if np.diff(hashes).all():
         return scenes
     scenes = list(dict.fromkeys(scenes))
     counts = Counter(scene.stem for scene in scenes)

@@ -100,9 +100,9 @@ class SceneTable:
                 offsets.append(offset)
                 end = file.tell()
         # a dictionary would need ten times the memory
-        order = np.argsort(np.array(hashes), kind="stable")
-        self._hashes = np.array(hashes)[order]
-        self._offsets = np.array(offsets)[order]
+        order = np.argsort(hashes, kind="stable")
+        self._hashes = np.asarray(hashes)[order]
+        self._offsets = np.asarray(offsets)[order]
         return end
 
     def close(self) -> None:
