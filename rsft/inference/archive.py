@@ -13,9 +13,10 @@ import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -26,7 +27,7 @@ from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.engine import choose_engine, load_engine
-from rsft.inference.predict.job import predict
+from rsft.inference.predict.job import OpenedBundle, predict
 from rsft.inference.predict.open_job import JobKeys
 from rsft.inference.scene_table import SceneResult, SceneTable, read_scenes
 from rsft.inference.writers.columns import table_columns
@@ -88,6 +89,8 @@ class ArchiveResult:
 
 Block = list[SceneResult]
 """Scenes of a task, or their results."""
+
+OpenBundle = Callable[[], OpenedBundle]
 
 
 def open_archive_executor(
@@ -314,17 +317,19 @@ def classify_scenes(
     planned: Block, bundle_dir: Path, request: PredictionRequest
 ) -> Block:
     """Classify scenes one after another, see `classify_scene`."""
-    return [classify_scene(scene, bundle_dir, request) for scene in planned]
+    # a bundle that cannot be opened is a fault of each scene
+    open_bundle = lru_cache(maxsize=1)(partial(OpenedBundle, bundle_dir))
+    return [classify_scene(scene, open_bundle, request) for scene in planned]
 
 
 def classify_scene(
-    planned: SceneResult, bundle_dir: Path, request: PredictionRequest
+    planned: SceneResult, open_bundle: OpenBundle, request: PredictionRequest
 ) -> SceneResult:
     """Classify one scene in any process.
 
     Args:
         planned: scene, output and job, with the status pending.
-        bundle_dir: folder of the bundle.
+        open_bundle: returns the bundle.
         request: options of the job.
 
     Returns:
@@ -335,7 +340,7 @@ def classify_scene(
     if finished is not None:  # an earlier process was killed right after its work
         return finished
     resumed = journal_path(Path(planned.output)).exists()
-    reason = _try_to_predict(planned, bundle_dir, request)
+    reason = _try_to_predict(planned, open_bundle, request)
     result = None if reason else _read_output(planned, "done")
     if result is None:
         reason = reason or "the scene or another input changed during the job"
@@ -345,7 +350,7 @@ def classify_scene(
 
 
 def _try_to_predict(
-    planned: SceneResult, bundle_dir: Path, request: PredictionRequest
+    planned: SceneResult, open_bundle: OpenBundle, request: PredictionRequest
 ) -> str:
     """Classify a scene, and return why it fails; "" if it does not."""
     scene = planned.address or planned.scene
@@ -354,9 +359,12 @@ def _try_to_predict(
         if attempt:
             time.sleep(_PAUSE * 2 ** (attempt - 1))
         try:
-            # positions may lie in other scenes
             predict(
-                bundle_dir, [scene], Path(planned.output), request, may_be_outside=True
+                open_bundle(),
+                [scene],
+                Path(planned.output),
+                request,
+                may_be_outside=True,  # positions may lie in other scenes
             )
             return ""
         except RsftError as error:  # another attempt would end in the same way

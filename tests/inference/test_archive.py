@@ -458,7 +458,7 @@ def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
     (outcome,) = run_archive(tmp_path, scenes / "a.tif").scenes
     (tmp_path / "out/.a.gpkg.journal").touch()
     left = SceneResult(outcome.scene, "pending", output=outcome.output, job=outcome.job)
-    assert classify_scene(left, Path("bundle"), TILES) == left._replace(
+    assert classify_scene(left, None, TILES) == left._replace(
         status="done", chips=6, modified=outcome.modified
     )
     assert not (tmp_path / "out/.a.gpkg.journal").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from rsft.inference.engines.base import LoadedEngine
@@ -23,8 +23,30 @@ from rsft.utils.memory import return_freed_memory
 _log = logging.getLogger(__name__)
 
 
+class OpenedBundle:
+    """A bundle for several jobs, whose engine is loaded once.
+
+    Args:
+        folder: see `predict`.
+        engines: number of engines that stay in memory.
+
+    Raises:
+        RequestError: no bundle exists.
+        WeightsError: the bundle cannot be used.
+    """
+
+    def __init__(self, folder: Path, engines: int = 1) -> None:
+        self.folder = folder
+        self.bundle = Bundle.load(folder)
+        self._load = lru_cache(engines)(partial(load_engine, self.bundle, folder))
+
+    def load_engine(self, job: PredictionJob) -> LoadedEngine:
+        """Return the engine of a job."""
+        return self._load(*_choose_engine(job))
+
+
 def predict(
-    bundle_dir: Path,
+    bundle: Path | OpenedBundle,
     inputs: Sequence[str | Path],
     output_path: Path,
     request: PredictionRequest = DEFAULT_REQUEST,
@@ -39,7 +61,8 @@ def predict(
     `<output stem>.rejected.csv`.
 
     Args:
-        bundle_dir: a bundle, a run, or a folder of runs.
+        bundle: a bundle, a run, or a folder of runs; or what was opened for several
+            jobs.
         inputs: chips (files, folders, chip stores, globs, @list), or scenes if
             `request.query` says where to cut chips.
         output_path: the file of the table; its suffix selects the format.
@@ -64,10 +87,13 @@ def predict(
         >>> sorted(result.counts)
         ['cargo', 'fishing', 'tanker']
     """
-    bundle = Bundle.load(bundle_dir)
-    warn_about_calibrator(bundle)
-    with open_job(bundle, bundle_dir, inputs, output_path, request, progress) as job:
-        engine = run_job(job)
+    if not isinstance(bundle, OpenedBundle):
+        bundle = OpenedBundle(bundle, engines=0)
+    warn_about_calibrator(bundle.bundle)
+    with open_job(
+        bundle.bundle, bundle.folder, inputs, output_path, request, progress
+    ) as job:
+        engine = run_job(job, load=bundle.load_engine)
         # the libraries that write the outputs take as much as a small network
         return_freed_memory()
         return write_result(job, engine, may_be_outside=may_be_outside)
@@ -85,11 +111,13 @@ MakeResult = Callable[
 ]
 """Returns what the journal records of a batch."""
 
+LoadEngine = Callable[[PredictionJob], LoadedEngine]
+
 
 def run_job(
     job: PredictionJob,
     make_result: MakeResult = pipeline.batch_result,
-    engine: LoadedEngine | None = None,
+    load: LoadEngine | None = None,
 ) -> UsedEngine:
     """Classify the chips of a job that are not in its journal yet.
 
@@ -99,7 +127,7 @@ def run_job(
         job: the job.
         make_result: makes the result of a batch of the outputs of the network, which
             are None if no chip of the batch can be used.
-        engine: the engine; None loads the one that the request names.
+        load: loads the engine; None loads the one that the request names.
 
     Returns:
         The engine that was used; empty if the job has no chips.
@@ -115,7 +143,7 @@ def run_job(
     if not batches:
         return UsedEngine()
     total = sum(len(batch.chips) for batch in batches)
-    engine = engine or _load_engine(job)
+    engine = (load or _load_engine)(job)
     finished = journal.finished_batches()
     remaining = [batch for batch in batches if batch.number not in finished]
     done = total - sum(len(batch.chips) for batch in remaining)
@@ -145,11 +173,16 @@ def run_job(
 
 
 def _load_engine(job: PredictionJob) -> LoadedEngine:
-    """Load the engine that the request names; a resumed job goes on with its engine."""
+    """Load the engine of a job for this job alone."""
+    return load_engine(job.bundle, job.bundle_dir, *_choose_engine(job))
+
+
+def _choose_engine(job: PredictionJob) -> tuple[str, str | None, str]:
+    """Return engine, precision and device; a resumed job goes on with its engine."""
     request = job.request
     options = request.precision, request.device
     name = job.journal.get_note("engine")
     if name is None:
         name = choose_engine(job.bundle, job.bundle_dir, request.engine, *options)
         job.journal.set_note("engine", name)
-    return load_engine(job.bundle, job.bundle_dir, name, *options)
+    return name, *options
