@@ -167,27 +167,29 @@ def predict_archive(
                 report(done, len(scenes), "scenes")
     finally:
         table.finish(
-            map(path_to_text, scenes),
-            lambda position: _describe_pending(scenes[position], folders),
+            (path_to_text(SceneUri(scene)) for scene in scenes),
+            lambda position: _describe_pending(SceneUri(scenes[position]), folders),
         )
     return archive
 
 
-def _find_different_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
-    """Return each scene once, with an absolute path.
+def _find_different_scenes(inputs: Sequence[str | Path]) -> list[str]:
+    """Return the text of each scene once, with an absolute path.
+
+    The scenes themselves would need a third more memory.
 
     Raises:
         RequestError: two scenes have the same name.
     """
-    scenes = [scene.absolute() for scene in find_scenes(inputs)]
+    scenes = [scene.absolute().text for scene in find_scenes(inputs)]
     # the names themselves would need as much memory as the scenes
-    stems = (scene.stem for scene in scenes)
+    stems = (SceneUri(scene).stem for scene in scenes)
     hashes = np.fromiter(map(hash, stems), np.int64, len(scenes))
     hashes.sort()
     if np.diff(hashes).all():
         return scenes
     scenes = list(dict.fromkeys(scenes))
-    counts = Counter(scene.stem for scene in scenes)
+    counts = Counter(SceneUri(scene).stem for scene in scenes)
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
         raise RequestError(
@@ -396,7 +398,7 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
 
 
 def _plan(
-    scenes: list[SceneUri],
+    scenes: list[str],
     folders: _OutputFolders,
     bundle: Bundle,
     request: PredictionRequest,
@@ -408,7 +410,7 @@ def _plan(
     if scenes.csv has its job, and it was not modified since.
     """
     keys = JobKeys(bundle, request)
-    for scene in scenes:
+    for scene in map(SceneUri, scenes):
         try:
             state = scene.state()
         except NetworkError as error:

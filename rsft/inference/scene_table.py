@@ -91,6 +91,7 @@ class SceneTable:
 
     def _index_rows(self) -> int:
         """Index the rows by hashes of scenes; return the end of the last whole row."""
+        self._hashes = self._offsets = np.zeros(0, np.int64)  # frees an earlier index
         hashes = array("q")
         offsets = array("q")
         end = 0
@@ -102,6 +103,7 @@ class SceneTable:
         # a dictionary would need ten times the memory
         order = np.argsort(hashes, kind="stable")
         self._hashes = np.asarray(hashes)[order]
+        del hashes
         self._offsets = np.asarray(offsets)[order]
         return end
 
