@@ -2,6 +2,7 @@
 
 This is a convenience, not a ship detector. The scene is read twice. The first pass
 measures the water and finds land. The second one finds objects, see `rsft.scenes.cfar`.
+It reads a copy of a scene on a server.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.chip_spec import ChipSpec
+from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.errors import DataError, RequestError
 from rsft.scenes.cfar import (
@@ -32,7 +34,7 @@ from rsft.scenes.locations import Location, SceneLocations
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import PixelWindow, RasterScene, declare_unit
-from rsft.scenes.reader import SceneReader
+from rsft.scenes.reader import CopyingReader, SceneReader
 from rsft.scenes.requirements import check_scene
 from rsft.scenes.windows import ChipWindow
 from rsft.types import Floats, Pixels, Progress
@@ -284,7 +286,9 @@ class _Detector:
         declared = declaration.unit or scene.unit
         unit, _ = spec.check_header(scene.dtype, bands, declared)
         self.unit = "amplitude" if unit in DIGITAL_UNITS else unit
-        self.reader = SceneReader(scene, indices[:bands])
+        is_remote = any(SceneUri(file).is_remote for file in scene.files)
+        read = CopyingReader if is_remote else SceneReader
+        self.reader = read(scene, indices[:bands])
         self.objects: list[BrightObject] = []
         self.oversized = 0
         self.land_pixels = 0

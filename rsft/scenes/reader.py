@@ -1,7 +1,10 @@
 """Read windows of a scene in its unit."""
 
+import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
+from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,8 @@ from rsft.scenes.georeference import ignore_georeference_warnings
 from rsft.scenes.raster import PixelWindow, RasterScene, check_exists
 from rsft.types import Pixels
 from rsft.utils.cell.client import in_cell
+
+_log = logging.getLogger(__name__)
 
 _AGAIN = "run the same command again: it resumes"
 
@@ -63,17 +68,74 @@ class SceneReader:
         pixels = np.full(shape, fill_value, scene.dtype)
         if top >= bottom or left >= right:
             return pixels, 0
-        if not hasattr(self._thread, "read"):
-            self._thread.read = open_windows(scene, self.indices)
-        inside, clipped = self._thread.read(top, left, bottom, right)
+        inside, clipped = self._read_inside(PixelWindow(top, left, bottom, right))
         rows = slice(top - window.top, bottom - window.top)
         cols = slice(left - window.left, right - window.left)
         pixels[rows, cols] = inside
         return pixels, clipped
 
+    def _read_inside(self, window: PixelWindow) -> tuple[Pixels, int]:
+        """Do the same for a window inside of the scene."""
+        if not hasattr(self._thread, "read"):
+            self._thread.read = open_windows(self.scene, self.indices)
+        result: tuple[Pixels, int] = self._thread.read(*window)
+        return result
+
     def close(self) -> None:
         """Close the handles of all threads."""
         self._thread = threading.local()
+
+
+class CopyingReader(SceneReader):
+    """Reads the pixels of a scene on a server once, and then those of a copy.
+
+    The first windows must cover the scene without overlap. The copy is a temporary file
+    without a name, which ends with the reader. Values below the thermal noise are not
+    counted.
+
+    Args:
+        scene: the scene.
+        bands: indices of the bands to read.
+    """
+
+    def __init__(self, scene: RasterScene, bands: Sequence[int]) -> None:
+        super().__init__(scene, bands)
+        self._file = TemporaryFile()  # noqa: SIM115 `close` closes it
+        self._has_room = True
+        self._missing = scene.height * scene.width  # pixels
+
+    def _read_inside(self, window: PixelWindow) -> tuple[Pixels, int]:
+        if not self._missing:
+            shape = (self.scene.height, self.scene.width, len(self.indices))
+            copy = np.memmap(self._file, self.scene.dtype, "r", 0, shape)
+            return np.array(
+                copy[window.top : window.bottom, window.left : window.right]
+            ), 0
+        pixels, clipped = super()._read_inside(window)
+        try:
+            if self._has_room:
+                self._write(window, pixels)
+        except OSError as error:
+            self._has_room = False
+            _log.warning(
+                "no copy of %s in %s, so it is fetched twice: %s; TMPDIR names another"
+                " folder",
+                self.scene.path,
+                gettempdir(),
+                error,
+            )
+        return pixels, clipped
+
+    def _write(self, window: PixelWindow, pixels: Pixels) -> None:
+        for row, line in enumerate(pixels, window.top):
+            self._file.seek((row * self.scene.width + window.left) * line[0].nbytes)
+            self._file.write(line.tobytes())
+        self._file.flush()
+        self._missing -= math.prod(window.size)
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
 
 
 @in_cell

@@ -65,6 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             self.wfile.write(data)
+            self.server.sent += len(data)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -81,6 +82,7 @@ class FileServer(ThreadingHTTPServer):
         self.statuses: dict[str, int] = {}  # of files that are not sent
         self.redirects: dict[str, str] = {}  # of files that are elsewhere
         self.requests: list[str] = []
+        self.sent = 0  # bytes of all answers
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}"

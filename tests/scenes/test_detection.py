@@ -1,10 +1,12 @@
 """Bright objects of a scene: ships to the pixel, land, and windows of every size."""
 
+import errno
 import re
 
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import shapely
 
 from rsft.data.imagery.stretch import CHIP_MAX
@@ -14,7 +16,9 @@ from rsft.scenes.detection import detect_bright_objects
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import open_scene
+from rsft.scenes.reader import CopyingReader
 from rsft.scenes.windows import make_window
+from tests.helpers.file_server import serving_folder
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff
 
@@ -220,3 +224,30 @@ def test_single_pixels_below_0_are_no_fault(tmp_path, amplitude):
     pixels = amplitude.astype(np.float32)
     pixels[::3] *= -0.01
     detect(tmp_path, pixels)
+
+
+def test_a_scene_on_a_server_is_fetched_once(tmp_path, monkeypatch, amplitude, caplog):
+    """Neither GDAL's cache of blocks nor that of the network holds the scene."""
+    monkeypatch.setattr(raster, "_READ_SIDE", 128)
+    local = detect(tmp_path, amplitude)
+    size = (tmp_path / "s.tif").stat().st_size
+    caches = {"GDAL_CACHEMAX": 200_000, "CPL_VSIL_CURL_CACHE_SIZE": 65_536}
+    with serving_folder(tmp_path) as server, rasterio.Env(**caches):
+        scene = open_scene(server.url("s.tif"))
+        arguments = (make_window(scene, ChipOptions(), SAR), Declaration("amplitude"))
+
+        def fetch():
+            before = server.sent
+            found = detect_bright_objects(scene, CfarOptions(), *arguments, SAR, None)
+            assert centers(found) == centers(local)
+            return server.sent - before
+
+        assert fetch() < 1.1 * size
+        assert caplog.text == ""
+
+        def fail(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(CopyingReader, "_write", fail)
+        assert fetch() > 1.8 * size
+    assert "TMPDIR" in caplog.text
