@@ -9,6 +9,7 @@ from rsft.scenes.lengths import (
     annotated_length,
     box_length,
     bright_length,
+    bright_pixels,
     measured_length,
 )
 from tests.helpers.scenes import (
@@ -72,7 +73,7 @@ def test_interval_of_bright_pixels():
 def ship(rows, cols):
     water = simulate_sea(64, 64, looks=10) ** 2
     water[rows, cols] = 50
-    return water
+    return bright_pixels(water[:, :, None], "intensity")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,21 @@ def test_bright_pixels(rows, cols, meters):
 
 
 def test_no_pixels():
-    assert bright_length(np.zeros((8, 8)), (1, 1)) is None
+    for dtype in (float, np.uint8):
+        mask = bright_pixels(np.zeros((8, 8, 1), dtype), "amplitude")
+        assert bright_length(mask, (1, 1)) is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("count", [63, 64])  # the median is one value, or two
+def test_digital_numbers_have_the_median_of_their_intensities(dtype, count):
+    chip = np.zeros((8, 8, 1), dtype)
+    values = np.arange(count) * (250 // count) + 3
+    chip.flat[:count] = np.random.default_rng(0).permutation(values)
+    for limit in (12, 13, 300):
+        chip[0, 0] = min(limit, 255)
+        expected = bright_pixels(chip.astype(np.float64), "amplitude")
+        np.testing.assert_array_equal(bright_pixels(chip, "amplitude"), expected)
 
 
 @pytest.mark.realdata
@@ -101,7 +116,8 @@ def test_against_lengths_from_ais(shared):
     for row in rows[rows["scene"].str.contains("GRDH")].itertuples():
         path = root / row.scene / "Patch_Cal" / row.file
         if path.exists():
-            length = bright_length(read_chip(path).sum(axis=2, dtype=float), (10, 10))
+            mask = bright_pixels(read_chip(path), "intensity")
+            length = bright_length(mask, (10, 10))
             pairs.append((row.length_overall_m, np.nan if length is None else length))
     reported, measured = np.array(pairs)[~np.isnan(pairs).any(axis=1)].T
     assert (len(pairs), len(reported)) == (122, 102)
