@@ -34,6 +34,14 @@ from rsft.inference.scene_table import read_scenes
 from tools.errors import explained_errors
 from tools.kill_runs.contents import digest_folder
 
+RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_raylet_start_wait_time_s": "60",
+}
+"""A node of a busy machine starts slowly."""
+
 SAMPLE = 100
 """Number of scenes that are compared with an undisturbed command."""
 
@@ -122,15 +130,15 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the positions.")] = 0,
 ) -> None:
     """Print what happened, and exit with 1 if anything is wrong."""
-    # a busy machine needs more than the 30 s that Ray waits; read at its import
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "600")
+    os.environ |= RAY_SETTINGS  # read at the import
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="rsft-") as temporary:
         folder = Path(temporary)
         cut_scenes(raster, folder, scenes, side, seed)
         tiles = ("--grid", str(grid))
-        cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        head = {"num_cpus": 1, "include_dashboard": False}
+        cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         node = cluster.add_node(num_cpus=1)
         os.environ["RAY_ADDRESS"] = cluster.address
         table = folder / "out" / SCENES_FILE
