@@ -181,7 +181,8 @@ def bright_pixels(pixels: Pixels, unit: str) -> Mask:
         pixels: the chip (H, W, B).
         unit: its unit.
     """
-    if pixels.dtype.kind == "u" and pixels.shape[2] == 1:  # a histogram is faster
+    is_digital = pixels.dtype.kind == "u" and unit == "amplitude"
+    if is_digital and pixels.shape[2] == 1:  # a histogram is faster
         counts = np.bincount(pixels.ravel())
         counts[0] = 0
         ranks = counts.cumsum()
@@ -191,10 +192,10 @@ def bright_pixels(pixels: Pixels, unit: str) -> Mask:
         return pixels[:, :, 0] >= int(np.searchsorted(levels, limit, "right"))
     bands = np.moveaxis(convert_unit(pixels, unit, "intensity"), 2, 0)
     intensity = np.nansum(bands.astype(np.float64, order="C"), axis=0)
-    positive = intensity[intensity > 0]
-    if not positive.size:
-        return np.zeros(intensity.shape, bool)
-    return intensity > BRIGHT_FACTOR * np.median(positive)
+    is_bright: Mask = intensity > 0
+    if is_bright.any():
+        is_bright = intensity > BRIGHT_FACTOR * np.median(intensity[is_bright])
+    return is_bright
 
 
 def bright_length(mask: Mask, spacing: Spacing) -> float | None:
