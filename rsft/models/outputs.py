@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rsft.data.imagery.contract import Contract
 from rsft.recipe.schema import EvaluateSection
-from rsft.utils.array_namespace import array_namespace, log_sum_exp
+from rsft.utils.array_namespace import array_namespace, log_sum_exp, to_array
 
 
 class ClassifierOutputs(NamedTuple):
@@ -51,10 +51,37 @@ def add_mirror_images(views: Sequence[Any]) -> list[Any]:
     return [*views, *(array_namespace(view).flip(view, (3,)) for view in views)]
 
 
+def rotate_images(images: Any, degrees: float) -> Any:
+    """Rotate images (B, P, S, S) about their center.
+
+    The four nearest pixels are interpolated. Beyond its border, an image is mirrored.
+    """
+    last = images.shape[3] - 1
+    turn = np.exp(1j * math.radians(degrees))
+    matrix = [[turn.real, turn.imag], [-turn.imag, turn.real]]
+    offsets = np.mgrid[: last + 1, : last + 1] - last / 2
+    sources = np.tensordot(matrix, offsets, 1) + last / 2
+    sources = last - np.abs(last - np.abs(sources))
+    # the last pixel has no neighbor behind it
+    pixels = np.minimum(sources.astype(int), last - 1)
+    rotated = 0
+    for corner in np.ndindex(2, 2):
+        rows, columns = neighbors = pixels + np.reshape(corner, (2, 1, 1))
+        weights = (1 - np.abs(sources - neighbors)).prod(0)
+        rotated = rotated + images[:, :, rows, columns] * to_array(weights, images)
+    return rotated
+
+
+ROTATION = 15.0
+"""Degrees of the views "rotations": the largest ones of `data.augment: sar`."""
+
 VIEWS: dict[str, TakeViews] = {
     "five-crop": take_crops,
     "ten-crop": lambda images, size: add_mirror_images(take_crops(images, size)),
     "mirror": lambda images, size: add_mirror_images([images]),
+    "rotations": lambda images, size: add_mirror_images(
+        [images, *(rotate_images(images, x) for x in (-ROTATION, ROTATION))]
+    ),
     "turns": lambda images, size: [
         array_namespace(view).rot90(view, turns, (2, 3))
         for view, turns in product(add_mirror_images([images]), range(4))

@@ -351,11 +351,14 @@ class EvaluateSection(Section):
     baselines: float = Field(default=600.0, ge=0)
     """CPU seconds after which the training of a small network without pre-training, one
     of the baselines, is cut off and gives no result; 0 trains none"""
-    tta: Literal["none", "five-crop", "ten-crop", "mirror", "turns"] = "none"
+    tta: Literal["none", "five-crop", "ten-crop", "mirror", "rotations", "turns"] = (
+        "none"
+    )
     """views of a chip whose probabilities are averaged: crops of a larger image
     (ten-crop adds mirrored crops), mirror (also flipped left to right, which is along
-    azimuth where range is vertical; cost x 2), or turns (the eight turns and mirror
-    images; cost x 8; not for SAR)"""
+    azimuth where range is vertical; cost x 2), rotations (also rotated by 15 degrees to
+    both sides, each with its mirror image; cost x 6), or turns (the eight turns and
+    mirror images; cost x 8; not for SAR)"""
     margin: int = Field(default=24, ge=1, le=1024)
     """pixels by which the image of the crops is larger than data.size (24 in LIFT and
     metalora)"""

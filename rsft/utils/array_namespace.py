@@ -26,6 +26,13 @@ def to_float(array: Any, bits: int = 32) -> Any:
     return array.double()
 
 
+def to_array(values: np.ndarray, like: Any) -> Any:
+    """Convert values to the type, and to the device, of an array or tensor."""
+    if isinstance(like, np.ndarray):
+        return values.astype(like.dtype)
+    return like.new_tensor(values)
+
+
 def clip_array(array: Any, low: float, high: float | None) -> Any:
     """Return values between two limits.
 

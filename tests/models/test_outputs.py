@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.models.outputs import VIEWS, average_outputs
+from rsft.models.outputs import VIEWS, average_outputs, rotate_images
 
 IMAGES = np.arange(2 * 3 * 6 * 6, dtype=np.float32).reshape(2, 3, 6, 6)
 
@@ -17,6 +17,18 @@ def test_views_of_arrays_are_those_of_tensors(name):
     assert len(arrays) == len(tensors) and all(
         np.array_equal(a, b) for a, b in zip(arrays, tensors, strict=True)
     )
+
+
+def test_rotation_of_an_image():
+    np.testing.assert_allclose(
+        rotate_images(IMAGES, 90), np.rot90(IMAGES, 1, (2, 3)), atol=1e-4
+    )
+    down, right = np.mgrid[:9, :9].astype("f4") - 4
+    rotated = rotate_images(down[None, None], 15)[0, 0]
+    expected = 0.965926 * down + 0.258819 * right
+    np.testing.assert_allclose(rotated[2:-2, 2:-2], expected[2:-2, 2:-2], atol=1e-5)
+    # 0.9 pixels beyond the border as 0.9 pixels before it
+    assert rotated[0, 0] == pytest.approx(-4 + abs(expected[0, 0] + 4), abs=1e-5)
 
 
 def test_averages_are_the_mean_of_probabilities_and_features():

@@ -45,7 +45,9 @@ def predictions(bundle, paths, output):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("tta", "runs"), [("none", 1), ("turns", 1), ("five-crop", 2)])
+@pytest.mark.parametrize(
+    ("tta", "runs"), [("none", 1), ("turns", 1), ("rotations", 1), ("five-crop", 2)]
+)
 def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     bundle = Bundle.load(run)
     recipe = bundle.recipe.model_copy(

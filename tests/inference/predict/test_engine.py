@@ -221,7 +221,7 @@ def test_predictions_equal_those_of_the_evaluation(run, root, tmp_path, tta):
     [
         ("onnx", "fp32", "none", 1),
         ("openvino", "fp32", "five-crop", 2),
-        ("onnx", "fp32", "turns", 1),
+        ("onnx", "fp32", "rotations", 1),
     ],
 )
 def test_other_engines_give_the_same_predictions(
