@@ -79,18 +79,24 @@ def move_network(network: _Network, device: torch.device | str) -> _Network:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the torch device of "cpu", "cuda" or "auto".
+    """Return the torch device of "cpu", "cuda", "mps" or "auto".
 
-    auto takes a GPU if the machine has one.
+    auto takes a GPU of CUDA if the machine has one.
 
     Raises:
-        RequestError: "cuda" on a machine without a GPU.
+        RequestError: the machine does not have the device.
     """
-    has_gpu = torch.cuda.is_available()
-    if name == "cuda" and not has_gpu:
+    is_available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        name = "cuda" if is_available["cuda"] else "cpu"
+    if not is_available[name]:
         raise RequestError(
-            "this machine has no CUDA device",
+            f"this machine has no {name.upper()} device",
             "--device or train.device",
             "use auto or cpu",
         )
-    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+    return torch.device(name)

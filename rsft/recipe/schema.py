@@ -319,8 +319,8 @@ class TrainSection(Section):
     """steps between checkpoints; null counts only the minutes"""
     checkpoint_minutes: float | None = Field(default=10.0, gt=0)
     """minutes between checkpoints; each epoch ends with one in any case"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU if there is one"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes a GPU of CUDA if there is one; mps is the GPU of an Apple computer"""
 
     @property
     def unneeded(self) -> dict[str, str]:

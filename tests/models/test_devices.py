@@ -21,8 +21,11 @@ def test_device():
     assert choose_device("cpu").type == "cpu"
     if not torch.cuda.is_available():
         assert choose_device("auto").type == "cpu"
-        with pytest.raises(RequestError, match="no CUDA") as error:
-            choose_device("cuda")
+    for name in ("cuda", "mps"):
+        if getattr(torch.backends, name).is_built():
+            continue
+        with pytest.raises(RequestError, match=f"no {name.upper()}") as error:
+            choose_device(name)
         assert error.value.location == "--device or train.device"
 
 

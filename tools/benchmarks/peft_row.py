@@ -158,6 +158,14 @@ def hugging_face_step(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> S
     Returns:
         A function that runs the step.
     """
+    model = hugging_face_model(vit)
+    return training_step(
+        model, [p for p in model.parameters() if p.requires_grad], batch, use_bf16
+    )
+
+
+def hugging_face_model(vit: nn.Module) -> nn.Module:
+    """Return a network with LoRA of Hugging Face PEFT at four layers of every block."""
     peft = importlib.import_module("peft")
     config = peft.LoraConfig(
         r=RANK,
@@ -165,10 +173,7 @@ def hugging_face_step(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> S
         target_modules=r".*blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])",
         modules_to_save=["head"],
     )
-    model = cast(nn.Module, peft.get_peft_model(vit, config))
-    return training_step(
-        model, [p for p in model.parameters() if p.requires_grad], batch, use_bf16
-    )
+    return cast(nn.Module, peft.get_peft_model(vit, config))
 
 
 def attach_lora(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from rsft.peft import AdaptedModel, LoRA, attach
-from tools.gpu_check.rows import EqualityRow, NotRunError, run_check
+from tools.gpu_check.rows import Figure, NotRunError, Task
 from tools.gpu_check.sizes import Network
 
 TOLERANCE = 1e-4
@@ -18,10 +18,16 @@ TOLERANCE = 1e-4
 HALF_TOLERANCES = {torch.bfloat16: 0.05, torch.float16: 0.02}
 """Of half precision against float32."""
 
+SECTION = "equality"
+ONLY_ON_GPU = "rsft uses float16 on a GPU only"
+DIFFERENCE = "relative difference"
+
+_ROUGH_VALUES = ("output", "gradient of theta", "gradient of gamma")
+
 Values = dict[str, Tensor]
 
 
-def equality_rows(network: Network, device: torch.device) -> list[EqualityRow]:
+def equality_tasks(network: Network, device: torch.device) -> list[Task]:
     """Compare outputs and gradients with those of the CPU in float32.
 
     Args:
@@ -29,34 +35,20 @@ def equality_rows(network: Network, device: torch.device) -> list[EqualityRow]:
         device: the device to check.
 
     Returns:
-        One row per value, for plain autograd, for the kernels with hand-written
-        gradients, and in half precision.
+        One task for plain autograd, one for the kernels with hand-written gradients,
+        and one for each half precision.
     """
-    reference = compute_values(network, torch.device("cpu"), kernels=True)
-    rows = []
-    with without_tf32():
-        for kernels, path in ((False, "plain autograd"), (True, "kernels")):
-            values = _try(partial(compute_values, network, device, kernels=kernels))
-            rows += [
-                run_check(
-                    f"{name}, {path}",
-                    TOLERANCE,
-                    partial(_compare, values, reference, name),
-                )
-                for name in reference
-            ]
-        for dtype, tolerance in HALF_TOLERANCES.items():
-            values = _try(partial(_compute_half, network, device, dtype))
-            label = str(dtype).removeprefix("torch.")
-            rows += [
-                run_check(
-                    f"{name}, {label}",
-                    tolerance,
-                    partial(_compare, values, reference, name),
-                )
-                for name in ("output", "gradient of theta", "gradient of gamma")
-            ]
-    return rows
+    tasks = []
+    for name, kernels in (("plain autograd", False), ("kernels", True)):
+        compute = partial(compute_values, network, device, kernels=kernels)
+        compare = partial(_compare, network, compute, TOLERANCE)
+        tasks.append(Task(SECTION, name, compare))
+    for dtype, tolerance in HALF_TOLERANCES.items():
+        name = str(dtype).removeprefix("torch.")
+        compute = partial(_compute_half, network, device, dtype)
+        compare = partial(_compare, network, compute, tolerance, _ROUGH_VALUES)
+        tasks.append(Task(SECTION, name, compare))
+    return tasks
 
 
 def compute_values(
@@ -100,7 +92,7 @@ def compute_values(
     if dtype is None:
         with torch.no_grad():
             values["output, merged"] = adapted.merge()(images)
-    return {name: value.detach().double().cpu() for name, value in values.items()}
+    return {name: value.detach().cpu().double() for name, value in values.items()}
 
 
 def make_adapted(
@@ -157,29 +149,28 @@ def without_tf32() -> Iterator[None]:
 
 
 def _compute_half(network: Network, device: torch.device, dtype: torch.dtype) -> Values:
-    if dtype == torch.float16 and device.type != "cuda":
-        raise NotRunError("rsft uses float16 on a GPU only")
+    if dtype == torch.float16 and device.type == "cpu":
+        raise NotRunError(ONLY_ON_GPU)
     return compute_values(network, device, kernels=None, dtype=dtype)
 
 
-def _try(compute: partial[Values]) -> Values | Exception:
-    """Return the values, or the error for each of their rows."""
-    try:
-        return compute()
-    except Exception as error:
-        return error
+@cache
+def _reference(network: Network) -> Values:
+    return compute_values(network, torch.device("cpu"), kernels=True)
 
 
-def _compare(values: Values | Exception, reference: Values, name: str) -> float:
-    if isinstance(values, Exception):
-        raise values
-    return relative_difference(values[name], reference[name])
-
-
-def failures(rows: Sequence[EqualityRow]) -> list[str]:
-    """Return the names of the checks that failed.
-
-    Args:
-        rows: the rows of all checks.
-    """
-    return [row.name for row in rows if row.failed]
+def _compare(
+    network: Network,
+    compute: Callable[[], Values],
+    tolerance: float,
+    names: Sequence[str] = (),
+) -> list[Figure]:
+    """Return the difference of each value to that of the CPU; `names` selects values."""
+    reference = _reference(network)
+    with without_tf32():
+        values = compute()
+    figures = []
+    for name in names or reference:
+        difference = relative_difference(values[name], reference[name])
+        figures.append(Figure(difference, DIFFERENCE, name, tolerance))
+    return figures

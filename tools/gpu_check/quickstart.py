@@ -12,9 +12,8 @@ from rsft.plugins.demo.prepare import prepare_demo
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
+from tools.gpu_check.rows import Figure
 from tools.gpu_check.sizes import Sizes
-
-QUICKSTART_COLUMNS = ("job", "macro, %", "head, %", "tail, %", "images/s", "s")
 
 
 def write_store(folder: Path, sizes: Sizes) -> Path:
@@ -35,13 +34,13 @@ def write_store(folder: Path, sizes: Sizes) -> Path:
 
 def train_quickstart(
     store: Path, runs: Path, device: str, overrides: Sequence[str]
-) -> tuple[str, ...]:
+) -> list[Figure]:
     """Train recipes/quickstart.yaml.
 
     Args:
         store: the chip store.
         runs: folder of the run.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "mps".
         overrides: keys of the recipe.
 
     Returns:
@@ -56,7 +55,9 @@ def train_quickstart(
     run = finetune(recipe, runs)
     seconds = time.perf_counter() - start
     last = pd.read_csv(run.folder / "metrics.csv").iloc[-1]
-    accuracies = (
-        f"{100 * last[f'val_{name}']:.1f}" for name in ("macro", "head", "tail")
-    )
-    return (*accuracies, f"{last['images_per_s']:.0f}", f"{seconds:.1f}")
+    figures = [
+        Figure(100 * float(last[f"val_{name}"]), "%", f"{name} accuracy")
+        for name in ("macro", "head", "tail")
+    ]
+    rate = Figure(float(last["images_per_s"]), "images/s", "last epoch")
+    return [*figures, rate, Figure(seconds, "s", "whole run")]

@@ -1,111 +1,165 @@
-"""Rows of the tables: checks of equality, and measurements that may be impossible on a machine."""
+"""Tasks of the program and the rows of its report. It imports no PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import inf
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from typing import Any, Literal, NamedTuple
+
+Status = Literal["ok", "failed", "not run", "left out"]
+"""ok and failed ran; not run is impossible on this machine; left out had no time."""
+
+TOLERANCE = "tolerance"
+"""Peer of a check: the largest difference that passes."""
 
 
 class NotRunError(Exception):
-    """A check or a measurement cannot run on this machine; the message says why."""
+    """A task cannot run on this machine; the message says why."""
+
+
+class Figure(NamedTuple):
+    """A number that a task measured.
+
+    Attributes:
+        value: the number.
+        unit: its unit.
+        name: what the number is, if the task has several of one unit.
+        limit: largest value that passes; None for a measurement.
+    """
+
+    value: float
+    unit: str
+    name: str = ""
+    limit: float | None = None
+
+
+class Task(NamedTuple):
+    """What makes some rows of the report.
+
+    Attributes:
+        section: section of the report.
+        name: name of the rows.
+        run: returns the figures.
+        peer: name of an earlier task of the section, with whose figures they are
+            compared; "" for none.
+    """
+
+    section: str
+    name: str
+    run: Callable[[], Sequence[Figure]]
+    peer: str = ""
+
+
+class Title(NamedTuple):
+    """Section, name and peer of a task."""
+
+    section: str
+    name: str
+    peer: str = ""
+
+
+class Outcome(NamedTuple):
+    """What came of a task.
+
+    Attributes:
+        status: see `Status`.
+        figures: what it measured.
+        reason: why it failed or did not run.
+    """
+
+    status: Status
+    figures: Sequence[Figure] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)
-class EqualityRow:
-    """The difference between two computations of the same values.
+class Row:
+    """A row of the report.
 
     Attributes:
-        name: what is compared.
-        tolerance: largest difference that passes.
-        difference: norm of the difference divided by the norm of the reference; None if
-            the check did not run.
-        note: why the check did not run, or the error that ended it.
+        section: section of the report.
+        name: what was checked or measured.
+        value: the number; None if the task failed before it, or did not run.
+        unit: its unit.
+        peer: what it is compared with; "" for nothing.
+        peer_value: the number of the peer; None if there is none.
+        ratio: the number divided by that of the peer.
+        status: see `Status`.
+        reason: why it failed or did not run.
     """
 
+    section: str
     name: str
-    tolerance: float
-    difference: float | None
-    note: str = ""
+    value: float | None = None
+    unit: str = ""
+    peer: str = ""
+    peer_value: float | None = None
+    ratio: float | None = None
+    status: Status = "ok"
+    reason: str = ""
 
-    @property
-    def failed(self) -> bool:
-        """Whether the check ran, and the difference is not within the tolerance."""
-        return self.difference is not None and not self.difference <= self.tolerance
+    def to_json(self) -> dict[str, Any]:
+        """Return the row of the JSON file."""
+        return asdict(self)
 
-    def cells(self) -> tuple[str, ...]:
-        """Return the cells of the row in the table."""
-        if self.difference is None:
-            return self.name, f"{self.tolerance:g}", "", f"not run: {self.note}"
-        result = "FAIL" if self.failed else "pass"
-        return (
-            self.name,
-            f"{self.tolerance:g}",
-            f"{self.difference:.1e}",
-            f"{result}: {self.note}" if self.note else result,
+    def __str__(self) -> str:
+        """Return the row as a line of text."""
+        parts = [f"{self.status:8} {self.section}: {self.name}"]
+        if self.value is not None:
+            parts.append(f"{self.value:,.4g} {self.unit}")
+        if self.ratio is not None:
+            parts.append(f"{self.ratio:.3g} of {self.peer}")
+        return "; ".join(filter(None, [*parts, self.reason]))
+
+
+def make_rows(title: Title, outcome: Outcome, earlier: Sequence[Row]) -> list[Row]:
+    """Return the rows of a task, with the figures of its peer beside them.
+
+    Args:
+        title: the task.
+        outcome: what came of it.
+        earlier: rows of the tasks before it.
+
+    Returns:
+        One row per figure; one without a number if there is none.
+    """
+    if not outcome.figures:
+        reason = outcome.reason
+        return [Row(*title[:2], peer=title.peer, status=outcome.status, reason=reason)]
+    peers = {
+        row.unit: row.value
+        for row in earlier
+        if (row.section, row.name) == (title.section, title.peer)
+    }
+    rows = []
+    for figure in outcome.figures:
+        peer = title.peer
+        peer_value = peers.get(figure.unit)
+        if figure.limit is not None:
+            peer = TOLERANCE
+            peer_value = figure.limit
+        ratio = figure.value / peer_value if peer_value else None
+        row = Row(
+            title.section,
+            ", ".join(filter(None, [figure.name, title.name])),
+            figure.value,
+            figure.unit,
+            peer if peer_value is not None else "",
+            peer_value,
+            ratio,
         )
+        if not isfinite(figure.value):  # JSON has no such numbers
+            reason = f"the value is {figure.value}"
+            row = replace(row, value=None, ratio=None, status="failed", reason=reason)
+        elif figure.limit is not None and figure.value > figure.limit:
+            reason = f"more than {figure.limit:g}"
+            row = replace(row, status="failed", reason=reason)
+        rows.append(row)
+    return rows
 
 
-EQUALITY_COLUMNS = ("check", "tolerance", "difference", "result")
-
-
-def run_check(name: str, tolerance: float, check: Callable[[], float]) -> EqualityRow:
-    """Run a check; an error makes it fail and does not end the program.
-
-    Args:
-        name: what is compared.
-        tolerance: largest difference that passes.
-        check: computes the difference.
-
-    Returns:
-        The row of the check.
-    """
-    try:
-        return EqualityRow(name, tolerance, check())
-    except NotRunError as reason:
-        return EqualityRow(name, tolerance, None, str(reason))
-    except Exception as error:
-        return EqualityRow(name, tolerance, inf, first_line(error))
-
-
-def run_measurement(
-    name: str, columns: int, measure: Callable[[], Sequence[str]]
-) -> tuple[str, ...]:
-    """Run a measurement; an error becomes the note of its row.
-
-    Args:
-        name: the first cell of the row.
-        columns: number of cells after the first one.
-        measure: returns these cells.
-
-    Returns:
-        The cells of the row.
-    """
-    try:
-        return (name, *measure())
-    except NotRunError as reason:
-        note = str(reason)
-    except Exception as error:  # such as too little memory: the other rows still run
-        note = first_line(error)
-    return (name, f"not run: {note}", *[""] * (columns - 1))
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table.
-
-    Args:
-        columns: the header.
-        rows: the cells of each row.
-    """
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def first_line(error: Exception) -> str:
-    """Return the kind and the first line of the message of an error, without the separator of table cells.
-
-    Args:
-        error: any error.
-    """
+def first_line(error: BaseException) -> str:
+    """Return the kind and the first line of the message of an error."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__} {lines[0][:160]}".strip().replace("|", "/")
+    return f"{type(error).__name__} {lines[0][:160]}".strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import timm
@@ -28,7 +27,7 @@ class Network(NamedTuple):
 
     title: str
     model: str
-    options: Mapping[str, Any]
+    options: tuple[tuple[str, Any], ...]
     side: int
     batch: int
 
@@ -57,7 +56,7 @@ class Network(NamedTuple):
 
     def _create(self) -> nn.Module:
         network: nn.Module = timm.create_model(
-            self.model, num_classes=CLASSES, **self.options
+            self.model, num_classes=CLASSES, **dict(self.options)
         )
         return network
 
@@ -73,6 +72,10 @@ class Sizes(NamedTuple):
         counts: chips of the quick start by split and class.
         scenes: simulated scenes from which chips of the quick start are cut.
         overrides: keys of the quick start's recipe.
+        loaded_side: side in pixels of the chips whose loading is timed.
+        operator_blocks: blocks of the network whose operators are counted.
+        product_side: rows and columns of the large matrix product.
+        compiler: backend of `torch.compile`.
     """
 
     equality: Network
@@ -82,35 +85,53 @@ class Sizes(NamedTuple):
     counts: Counts
     scenes: int
     overrides: tuple[str, ...]
+    loaded_side: int
+    operator_blocks: int
+    product_side: int
+    compiler: str
 
 
-_SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 2}
+_SMALL = (
+    ("img_size", 32),
+    ("patch_size", 8),
+    ("embed_dim", 48),
+    ("depth", 2),
+    ("num_heads", 2),
+)
 _SMALL_COUNTS: Counts = {
     split: dict.fromkeys(DEMO_CLASSES, count)
     for split, count in (("train", 6), ("val", 2), ("test", 1))
 }
 
 FULL = Sizes(
-    Network("ViT-S/16", "vit_small_patch16_224", {}, 224, 8),
+    Network("ViT-S/16", "vit_small_patch16_224", (), 224, 8),
     (
-        Network("ViT-B/16", "vit_base_patch16_224", {}, 224, 64),
-        Network("ViT-L/16", "vit_large_patch16_224", {}, 224, 32),
+        Network("ViT-B/16", "vit_base_patch16_224", (), 224, 64),
+        Network("ViT-L/16", "vit_large_patch16_224", (), 224, 32),
     ),
-    Network("ViT-S/16", "vit_small_patch16_224", {}, 224, 256),
+    Network("ViT-S/16", "vit_small_patch16_224", (), 224, 256),
     10,
     DEMO_COUNTS,
     20,
     (),
+    224,
+    12,
+    8192,
+    "inductor",
 )
 """Sizes for a GPU."""
 
 TINY = Sizes(
     Network("tiny ViT", "vit_tiny_patch16_224", _SMALL, 32, 4),
     (Network("tiny ViT", "vit_tiny_patch16_224", _SMALL, 32, 4),),
-    Network("tiny ViT", "vit_tiny_patch16_224", _SMALL | {"depth": 1}, 32, 4),
+    Network("tiny ViT", "vit_tiny_patch16_224", _SMALL, 32, 4),
     2,
     _SMALL_COUNTS,
     1,
-    ("train.epochs=2", "train.batch_size=8"),
+    ("train.epochs=1", "train.batch_size=4", "train.warmup_epochs=0"),
+    32,
+    1,
+    64,
+    "eager",
 )
-"""Sizes for a CPU: the numbers mean nothing, but every part runs."""
+"""Sizes of a dry run: the numbers mean nothing, but every part runs."""

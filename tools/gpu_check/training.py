@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +26,14 @@ from rsft.training.learner import Learner
 from rsft.training.precision import resolve_precision
 from rsft.training.processes import HALF_DTYPES, Processes
 from rsft.training.setup import initialize_weights, seed_generators, set_up
-from tools.gpu_check.equality import relative_difference, without_tf32
-from tools.gpu_check.rows import EqualityRow, NotRunError, run_check
+from tools.gpu_check.equality import (
+    DIFFERENCE,
+    ONLY_ON_GPU,
+    SECTION,
+    relative_difference,
+    without_tf32,
+)
+from tools.gpu_check.rows import Figure, NotRunError, Task
 
 STEPS = 4
 """Inner steps of a check. With `outer_every=2` the last one has an outer step."""
@@ -54,40 +60,44 @@ class Outcome(NamedTuple):
     learned: Tensor
 
 
-def training_rows(
-    store: Path, device: torch.device, overrides: Sequence[str]
-) -> list[EqualityRow]:
+def training_tasks(
+    store: Callable[[], Path], device: torch.device, overrides: Sequence[str]
+) -> list[Task]:
     """Compare a few steps of each schedule and precision, and a resumed training.
 
     Args:
-        store: chip store of the quick start.
+        store: returns the chip store of the quick start.
         device: the device to check.
         overrides: keys of the quick start's recipe.
 
     Returns:
-        One row per check.
+        One task per check.
     """
-    rows = []
-    with without_tf32():
-        for schedule in SCHEDULES:
-            compare = partial(_compare_with_cpu, store, device, schedule, overrides)
-            rows += [
-                run_check(
-                    f"{STEPS} steps, {schedule}, {precision}",
-                    tolerance,
-                    partial(compare, precision),
-                )
-                for precision, tolerance in TOLERANCES.items()
-            ]
-            resume = partial(compare_resumed, store, device, schedule, overrides)
-            rows.append(
-                run_check(
-                    f"{STEPS} steps resumed after 2, {schedule}",
-                    RESUME_TOLERANCE,
-                    resume,
-                )
+    tasks = []
+    for schedule in SCHEDULES:
+        for precision, tolerance in TOLERANCES.items():
+            check = partial(
+                _compare_with_cpu, device=device, schedule=schedule, precision=precision
             )
-    return rows
+            name = f"{STEPS} steps, {schedule}, {precision}"
+            run = partial(_check, check, store, overrides, tolerance)
+            tasks.append(Task(SECTION, name, run))
+        check = partial(compare_resumed, device=device, schedule=schedule)
+        name = f"{STEPS} steps resumed after 2, {schedule}"
+        run = partial(_check, check, store, overrides, RESUME_TOLERANCE)
+        tasks.append(Task(SECTION, name, run))
+    return tasks
+
+
+def _check(
+    check: Callable[..., float],
+    store: Callable[[], Path],
+    overrides: Sequence[str],
+    tolerance: float,
+) -> list[Figure]:
+    with without_tf32():
+        difference = check(store=store(), overrides=overrides)
+    return [Figure(difference, DIFFERENCE, limit=tolerance)]
 
 
 def compare_resumed(
@@ -157,8 +167,8 @@ def take_steps_from(training: Training, first: int, last: int) -> Outcome:
             losses.append(train_on_batch(learner, processes.to_device(batch), 0, index))
     assert len(losses) == last - first, "the store has too few chips"
     learned = learner.classifier.learned_state().values()
-    values = torch.cat([tensor.detach().flatten().double().cpu() for tensor in learned])
-    return Outcome(torch.stack(losses).detach().double().cpu(), values)
+    values = torch.cat([tensor.detach().flatten().cpu().double() for tensor in learned])
+    return Outcome(torch.stack(losses).detach().cpu().double(), values)
 
 
 def _compare_with_cpu(
@@ -169,18 +179,23 @@ def _compare_with_cpu(
     precision: str,
 ) -> float:
     """Return the difference of the losses; in float32 that of the learned values, if it is larger."""
-    if precision == "fp16" and device.type != "cuda":
-        raise NotRunError("rsft uses float16 on a GPU only")
-    cpu = torch.device("cpu")
-    reference = take_steps_from(
-        start_training(_load(store, cpu, schedule, "fp32", overrides), cpu), 0, STEPS
-    )
+    if precision == "fp16" and device.type == "cpu":
+        raise NotRunError(ONLY_ON_GPU)
+    reference = _reference(store, schedule, tuple(overrides))
     recipe = _load(store, device, schedule, precision, overrides)
     outcome = take_steps_from(start_training(recipe, device), 0, STEPS)
     difference = relative_difference(outcome.losses, reference.losses)
     if precision != "fp32":
         return difference
     return max(difference, relative_difference(outcome.learned, reference.learned))
+
+
+@cache
+def _reference(store: Path, schedule: str, overrides: tuple[str, ...]) -> Outcome:
+    """Return what the CPU computes in float32."""
+    cpu = torch.device("cpu")
+    recipe = _load(store, cpu, schedule, "fp32", overrides)
+    return take_steps_from(start_training(recipe, cpu), 0, STEPS)
 
 
 def _load(
