@@ -48,7 +48,8 @@ def _digest(path: Path) -> str:
     elif path.name == METADATA_FILE:
         metadata = json.loads(path.read_text("utf-8"))
         content = json.dumps(
-            {key: value for key, value in metadata.items() if key not in _SESSION_KEYS}
+            {key: value for key, value in metadata.items() if key not in _SESSION_KEYS},
+            sort_keys=True,
         ).encode()
     else:
         content = path.read_bytes()
