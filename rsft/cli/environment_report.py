@@ -96,7 +96,7 @@ def _processor() -> list[EnvironmentCheck]:
     import torch
 
     from rsft.peft.kernels.matmul import choose_matmul
-    from rsft.training.precision import has_instructions
+    from rsft.utils.speedup import has_instructions
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     text = f"cpu ({platform.machine()})"

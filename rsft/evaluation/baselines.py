@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from rsft.data.imagery.resize import resize_image
 from rsft.training.init.discriminant import fit_discriminant
-from rsft.types import Bytes, Floats
+from rsft.types import Bytes, Floats, Indices
+from rsft.utils.stored_rows import Rows, blocks
 
 NEIGHBORS = 5
 """Number of neighbors: scikit-learn's default, which was fixed before the first result
@@ -30,14 +31,17 @@ PROBE_C = 100.0
 """Inverse of the L2 penalty of the linear probe, as of the head initialization
 `linear-probe`; it is not tuned."""
 
+MAX_PROBE_CHIPS = 2**15
+"""Training chips of the linear probe, whose features must all be in memory."""
+
 IMAGE_SIZE = 16
 """Height and width in pixels of the images that `flatten_small_images` makes."""
 
 
 def knn_predict(
-    train_x: NDArray[Any],
+    train_x: Rows,
     train_y: NDArray[np.integer],
-    test_x: NDArray[Any],
+    test_x: Rows,
     n_classes: int,
     k: int = NEIGHBORS,
     metric: Literal["cosine", "euclidean"] = "cosine",
@@ -45,7 +49,7 @@ def knn_predict(
     """Compute class probabilities from the votes of the nearest training samples.
 
     A vote has the weight 1 / distance. With equal weights, ties would always go to the
-    lower class index.
+    lower class index. If samples are equal to a test sample, they alone vote.
 
     Args:
         train_x: (N, D) features or pixels. Use the cosine distance for features and the
@@ -59,20 +63,47 @@ def knn_predict(
     Returns:
         Probabilities (M, n_classes): the shares of the votes.
     """
-    distance: str = metric
+    probabilities: Floats = np.zeros((len(test_x), n_classes))
+    classes, labels = np.unique(train_y, return_inverse=True)
+    for block in blocks(len(test_x)):
+        distances, neighbors = _find_neighbors(train_x, test_x[block], k, metric)
+        with np.errstate(divide="ignore"):
+            weights = 1 / distances
+        is_equal = np.isinf(weights)
+        has_equal = is_equal.any(axis=1, keepdims=True)
+        weights = np.where(has_equal, is_equal, weights)
+        votes = np.zeros((len(distances), len(classes)))
+        np.add.at(votes, (np.arange(len(votes))[:, None], labels[neighbors]), weights)
+        votes /= votes.sum(axis=1, keepdims=True)
+        probabilities[block, classes] = votes
+    return probabilities
+
+
+def _find_neighbors(
+    train_x: Rows, test_x: NDArray[Any], k: int, metric: str
+) -> tuple[Floats, Indices]:
+    """Return the distances and indices of the k nearest rows (M, k), nearest first."""
+    distances: Floats = np.empty((len(test_x), 0))
+    neighbors = np.empty((len(test_x), 0), np.int64)
     # half the squared distance of unit vectors, which scikit-learn searches without a
     # matrix
-    if metric == "cosine":
-        train_x = _unit_rows(train_x)
+    is_cosine = metric == "cosine"
+    if is_cosine:
         test_x = _unit_rows(test_x)
-        distance = "sqeuclidean"
-    model = KNeighborsClassifier(
-        min(k, len(train_x)), weights="distance", metric=distance, algorithm="brute"
-    )
-    model.fit(train_x, train_y)
-    probabilities: Floats = np.zeros((len(test_x), n_classes))
-    probabilities[:, model.classes_] = model.predict_proba(test_x)
-    return probabilities
+    for block in blocks(len(train_x)):
+        rows = _unit_rows(train_x[block]) if is_cosine else train_x[block]
+        search = NearestNeighbors(
+            n_neighbors=min(k, len(rows)),
+            metric="sqeuclidean" if is_cosine else metric,
+            algorithm="brute",
+        )
+        nearest, indices = search.fit(rows).kneighbors(test_x)
+        distances = np.hstack([distances, nearest])
+        neighbors = np.hstack([neighbors, indices + block.start])
+        order = distances.argsort(axis=1, kind="stable")[:, :k]
+        distances = np.take_along_axis(distances, order, axis=1)
+        neighbors = np.take_along_axis(neighbors, order, axis=1)
+    return distances, neighbors
 
 
 def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
@@ -105,7 +136,7 @@ def balance_votes(votes: Floats, train_y: NDArray[np.integer]) -> Floats:
 def linear_probe_predict(
     train_x: NDArray[Any],
     train_y: NDArray[np.integer],
-    test_x: NDArray[Any],
+    test_x: Rows,
     n_classes: int,
 ) -> Floats:
     """Compute class probabilities by logistic regression on normalized features.
@@ -131,18 +162,36 @@ def linear_probe_predict(
     else:
         probe = LogisticRegression(C=PROBE_C, max_iter=1000)
         probe.fit(_unit_rows(train_x), train_y)
-        # of two classes: of the second
-        decision = probe.decision_function(_unit_rows(test_x)).reshape(len(test_x), -1)
         logits[:, classes] = -np.log(counts)
-        logits[:, classes[-decision.shape[1] :]] += decision
+        for block in blocks(len(test_x)):
+            decision = probe.decision_function(_unit_rows(test_x[block]))
+            # of two classes: of the second
+            decision = decision.reshape(len(decision), -1)
+            logits[block, classes[-decision.shape[1] :]] += decision
     probabilities: Floats = softmax(logits, axis=1)
     return probabilities
 
 
+def choose_probe_chips(train_y: NDArray[np.integer]) -> Indices:
+    """Return the training chips of the linear probe (n,), at most `MAX_PROBE_CHIPS`.
+
+    Of more chips, the largest classes are left with equal numbers, drawn at random.
+
+    Args:
+        train_y: (N,) class indices.
+    """
+    order = np.random.default_rng(0).permutation(len(train_y))
+    ranks = np.empty(len(train_y), np.int64)
+    for label in np.unique(train_y):
+        members = order[train_y[order] == label]
+        ranks[members] = np.arange(len(members))
+    return np.sort(ranks.argsort(kind="stable")[:MAX_PROBE_CHIPS])
+
+
 def discriminant_predict(
-    train_x: NDArray[Any],
+    train_x: Rows,
     train_y: NDArray[np.integer],
-    test_x: NDArray[Any],
+    test_x: Rows,
     n_classes: int,
 ) -> Floats:
     """Compute class probabilities by linear discriminant analysis.
@@ -157,8 +206,11 @@ def discriminant_predict(
         Probabilities (M, n_classes).
     """
     discriminant = fit_discriminant(train_x, train_y, n_classes)
-    logits = test_x @ discriminant.weight.T + discriminant.bias
-    probabilities: Floats = softmax(logits, axis=1)
+    logits = [
+        test_x[block] @ discriminant.weight.T + discriminant.bias
+        for block in blocks(len(test_x))
+    ]
+    probabilities: Floats = softmax(np.concatenate(logits), axis=1)
     return probabilities
 
 

@@ -20,7 +20,6 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.preprocessing import normalize
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -34,7 +33,9 @@ from rsft.data.loading.byte_images import Inputs
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
 from rsft.evaluation.baselines import (
+    MAX_PROBE_CHIPS,
     balance_votes,
+    choose_probe_chips,
     discriminant_predict,
     flatten_small_images,
     knn_predict,
@@ -53,7 +54,7 @@ from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
 from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
 from rsft.metrics.comparison import compare_predictions
 from rsft.models.averaging import tta_warning
-from rsft.models.batch_outputs import join_rows
+from rsft.models.batch_outputs import compute_batches
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features
 from rsft.models.devices import copy_to_device
@@ -68,7 +69,9 @@ from rsft.training.small_network import (
 )
 from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import write_text
+from rsft.utils.memory import return_freed_memory
 from rsft.utils.progress import announce
+from rsft.utils.stored_rows import StoredRows, blocks
 
 _Probabilities = NDArray[np.float64]
 
@@ -123,7 +126,7 @@ def evaluate(
     """
     bundle = Bundle.load(bundle_dir)
     store, split, training = _open_split(bundle, root, split, output_dir, progress)
-    job = _Job(bundle, store, split, training, device, progress)
+    job = _Job(bundle, store, split, training, output_dir, device, progress)
     # first, so that its memory is free for the outputs
     leaks = count_leaks(store, training, split)
     chips = job.load(store, split)
@@ -141,8 +144,15 @@ def evaluate(
         unmerged = load_unmerged_classifier(bundle, device)
         vit = cast(VisionTransformer, unmerged.adapted.detach())
         frozen = _frozen_features(job, vit, chips)
-    if baselines and not training.split("train").empty:
+    train_count = int(training.class_counts("train").sum())
+    if baselines and train_count:
         others = _baselines(job, vit, chips, frozen)
+        if train_count > MAX_PROBE_CHIPS:
+            notes.append(
+                f"the {schema.LINEAR_PROBE} was fitted on {MAX_PROBE_CHIPS:,} of"
+                f" {train_count:,} training chips: all of the small classes, and equal"
+                " numbers of the others"
+            )
         try:
             methods |= _small_network(job, chips)
         except RsftError as error:  # its training must not fail an evaluation
@@ -173,6 +183,7 @@ class _Job:
         store: the store with the evaluated chips.
         split: the evaluated split.
         training: the store with the chips of the training, often the same.
+        output_dir: folder for the files, also for those of features.
         device: "auto", "cpu" or "cuda".
         progress: called while chips are read and classified.
     """
@@ -181,13 +192,16 @@ class _Job:
     store: ChipStore
     split: str
     training: ChipStore
+    output_dir: Path
     device: str
     progress: Progress | None
 
     def load(self, store: ChipStore, split: str) -> ChipImages:
         """Load the chips of a split."""
         bundle = self.bundle
-        table = store.split(split)
+        # other columns need twice the memory
+        columns = ("name", "path", "class", "group_key", "unit", "sha256")
+        table = store.read(columns, split).reset_index(drop=True)
         return ChipImages(
             store.root, table, bundle.classes, bundle.contract, self.progress
         )
@@ -279,7 +293,7 @@ def _open_held_out(
 @torch.inference_mode()
 def _frozen_features(
     job: _Job, vit: VisionTransformer, chips: ChipImages
-) -> NDArray[np.float32]:
+) -> StoredRows:
     """Compute pooled features (N, D) of the backbone without PEFT modules."""
     recipe = job.bundle.recipe
     device = next(vit.parameters()).device
@@ -289,33 +303,35 @@ def _frozen_features(
         return [extract_features(vit, x, recipe.backbone.pool).float().cpu()]
 
     batches = chips.batches(recipe.evaluate.batch_size)
-    (rows,) = join_rows(compute, batches, job.progress, "frozen features")
-    features: NDArray[np.float32] = rows.numpy()
-    return features
+    parts = compute_batches(compute, batches, job.progress, "frozen features")
+    return StoredRows(job.output_dir, (part.numpy() for (part,) in parts))
 
 
 def _baselines(
     job: _Job,
     vit: VisionTransformer,
     chips: ChipImages,
-    frozen: NDArray[np.float32],
+    frozen: StoredRows,
 ) -> dict[str, _Probabilities]:
     """Compute the probabilities of all baselines but the small network.
 
     `frozen` are the frozen features of `chips`.
     """
     train = job.load(job.training, "train")
+    del train.table  # 240 bytes per chip, and its images are in the cache
+    return_freed_memory()
     announce(job.progress, "baselines")
     k = job.bundle.recipe.evaluate.knn
     n_classes = len(job.bundle.classes)
     train_x = _frozen_features(job, vit, train)
     discriminant = discriminant_predict(train_x, train.labels, frozen, n_classes)
-    train_x = normalize(train_x, copy=False)
-    probe = linear_probe_predict(train_x, train.labels, frozen, n_classes)
+    chosen = choose_probe_chips(train.labels)
+    probe = linear_probe_predict(
+        train_x[chosen], train.labels[chosen], frozen, n_classes
+    )
     votes = knn_predict(train_x, train.labels, frozen, n_classes, k)
-    del train_x  # pixels need as much memory
-    train_pixels = flatten_small_images(map(train.image, range(len(train))), len(train))
-    pixels = flatten_small_images(map(chips.image, range(len(chips))), len(chips))
+    train_pixels = _small_pixels(job, train)
+    pixels = _small_pixels(job, chips)
     return {
         schema.LINEAR_PROBE: probe,
         schema.DISCRIMINANT: discriminant,
@@ -325,6 +341,16 @@ def _baselines(
             train_pixels, train.labels, pixels, n_classes, k, "euclidean"
         ),
     }
+
+
+def _small_pixels(job: _Job, chips: ChipImages) -> StoredRows:
+    """Return the flat small images of chips."""
+
+    def flatten(block: slice) -> NDArray[np.float32]:
+        numbers = range(block.start, block.stop)
+        return flatten_small_images(map(chips.image, numbers), len(numbers))
+
+    return StoredRows(job.output_dir, map(flatten, blocks(len(chips))))
 
 
 def _small_network(job: _Job, chips: ChipImages) -> dict[str, _Probabilities]:

@@ -72,14 +72,26 @@ def join_rows(
     """
     rows = list[Tensor]()
     done = 0
+    for tensors in compute_batches(compute, batches, progress, task):
+        rows = rows or [x.new_empty(batches.count, *x.shape[1:]) for x in tensors]
+        for joined, tensor in zip(rows, tensors, strict=True):
+            joined[done : done + len(tensor)] = tensor
+        done += len(tensors[0])
+    return rows
+
+
+def compute_batches(
+    compute: Callable[[Tensor], Sequence[Tensor]],
+    batches: CountedBatches,
+    progress: Progress | None,
+    task: str,
+) -> Iterator[Sequence[Tensor]]:
+    """Yield the tensors (B, ...) of each batch; the arguments are those of `join_rows`."""
+    done = 0
     if progress is not None:
         progress(done, batches.count, task)
     for inputs, labels in batches:
-        tensors = compute(inputs)
-        rows = rows or [x.new_empty(batches.count, *x.shape[1:]) for x in tensors]
-        for joined, tensor in zip(rows, tensors, strict=True):
-            joined[done : done + len(labels)] = tensor
+        yield compute(inputs)
         done += len(labels)
         if progress is not None:
             progress(done, batches.count, task)
-    return rows

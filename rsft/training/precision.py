@@ -7,17 +7,13 @@ import torch
 from rsft.errors import RequestError
 from rsft.recipe.schema import Recipe, TrainSection
 from rsft.training.processes import HALF_DTYPES, is_rank_zero
-from rsft.utils.operating_system import multiplies_bfloat16
-from rsft.utils.speedup import product_speedup
+from rsft.utils.speedup import has_instructions, product_speedup
 
 _log = logging.getLogger(__name__)
 
 MAX_SLOWDOWN = 4.0
 """Largest factor by which a precision may be slower than float32 without
 `train.allow_slow_precision`."""
-
-_FIRST_CAPABILITY = {"bf16": (8, 0), "fp16": (7, 0)}
-"""First compute capability of GPUs whose tensor cores multiply in a precision."""
 
 
 def resolve_precision(recipe: Recipe, device: torch.device) -> Recipe:
@@ -75,18 +71,6 @@ def _with_fastest_precision(recipe: Recipe, device: torch.device) -> Recipe:
             break
     train = recipe.train.model_copy(update={"precision": fastest})
     return recipe.model_copy(update={"train": train})
-
-
-def has_instructions(precision: str, device: torch.device) -> bool:
-    """Return whether a device has instructions for matrix products in half precision.
-
-    Without them, a product is computed in float32 with conversions, and can take 200
-    times as long.
-    """
-    if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        return capability >= _FIRST_CAPABILITY[precision]
-    return precision == "bf16" and multiplies_bfloat16()
 
 
 def _find_fault(

@@ -72,7 +72,7 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
     """
     data = recipe.data
     side = recipe.data.crop or recipe.data.size
-    epochs = count_epochs(STEPS, len(store.split("train")), BATCH_SIZE)
+    epochs = count_epochs(STEPS, int(store.class_counts("train").sum()), BATCH_SIZE)
     augment = data.augment
     if augment == "none":
         if data.declare is not None or store.is_radar:

@@ -13,10 +13,13 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from rsft.utils.atomic_files import write_text
-from rsft.utils.operating_system import processor_name
+from rsft.utils.operating_system import multiplies_bfloat16, processor_name
 
 if TYPE_CHECKING:
     import torch
+
+_FIRST_CAPABILITY = {"bf16": (8, 0), "fp16": (7, 0)}
+"""First compute capability of GPUs whose tensor cores multiply in a precision."""
 
 Work = Callable[[], object]
 """A function whose duration is measured."""
@@ -48,6 +51,20 @@ def measure_speedup(
         )
     shortest = min(pair[0] for pair in durations)
     return float(shortest / min(pair[1] for pair in durations))
+
+
+def has_instructions(precision: str, device: torch.device) -> bool:
+    """Return whether a device has instructions for matrix products in half precision.
+
+    Without them, a product is computed in float32 with conversions, and can take 200
+    times as long.
+    """
+    import torch
+
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return capability >= _FIRST_CAPABILITY[precision]
+    return precision == "bf16" and multiplies_bfloat16()
 
 
 def measure_once(

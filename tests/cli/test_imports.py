@@ -114,6 +114,7 @@ def without_networks(class_folders, run, tmp_path_factory):
         "refused": [command.split() for command in REFUSED],
         "data": [["data", "show", "store"]],
         "bundle": [["bundle", "show", run], ["runs", "show", run]],
+        "doctor": [["doctor"]],
     }
     return run_commands(tmp_path_factory.mktemp("without"), commands)
 
@@ -141,6 +142,7 @@ FORBIDDEN = {
     "refused": {*NETWORKS, *TORCHGEO},
     "data": {*NETWORKS, *TORCHGEO, *STATISTICS},
     "bundle": {*NETWORKS, *TORCHGEO, *STATISTICS},
+    "doctor": {*NETWORKS, *TORCHGEO, *STATISTICS} - {"torch"},
 }
 """Packages that commands without a network must not import, by their name."""
 

@@ -1,12 +1,18 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
+from rsft.evaluation import baselines
 from rsft.evaluation.baselines import (
     balance_votes,
+    choose_probe_chips,
+    discriminant_predict,
     flatten_small_images,
     knn_predict,
     linear_probe_predict,
 )
+from rsft.utils.stored_rows import StoredRows, blocks
 
 
 def test_separable_classes_are_classified_correctly_and_rows_sum_to_one():
@@ -81,6 +87,52 @@ def test_balanced_votes_are_divided_by_the_number_of_training_chips():
     assert balanced[0] == pytest.approx(
         np.array([votes[0] / 3, votes[1], 0]) / (votes[0] / 3 + votes[1])
     )
+
+
+@pytest.fixture
+def features(tmp_path):
+    """Return features of 200 training chips, labels, and features of 60 chips."""
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 4, 200)
+    train_x = rng.normal(labels[:, None], 1, (200, 6)).astype(np.float32)
+    return train_x, labels, rng.normal(1, 2, (60, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_neighbors_are_the_same_in_blocks_of_a_file(
+    metric, features, tmp_path, monkeypatch
+):
+    train_x, labels, test_x = features
+    test_x[7] = train_x[60]  # its only neighbor
+    expected = knn_predict(train_x, labels, test_x, 5, 3, metric)
+    assert expected[7].tolist() == np.eye(5)[labels[60]].tolist()
+    monkeypatch.setattr(baselines, "blocks", partial(blocks, size=19))
+    stored = [StoredRows(tmp_path, [rows]) for rows in (train_x, test_x)]
+    found = knn_predict(stored[0], labels, stored[1], 5, 3, metric)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("predict", [discriminant_predict, linear_probe_predict])
+def test_classifiers_are_the_same_in_blocks_of_a_file(
+    predict, features, tmp_path, monkeypatch
+):
+    train_x, labels, test_x = features
+    expected = predict(train_x, labels, test_x, 5)
+    monkeypatch.setattr(baselines, "blocks", partial(blocks, size=20))
+    if predict is discriminant_predict:
+        train_x = StoredRows(tmp_path, [train_x])
+    found = predict(train_x, labels, StoredRows(tmp_path, [test_x]), 5)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_many_chips_leave_the_small_classes_whole(monkeypatch):
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 3], [50, 3, 20]))
+    assert choose_probe_chips(labels).tolist() == list(range(73))
+    monkeypatch.setattr(baselines, "MAX_PROBE_CHIPS", 21)
+    chosen = choose_probe_chips(labels)
+    assert np.bincount(labels[chosen]).tolist() == [9, 3, 0, 9]
+    assert (np.diff(chosen) > 0).all()
+    assert chosen.tolist() == choose_probe_chips(labels).tolist()
 
 
 def test_the_probe_removes_the_class_prior():

@@ -369,9 +369,13 @@ def test_no_small_network_beside_a_small_network(run, root, tmp_path):
 
 @pytest.mark.slow
 def test_a_small_network_that_is_cut_off_is_no_baseline_and_a_note_says_so(
-    with_baselines,
+    with_baselines, monkeypatch
 ):
+    for module in ("baselines", "evaluate"):
+        monkeypatch.setattr(f"rsft.evaluation.{module}.MAX_PROBE_CHIPS", 8)
     evaluation = with_baselines(cpu_seconds=1e-9, seed=77)  # not in the cache
+    (note,) = [note for note in evaluation.notes if "linear probe" in note]
+    assert f"8 of {sum(evaluation.train_counts)} training chips" in note
     notes = [note for note in evaluation.notes if "evaluate.baselines" in note]
     assert len(notes) == 1 and "cut off in epoch 1 of 5" in notes[0]
     assert evaluation.small_network is None and SMALL_NETWORK not in evaluation.methods

@@ -6,8 +6,7 @@ import torch
 from rsft.errors import RequestError
 from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 from rsft.training import precision as precision_module
-from rsft.training.precision import has_instructions, resolve_precision
-from rsft.utils import operating_system
+from rsft.training.precision import resolve_precision
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -104,26 +103,6 @@ def test_float32_is_never_slow(instructions, caplog):
     instructions.clear()
     assert resolve_precision(make_recipe("fp32"), CPU) == make_recipe("fp32")
     assert not caplog.text
-
-
-@pytest.mark.parametrize(
-    ("capability", "names"),
-    [((6, 1), []), ((7, 5), ["fp16"]), ((9, 0), ["bf16", "fp16"])],
-)
-def test_instructions_of_a_gpu(monkeypatch, capability, names):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert [x for x in ("bf16", "fp16") if has_instructions(x, CUDA)] == names
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"), [("avx2 amx_bf16", True), ("avx512f avx512_vbmi", False)]
-)
-def test_instructions_of_a_processor(monkeypatch, tmp_path, flags, expected):
-    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
-    # the processor of another machine
-    monkeypatch.setattr(operating_system, "_PROCESSORS", tmp_path / "cpuinfo")
-    assert has_instructions("bf16", CPU) == expected
-    assert not has_instructions("fp16", CPU)
 
 
 def test_float16_needs_a_gpu_and_first_order(instructions):

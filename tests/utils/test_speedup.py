@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsft.utils import speedup
+from rsft.utils import operating_system, speedup
 from rsft.utils.speedup import (
+    has_instructions,
     measure_once,
     measure_speedup,
     operations_per_second,
@@ -84,3 +85,25 @@ def test_a_product_in_double_precision_is_not_faster():
 
 def test_operations_per_second_are_those_of_a_processor():
     assert 1e8 < operations_per_second(torch.device("cpu"), torch.float32) < 1e14
+
+
+@pytest.mark.parametrize(
+    ("capability", "names"),
+    [((6, 1), []), ((7, 5), ["fp16"]), ((9, 0), ["bf16", "fp16"])],
+)
+def test_instructions_of_a_gpu(monkeypatch, capability, names):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert [
+        x for x in ("bf16", "fp16") if has_instructions(x, torch.device("cuda"))
+    ] == names
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("avx2 amx_bf16", True), ("avx512f avx512_vbmi", False)]
+)
+def test_instructions_of_a_processor(monkeypatch, tmp_path, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    # the processor of another machine
+    monkeypatch.setattr(operating_system, "_PROCESSORS", tmp_path / "cpuinfo")
+    assert has_instructions("bf16", torch.device("cpu")) == expected
+    assert not has_instructions("fp16", torch.device("cpu"))

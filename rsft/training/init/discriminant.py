@@ -8,7 +8,7 @@ S loses a multiple of r r', so that the inverse follows from that of all chips (
 and Morrison 1950).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from rsft.types import Floats
+from rsft.utils.stored_rows import Rows, blocks
 
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 """Shrinkages that are compared; with 1, features count as independent."""
@@ -44,7 +45,7 @@ class Discriminant:
 
 
 def fit_discriminant(
-    features: NDArray[Any], labels: NDArray[np.integer], n_classes: int
+    features: Rows, labels: NDArray[np.integer], n_classes: int
 ) -> Discriminant:
     """Fit the discriminant, and choose its shrinkage.
 
@@ -81,36 +82,45 @@ class ChipStatistics:
     """
 
     def __init__(
-        self, features: NDArray[Any], labels: NDArray[np.integer], n_classes: int
+        self, features: Rows, labels: NDArray[np.integer], n_classes: int
     ) -> None:
         self.features = features
         self.labels = labels
         self.counts = np.bincount(labels, minlength=n_classes)
         self.can_leave_out = bool(self.counts.max() > 1)
         means = np.zeros((n_classes, features.shape[1]))
-        np.add.at(means, labels, features)
+        total = np.zeros(features.shape[1])
+        for rows, own in self._blocks():
+            np.add.at(means, own, rows)
+            total += rows.sum(axis=0, dtype=float)
+        center = total / len(labels)
         means /= np.maximum(self.counts, 1)[:, None]
         centers = means
         self.freedom = len(labels) - int(np.count_nonzero(self.counts))
         if not self.can_leave_out:
-            centers = np.broadcast_to(features.mean(axis=0, dtype=float), means.shape)
+            centers = np.broadcast_to(center, means.shape)
             self.freedom = max(1, len(labels) - 1)
         covariance = self._scatter(centers) / self.freedom
         variance = np.diagonal(covariance)
-        least = _LEAST_VARIANCE * features.var(axis=0, dtype=float)
+        squares = [((rows - center) ** 2).sum(axis=0) for rows, _ in self._blocks()]
+        least = _LEAST_VARIANCE * np.sum(squares, axis=0) / len(labels)
         self.scales = np.sqrt(np.maximum(variance, least))
         self.scales[self.scales == 0] = 1  # a constant feature
         correlation = covariance / np.outer(self.scales, self.scales)
         self.variances, self.axes = np.linalg.eigh(correlation)
         self.means = means / self.scales @ self.axes
 
+    def _blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[np.integer]]]:
+        """Yield the features and labels of some chips, until all have come."""
+        for block in blocks(len(self.labels), _ROWS):
+            yield self.features[block], self.labels[block]
+
     def _scatter(self, centers: Floats) -> Floats:
         """Return the sum of squared deviations from the center of each class (D, D)."""
         width = self.features.shape[1]
         scatter = np.zeros((width, width))
-        for first in range(0, len(self.labels), _ROWS):
-            rows = slice(first, first + _ROWS)
-            deviations = self.features[rows] - centers[self.labels[rows]]
+        for rows, labels in self._blocks():
+            deviations = rows - centers[labels]
             scatter += deviations.T @ deviations
         return np.asarray(scatter)
 
@@ -136,9 +146,8 @@ class ChipStatistics:
             A score for each shrinkage.
         """
         sums = np.zeros((len(shrinkages), len(self.counts)))
-        for first in range(0, len(self.labels), _ROWS):
-            labels = self.labels[first : first + _ROWS]
-            rows = self.features[first : first + _ROWS] / self.scales @ self.axes
+        for features, labels in self._blocks():
+            rows = features / self.scales @ self.axes
             for number, shrinkage in enumerate(shrinkages):
                 distances = self._distances(rows, labels, shrinkage)
                 scores = log_softmax(-distances / 2, axis=1)
@@ -153,15 +162,14 @@ class ChipStatistics:
 
         The only chip of a class gets another class.
         """
-        predicted = np.empty(len(self.labels), np.intp)
-        for first in range(0, len(self.labels), _ROWS):
-            labels = self.labels[first : first + _ROWS]
-            rows = self.features[first : first + _ROWS] / self.scales @ self.axes
+        predicted = []
+        for features, labels in self._blocks():
+            rows = features / self.scales @ self.axes
             distances = self._distances(rows, labels, shrinkage)
             single = np.flatnonzero(self.counts[labels] == 1)
             distances[single, labels[single]] = np.inf
-            predicted[first : first + _ROWS] = distances.argmin(axis=1)
-        return predicted
+            predicted.append(distances.argmin(axis=1))
+        return np.concatenate(predicted)
 
     def _distances(
         self, rows: Floats, labels: NDArray[np.integer], shrinkage: float
