@@ -3,7 +3,6 @@
 They use frozen features or small images.
 """
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import cv2
@@ -35,7 +34,7 @@ MAX_PROBE_CHIPS = 2**15
 """Training chips of the linear probe, whose features must all be in memory."""
 
 IMAGE_SIZE = 16
-"""Height and width in pixels of the images that `flatten_small_images` makes."""
+"""Height and width in pixels of the images that `flatten_small_image` makes."""
 
 
 def knn_predict(
@@ -214,25 +213,16 @@ def discriminant_predict(
     return probabilities
 
 
-def flatten_small_images(images: Iterable[Bytes], count: int) -> NDArray[np.float32]:
-    """Shrink images to 16 x 16 pixels by averaging, and flatten them.
-
-    Args:
-        images: N images (H, W, P), read one by one.
-        count: N.
+def flatten_small_image(image: Bytes) -> NDArray[np.float32]:
+    """Shrink an image (H, W, P) to 16 x 16 pixels by averaging, and flatten it.
 
     Returns:
-        (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256
+        (1, 256) gray values in 0-255 for three planes, which are taken as RGB; (1, 256
         P) otherwise.
     """
-    rows = np.empty((count, 0), np.float32)
-    for index, image in enumerate(images):
-        planes: NDArray[Any] = image
-        if image.shape[2] == 3:
-            planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
-        size = (IMAGE_SIZE, IMAGE_SIZE)
-        row = resize_image(planes.astype(np.float32), size, by_area=True).ravel()
-        if not index:
-            rows = np.empty((count, row.size), np.float32)
-        rows[index] = row
-    return rows
+    planes: NDArray[Any] = image
+    if image.shape[2] == 3:
+        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    small = resize_image(planes.astype(np.float32), size, by_area=True)
+    return small.reshape(1, -1)

@@ -37,7 +37,7 @@ from rsft.evaluation.baselines import (
     balance_votes,
     choose_probe_chips,
     discriminant_predict,
-    flatten_small_images,
+    flatten_small_image,
     knn_predict,
     linear_probe_predict,
 )
@@ -71,7 +71,7 @@ from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import write_text
 from rsft.utils.memory import return_freed_memory
 from rsft.utils.progress import announce
-from rsft.utils.stored_rows import StoredRows, blocks
+from rsft.utils.stored_rows import StoredRows
 
 _Probabilities = NDArray[np.float64]
 
@@ -345,12 +345,8 @@ def _baselines(
 
 def _small_pixels(job: _Job, chips: ChipImages) -> StoredRows:
     """Return the flat small images of chips."""
-
-    def flatten(block: slice) -> NDArray[np.float32]:
-        numbers = range(block.start, block.stop)
-        return flatten_small_images(map(chips.image, numbers), len(numbers))
-
-    return StoredRows(job.output_dir, map(flatten, blocks(len(chips))))
+    images = map(chips.image, range(len(chips)))
+    return StoredRows(job.output_dir, map(flatten_small_image, images))
 
 
 def _small_network(job: _Job, chips: ChipImages) -> dict[str, _Probabilities]:

@@ -81,7 +81,7 @@ def join_rows(
 
 
 def compute_batches(
-    compute: Callable[[Tensor], Sequence[Tensor]],
+    compute: Callable[[Inputs], Sequence[Tensor]],
     batches: CountedBatches,
     progress: Progress | None,
     task: str,
@@ -90,8 +90,9 @@ def compute_batches(
     done = 0
     if progress is not None:
         progress(done, batches.count, task)
-    for inputs, labels in batches:
-        yield compute(inputs)
-        done += len(labels)
+    for inputs, _ in batches:
+        tensors = compute(inputs)
+        yield tensors
+        done += len(tensors[0])
         if progress is not None:
             progress(done, batches.count, task)

@@ -8,7 +8,7 @@ from rsft.evaluation.baselines import (
     balance_votes,
     choose_probe_chips,
     discriminant_predict,
-    flatten_small_images,
+    flatten_small_image,
     knn_predict,
     linear_probe_predict,
 )
@@ -170,7 +170,7 @@ def test_the_probe_with_chips_of_one_class():
 
 def test_pixels_are_area_averages():
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 32, 1), np.uint8)
-    pixels = flatten_small_images(image.repeat(3, axis=3), 1)
+    pixels = flatten_small_image(image[0].repeat(3, axis=2))
     assert pixels.shape == (1, 256)
     assert pixels[0] == pytest.approx(
         image.reshape(16, 4, 16, 2).mean(axis=(1, 3)).ravel(), abs=1e-3
@@ -179,6 +179,5 @@ def test_pixels_are_area_averages():
 
 @pytest.mark.parametrize("side", [16, 9, 50])
 def test_a_flat_image_stays_flat(side):
-    assert flatten_small_images(
-        np.full((2, side, side, 3), 77, np.uint8), 2
-    ) == pytest.approx(77, abs=1e-3)
+    image = np.full((side, side, 3), 77, np.uint8)
+    assert flatten_small_image(image) == pytest.approx(77, abs=1e-3)

@@ -26,7 +26,7 @@ from rsft.data.loading.byte_images import ByteImages
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.baselines import (
     balance_votes,
-    flatten_small_images,
+    flatten_small_image,
     knn_predict,
     linear_probe_predict,
 )
@@ -213,7 +213,7 @@ def compute_chip_features(
             ).float()
             x = functional.normalize(x.reshape(len(x), parts, -1), dim=2)
             features.append(x.flatten(1).cpu().numpy())
-            pixels.append(flatten_small_images(images, len(images)))
+            pixels += map(flatten_small_image, images)
         if progress is not None:
             progress(min(start + _BATCH, count), count, "reading chips")
     if not usable:
