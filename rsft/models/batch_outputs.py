@@ -86,7 +86,7 @@ def compute_batches(
     progress: Progress | None,
     task: str,
 ) -> Iterator[Sequence[Tensor]]:
-    """Yield the tensors (B, ...) of each batch; the arguments are those of `join_rows`."""
+    """Yield the tensors (B, ...) of each batch; see `join_rows` for the arguments."""
     done = 0
     if progress is not None:
         progress(done, batches.count, task)
