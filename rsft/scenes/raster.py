@@ -96,6 +96,21 @@ class PixelWindow(NamedTuple):
         is_after_start = self.top >= 0 and self.left >= 0
         return is_after_start and self.bottom <= height and self.right <= width
 
+    def contains(self, other: "PixelWindow") -> bool:
+        """Return whether another window lies inside of this one."""
+        is_after_start = self.top <= other.top and self.left <= other.left
+        is_before_end = other.bottom <= self.bottom and other.right <= self.right
+        return is_after_start and is_before_end
+
+    def join(self, other: "PixelWindow") -> "PixelWindow":
+        """Return the smallest window that contains both."""
+        return PixelWindow(
+            min(self.top, other.top),
+            min(self.left, other.left),
+            max(self.bottom, other.bottom),
+            max(self.right, other.right),
+        )
+
     def overlaps(self, other: "PixelWindow") -> bool:
         """Return whether two windows share a pixel."""
         rows = self.top < other.bottom and other.top < self.bottom

@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
@@ -23,6 +23,8 @@ from rsft.utils.cell.client import in_cell
 
 _log = logging.getLogger(__name__)
 
+_MAX_AREA = 2**20  # values of all bands
+_NO_AREA = PixelWindow(0, 0, -1, -1), np.zeros(0)
 _AGAIN = "run the same command again: it resumes"
 
 
@@ -84,6 +86,49 @@ class SceneReader:
     def close(self) -> None:
         """Close the handles of all threads."""
         self._thread = threading.local()
+
+
+class AreaReader(SceneReader):
+    """Reads windows that lie together at once, and keeps their area.
+
+    A call of the cell takes longer than to read a small chip. Windows are read one by
+    one if they are calibrated, because each has its number of values below the thermal
+    noise; and after a fault, which may be that of a single window.
+    """
+
+    def __init__(self, scene: RasterScene, bands: Sequence[int]) -> None:
+        super().__init__(scene, bands)
+        self._has_areas = scene.calibrations is None
+
+    def read(self, window: PixelWindow) -> tuple[Pixels, int]:
+        area, pixels = getattr(self._thread, "area", _NO_AREA)
+        if not area.contains(window):
+            return super().read(window)
+        rows = slice(window.top - area.top, window.bottom - area.top)
+        cols = slice(window.left - area.left, window.right - area.left)
+        return pixels[rows, cols].copy(), 0
+
+    def read_ahead(self, windows: Iterable[PixelWindow]) -> None:
+        """Read the first windows that lie together, unless the first one is here."""
+        following = iter(windows)
+        first = area = next(following)
+        is_here = getattr(self._thread, "area", _NO_AREA)[0].contains(first)
+        if is_here or not self._has_areas:
+            return
+        largest = _MAX_AREA // len(self.indices)
+        total = math.prod(first.size)
+        for window in following:
+            joined = area.join(window)
+            total += math.prod(window.size)
+            if math.prod(joined.size) > min(largest, 2 * total):
+                break
+            area = joined
+        if area == first:
+            return
+        try:
+            self._thread.area = area, super().read(area)[0]
+        except DataError:
+            self._has_areas = False
 
 
 class CopyingReader(SceneReader):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rsft.errors import DataError
-from rsft.scenes.raster import open_scene
+from rsft.scenes.raster import PixelWindow, open_scene
+from rsft.scenes.reader import AreaReader, SceneReader
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import add_mask, write_geotiff
 from tests.scenes.test_raster import RAMP, read, refused
@@ -49,3 +50,40 @@ def test_pixels_outside_of_the_mask_have_no_data(tmp_path):
     np.testing.assert_array_equal(
         read(open_scene(path), 1, 1, 3, 3)[:, :, 0], [[14, np.nan], [np.nan, 14]]
     )
+
+
+def test_windows_that_lie_together_are_read_at_once(tmp_path, monkeypatch):
+    scene = open_scene(write_geotiff(tmp_path / "s.tif", RAMP))
+    reader = AreaReader(scene, [0])
+    areas = []
+    real = SceneReader._read_inside
+    monkeypatch.setattr(
+        SceneReader,
+        "_read_inside",
+        lambda self, window: (areas.append(window), real(self, window))[1],
+    )
+    windows = [PixelWindow(-2, x, 6, x + 8) for x in (-3, 5, 13, 21)]
+    far = PixelWindow(30, 0, 34, 4)
+    for number, window in enumerate([*windows, far]):
+        reader.read_ahead([*windows, far][number:])
+        pixels, _ = reader.read(window)
+        np.testing.assert_array_equal(pixels, read(scene, *window))
+        pixels[:] = 0  # the caller may change them
+    assert [x for x in areas if x.size != (6, 8)][:1] == [PixelWindow(0, 0, 6, 29)]
+
+
+def test_a_fault_of_one_window_is_not_that_of_its_neighbors(tmp_path):
+    floats = RAMP.astype(np.float32)
+    floats[0, 9] = np.nan
+    reader = AreaReader(open_scene(write_geotiff(tmp_path / "s.tif", floats)), [0])
+    windows = [PixelWindow(0, x, 4, x + 4) for x in (0, 4, 8, 12)]
+    faults = []
+    for number, window in enumerate(windows):
+        reader.read_ahead(windows[number:])
+        try:
+            assert (
+                reader.read(window)[0][:, :, 0] == RAMP[:4, window.left :][:, :4]
+            ).all()
+        except DataError:
+            faults.append(number)
+    assert faults == [2]

@@ -265,7 +265,7 @@ def _read_header(path: Path, may_have_sidecar: bool) -> _Header:
     files that may have a georeference or names of bands. The size is 0 if neither can
     open the file: `read_chip` raises the error.
     """
-    if not may_have_sidecar:
+    if not may_have_sidecar and not reader.is_tiff(path):
         with suppress(DataError):
             image = reader.read_image_header(path)
             if image.format in _FORMATS_WITHOUT_GEOREFERENCE:

@@ -35,7 +35,7 @@ from rsft.scenes.locate import locate
 from rsft.scenes.locations import Location, SceneLocations
 from rsft.scenes.options import ChipSize, Declaration
 from rsft.scenes.raster import RasterScene, open_scene
-from rsft.scenes.reader import SceneReader
+from rsft.scenes.reader import AreaReader
 from rsft.scenes.recorded import find_once
 from rsft.scenes.requirements import check_scene, select_unit
 from rsft.scenes.windows import ChipWindow, check_boxes, cut_chip, make_window
@@ -46,6 +46,7 @@ from rsft.utils.operating_system import path_to_text
 
 _log = logging.getLogger(__name__)
 
+_AHEAD = 64  # chips
 SCENE_TAG = "RSFT_SCENE"
 """Tag of a chip with the name of its scene, so that chips of one scene stay in one
 split."""
@@ -250,7 +251,7 @@ class SceneChips(ChipSource):
             down, along = self.scene_spacing
             self.spacing = down * window.scale[0], along * window.scale[1]
         indices = check_scene(scene, spec, request.declaration)
-        self._reader = SceneReader(scene, indices)
+        self._reader = AreaReader(scene, indices)
         self._geometry = _geometries(scene, self.locations, in_pixels)
         rows = np.array([x.row for x in self.locations], np.float64)
         cols = np.array([x.col for x in self.locations], np.float64)
@@ -292,6 +293,8 @@ class SceneChips(ChipSource):
     def read(self, number: int) -> SourceChip:
         """Read a chip, and save it if `chips_dir` is set."""
         location = self.locations[number]
+        following = self.locations[number : number + _AHEAD]
+        self._reader.read_ahead(map(self.window.window_at, following))
         chip = cut_chip(self._reader, self.window, location)
         try:
             check_values(chip.pixels, self.scene.path)
