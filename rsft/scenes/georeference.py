@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Georeference:
     @cached_property
     def crs_to_lonlat(self) -> Transformer:
         """Transforms `crs` to longitude and latitude."""
-        return _to_lonlat(CRS.from_wkt(self.crs_text))
+        return _read_crs_to_lonlat(self.crs_text, get_ident())
 
     @property
     def crs(self) -> CRS:
@@ -243,6 +244,12 @@ def rectangle_corners(top: float, left: float, bottom: float, right: float) -> F
     )
 
 
+@lru_cache
+def _read_crs_to_lonlat(text: str, thread: int) -> Transformer:
+    """Return the transformer from a WKT, of which each thread needs its own."""
+    return _to_lonlat(CRS.from_wkt(text))
+
+
 def _from_transform(file: Any) -> Georeference:
     crs = _crs(file.crs)
     middle_lon = None
@@ -319,6 +326,7 @@ def _to_lonlat(crs: CRS) -> Transformer:
     return Transformer.from_crs(crs, LONLAT, always_xy=True)
 
 
+@lru_cache
 def _name(crs: Any) -> str:
     code = CRS.from_user_input(crs).to_epsg()
     if code:
