@@ -13,7 +13,7 @@ class _CopyRecorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         result = operator(*args, **(kwargs or {}))
-        if operator._schema.name == "aten::_to_copy" and not args[0].is_meta:
+        if operator.name() == "aten::_to_copy" and not args[0].is_meta:
             self.sizes.append(args[0].nbytes * result.is_meta)
         return result
 
