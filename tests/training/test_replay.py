@@ -91,7 +91,7 @@ def test_the_recipe_of_a_stranger_does_not_act(run, tmp_path, caplog, was_correc
         corrected.train.devices,
         corrected.train.device,
         corrected.data.workers,
-    ) == (1, "auto", 0)
+    ) == (1, "auto", "auto")
     assert (
         corrected.train.start_bundle == str(folder)
         and corrected.peft == bundle.recipe.peft
