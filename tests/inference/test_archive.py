@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ from rsft.errors import RequestError
 from rsft.inference import archive
 from rsft.inference.archive import (
     classify_scene,
+    classify_scenes,
     open_archive_executor,
     predict_archive,
 )
 from rsft.inference.options import PredictionRequest
+from rsft.inference.predict import job
 from rsft.inference.scene_table import SceneResult
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.scenes.query import Query
@@ -452,6 +455,24 @@ def test_scenes_in_processes(scenes, tmp_path, monkeypatch):
         )
     assert result.counts == {"failed": 2}
     assert all("bundle" in scene.reason for scene in result.scenes)
+
+
+def test_scenes_of_a_task_share_a_bundle_and_its_engine(scenes, tmp_path, monkeypatch):
+    calls = []
+    for owner, name in ((job, "load_engine"), (job.Bundle, "load")):
+        real = getattr(owner, name)
+        count = partial(lambda call, name, *x: (calls.append(name), call(*x))[1], real)
+        monkeypatch.setattr(owner, name, partial(count, name))
+    planned = [
+        SceneResult(str(path), "pending", output=str(tmp_path / f"{path.stem}.gpkg"))
+        for path in sorted(scenes.iterdir())
+    ]
+    classify_scenes(planned, Path("bundle"), TILES)
+    assert len(planned) == 3 and sorted(calls) == ["load", "load_engine"]
+    for scene in planned:
+        output = tmp_path / f"{Path(scene.scene).stem}.csv"
+        job.predict(Path("bundle"), [scene.scene], output, TILES)
+    assert len(calls) == 8  # a single job keeps no weights
 
 
 def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
