@@ -363,7 +363,8 @@ def random_scales(
 def recipe_identity(recipe: Mapping[str, Any], method: str = "finetune") -> str:
     """Return everything that distinguishes a run from others of the same seed, as JSON.
 
-    The baselines beside a run do not change it, so `evaluate.baselines` is left out.
+    The baselines beside a run and the processes that load its chips do not change it,
+    so `evaluate.baselines` and `data.workers` are left out.
 
     Args:
         recipe: the values of a resolved recipe.
@@ -372,9 +373,9 @@ def recipe_identity(recipe: Mapping[str, Any], method: str = "finetune") -> str:
     values = {
         key: value for key, value in recipe.items() if key not in ("seed", "name")
     }
-    values["evaluate"] = {
-        key: value for key, value in recipe["evaluate"].items() if key != "baselines"
-    }
+    for section, left_out in (("evaluate", "baselines"), ("data", "workers")):
+        keys = recipe[section].items()
+        values[section] = {key: value for key, value in keys if key != left_out}
     if method != "finetune":
         values[METHOD_KEY] = method
     return json.dumps(values, sort_keys=True)
