@@ -248,6 +248,7 @@ def test_a_scene_on_a_server_is_fetched_once(tmp_path, monkeypatch, amplitude, c
         def fail(*_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
+        # private: a full disk cannot be made here in another way
         monkeypatch.setattr(CopyingReader, "_write", fail)
         assert fetch() > 1.8 * size
     assert "TMPDIR" in caplog.text

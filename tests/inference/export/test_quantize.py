@@ -33,9 +33,11 @@ def written_once(tiny_program, tiny_graph, monkeypatch):
     """Return the program whose graph in ONNX, which `test_graph.py` tests, is copied
     instead of written before each quantization."""
 
+    written = tiny_graph("onnx")
+
     def copy(engine, program, folder, metadata):
         assert program is tiny_program[0] and engine.name == "onnx"
-        shutil.copytree(tiny_graph("onnx"), folder, dirs_exist_ok=True)
+        shutil.copytree(written, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(type(find_format("onnx")), "write_graph", copy)
     return tiny_program[0]
