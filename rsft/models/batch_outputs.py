@@ -60,7 +60,7 @@ def join_rows(
     progress: Progress | None,
     task: str,
 ) -> list[Tensor]:
-    """Return the joined tensors (N, ...) of batches.
+    """Join the tensors of batches.
 
     Lists and their concatenation would need twice the memory.
 
@@ -69,6 +69,9 @@ def join_rows(
         batches: batches of N chips.
         progress: called before the first batch and after each one.
         task: name of the task for `progress`.
+
+    Returns:
+        Tensors (N, ...), one for each that `compute` returns.
     """
     rows = list[Tensor]()
     done = 0

@@ -56,6 +56,7 @@ def test_windows_that_lie_together_are_read_at_once(tmp_path, monkeypatch):
     scene = open_scene(write_geotiff(tmp_path / "s.tif", RAMP))
     reader = AreaReader(scene, [0])
     areas = []
+    # private: the calls of GDAL are counted
     real = SceneReader._read_inside
     monkeypatch.setattr(
         SceneReader,

@@ -347,3 +347,10 @@ def test_a_raster_without_description(tmp_path):
     assert describe_scene(factor, None, None)[1:] == [
         "s.tif: calibrated to sigma0 by factor 2e-06"
     ]
+
+
+def test_bands_that_a_product_lacks_are_named(safe):
+    spec = contract("sigma0").model_copy(update={"bands": ("HH",)})
+    with pytest.raises(DataError) as error:
+        check_scene(open_scene(safe), spec, UNDECLARED)
+    assert "the product states its bands: give one with HH" in error.value.hint

@@ -56,6 +56,10 @@ def fit_discriminant(
         features: (N, D).
         labels: class indices (N,).
         n_classes: C.
+
+    Returns:
+        Weight (C, D) and bias (C,), the shrinkage, and the balanced accuracy of chips
+        that are left out; None if there are too few.
     """
     chips = ChipStatistics(features, labels, n_classes)
     if chips.can_leave_out:

@@ -1,8 +1,9 @@
 """The numbers of trained parameters, from the equations of the methods."""
 
 import pytest
+from torch import nn
 
-from rsft.peft import METHODS, attach
+from rsft.peft import METHODS, LayerNormTuning, attach
 from tests.helpers.peft_models import tiny_vit
 
 WIDTH = 24
@@ -34,3 +35,9 @@ def test_trained_parameters(name, settings, parameters):
 def test_full_tuning_trains_all():
     vit = tiny_vit(depth=BLOCKS)
     assert count("full") == sum(parameter.numel() for parameter in vit.parameters())
+
+
+def test_layernorm_tuning_trains_norms_alone():
+    method = LayerNormTuning()
+    assert method.trains(nn.LayerNorm(4), "weight")
+    assert not method.trains(nn.Linear(4, 4), "weight")

@@ -221,3 +221,11 @@ def test_cards(name, repository, parameters):
     with torch.device("meta"):
         vit = card.build(224)
     assert sum(x.numel() for x in vit.parameters()) == parameters
+
+
+def test_positions_of_another_form_keep_their_values_and_are_refused_later():
+    state = {"pos_embed": torch.ones(9, 64), "patch_embed.proj.weight": torch.ones(4)}
+    converted = prithvi.convert_prithvi(state, 16)
+    assert {name: x.shape for name, x in converted.items()} == {
+        name: x.shape for name, x in state.items()
+    }

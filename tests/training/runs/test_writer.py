@@ -12,7 +12,7 @@ import pytest
 
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.reader import find_runs, is_running
-from rsft.training.runs.writer import Run, collect_provenance, git_state
+from rsft.training.runs.writer import Run, collect_provenance, git_state, mark_done
 from rsft.utils.atomic_files import sha256
 from tests.helpers.messages import mentions
 
@@ -208,3 +208,16 @@ def test_the_origin_of_a_run(recipe_file, root, monkeypatch):
     assert {"rsft", "python", "torch", "numpy"} <= set(entries["versions"])
     assert entries["matmul"] == "torch"
     assert entries["hardware"]["cores"] >= 1 and entries["hardware"]["memory_gb"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("status", "after"), [("trained", "done"), ("failed", "failed")]
+)
+def test_only_a_trained_run_becomes_done(tmp_path, status, after):
+    folder = tmp_path
+    (folder / "run.json").write_text(json.dumps({"status": status, "seed": 3}))
+    (folder / "checkpoints").mkdir()
+    mark_done(folder)
+    metadata = json.loads((folder / "run.json").read_text())
+    assert metadata == {"status": after, "seed": 3}
+    assert (folder / "checkpoints").exists() == (after == "failed")
