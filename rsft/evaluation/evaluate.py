@@ -139,25 +139,14 @@ def evaluate(
         probabilities = estimate.probabilities
     title = bundle.recipe.peft.title
     methods = {title if bundle.recipe.meta is None else f"Meta{title}": probabilities}
-    notes = []
+    notes: list[str] = []
     if baselines or representation:
         unmerged = load_unmerged_classifier(bundle, device)
         vit = cast(VisionTransformer, unmerged.adapted.detach())
         frozen = _frozen_features(job, vit, chips)
     train_count = int(training.class_counts("train").sum())
     if baselines and train_count:
-        others = _baselines(job, vit, chips, frozen)
-        if train_count > MAX_PROBE_CHIPS:
-            notes.append(
-                f"the {schema.LINEAR_PROBE} was fitted on {MAX_PROBE_CHIPS:,} of"
-                f" {train_count:,} training chips: all of the small classes, and equal"
-                " numbers of the others"
-            )
-        try:
-            methods |= _small_network(job, chips)
-        except RsftError as error:  # its training must not fail an evaluation
-            reason = ": ".join(filter(None, (error.message, error.location)))
-            notes.append(f"the {schema.SMALL_NETWORK} was not trained: {reason}")
+        others, notes = _all_baselines(job, vit, chips, frozen, train_count)
         methods |= others
     announce(progress, "measures and intervals")
     result = _measure(job, root, chips, outputs, methods, leaks, notes)
@@ -305,6 +294,34 @@ def _frozen_features(
     batches = chips.batches(recipe.evaluate.batch_size)
     parts = compute_batches(compute, batches, job.progress, "frozen features")
     return StoredRows(job.output_dir, (part.numpy() for (part,) in parts))
+
+
+def _all_baselines(
+    job: _Job,
+    vit: VisionTransformer,
+    chips: ChipImages,
+    frozen: StoredRows,
+    train_count: int,
+) -> tuple[dict[str, _Probabilities], list[str]]:
+    """Return the probabilities of the baselines, and what one should know of them.
+
+    `frozen` are the frozen features of `chips`.
+    """
+    notes = []
+    others = _baselines(job, vit, chips, frozen)
+    if train_count > MAX_PROBE_CHIPS:
+        notes.append(
+            f"the {schema.LINEAR_PROBE} was fitted on {MAX_PROBE_CHIPS:,} of"
+            f" {train_count:,} training chips: all of the small classes, and equal"
+            " numbers of the others"
+        )
+    network = {}
+    try:
+        network = _small_network(job, chips)
+    except RsftError as error:  # its training must not fail an evaluation
+        reason = ": ".join(filter(None, (error.message, error.location)))
+        notes.append(f"the {schema.SMALL_NETWORK} was not trained: {reason}")
+    return network | others, notes
 
 
 def _baselines(

@@ -104,10 +104,9 @@ def attach(
             )
         )
     device = next(vit.parameters()).device
+    modulator = None
     if learn_scales:
         modulator = _build_modulator(modules, method, init_scale).to(device)
-    else:
-        modulator = None
     _require_disjoint(modules)
     setattr(vit, _METHOD_ATTRIBUTE, method.name)
     undo: list[Undo] = [
