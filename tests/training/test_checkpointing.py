@@ -13,6 +13,7 @@ import torch
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.models.classifier import Classifier
+from rsft.models.devices import copy_to_device
 from rsft.recipe.load import load_recipe
 from rsft.training import fit
 from rsft.training.checkpointing import (
@@ -274,6 +275,8 @@ def test_a_run_is_not_resumed_with_another_number_of_threads(
 ):
     began_with = torch.get_num_threads()
     monkeypatch.setattr(torch, "get_num_threads", lambda: began_with + 1)
+    # what sets the number that it gets would change the results of later tests
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     message = mentions(
         f"began with {began_with} threads",
         f"has {began_with + 1} now",
@@ -328,6 +331,7 @@ def test_chips_that_give_nan_are_named(recipe_file, tmp_path, monkeypatch):
 
     def with_nan(chips, indices, images=None):
         inputs, labels = batch(chips, indices, images)
+        inputs = copy_to_device(inputs, torch.device("cpu"))
         inputs[indices == 7] = np.nan
         return inputs, labels
 

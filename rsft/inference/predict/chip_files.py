@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 # Pillow's names
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})
+_AHEAD_BYTES = 2**23
+"""Pixels that are read ahead, in bytes."""
 _log = logging.getLogger(__name__)
 
 
@@ -105,6 +108,9 @@ class ChipSource(ABC):
             NoDataError: the chip is a tile without data.
             DataError: the chip cannot be read, or does not fulfill the contract.
         """
+
+    def read_ahead(self, numbers: Sequence[int]) -> None:  # noqa: B027
+        """Prepare the chips that this thread reads next."""
 
     @abstractmethod
     def location_of(self, number: int) -> tuple[str, int]:
@@ -258,6 +264,28 @@ def _read_file(
     return header, reader.read_chip(path)
 
 
+@in_cell
+def _read_files(
+    files: Sequence[tuple[Path, bool, int]],
+) -> list[tuple[_Header, Pixels | None] | None]:
+    """Return what `_read_file` returns for the first files, until they are large.
+
+    It is None for a file with a fault, which is raised when this file is read alone.
+    """
+    contents: list[tuple[_Header, Pixels | None] | None] = []
+    room = _AHEAD_BYTES
+    for arguments in files:
+        content = None
+        with suppress(DataError):
+            content = _read_file(*arguments)
+        contents.append(content)
+        if content is not None and content[1] is not None:
+            room -= content[1].nbytes
+        if room < 0:
+            break
+    return contents
+
+
 def _read_header(path: Path, may_have_sidecar: bool) -> _Header:
     """Return what a file declares.
 
@@ -313,15 +341,29 @@ class ChipFiles(ChipSource):
         # folder -> stems that several of its files have
         self.shared_stems: dict[Path, set[str]] = {}
         self._has_warned = False
+        self._thread = threading.local()
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def read_ahead(self, numbers: Sequence[int]) -> None:
+        """Read small files in one call, which takes as long as reading one of them."""
+        max_side = self._max_side()
+        paths = [Path(self.paths[number]) for number in numbers]
+        files = [(path, self._may_have_sidecar(path), max_side) for path in paths]
+        self._thread.contents = {}
+        with suppress(DataError):  # the fault of one file, which is then read alone
+            contents = _read_files(files)
+            self._thread.contents = dict(zip(numbers, contents, strict=False))
+
+    def _max_side(self) -> int:
+        """Return the largest side of images whose pixels are read with the header."""
+        if self.options.resample_to is not None:
+            return 0  # it depends on the header
+        return min(SCENE_FACTOR * self._find_side() - 1, MAX_CHIP_SIDE)
+
     def read(self, number: int) -> SourceChip:
-        # resampling has a limit that depends on the header
-        is_resampled = self.options.resample_to is not None
-        max_side = 0 if is_resampled else SCENE_FACTOR * self._find_side() - 1
-        header, spacing, pixels = self._open(number, min(max_side, MAX_CHIP_SIDE))
+        header, spacing, pixels = self._open(number, self._max_side())
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
         reader.check_declared_bands(declaration.bands, header.bands, path)
@@ -351,7 +393,10 @@ class ChipFiles(ChipSource):
         """
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
-        header, pixels = _read_file(path, self._may_have_sidecar(path), max_side)
+        content = getattr(self._thread, "contents", {}).pop(number, None)
+        if content is None:
+            content = _read_file(path, self._may_have_sidecar(path), max_side)
+        header, pixels = content
         spacing = self._resolve_spacing(header, declaration)
         self._check_side(path, declaration, header.shape, spacing)
         return header, spacing, pixels

@@ -140,6 +140,7 @@ def prepare_batch(
     columns = []
     rejected = []
     counts = Counter[str]()
+    batch.source.read_ahead(batch.chips)
     for number in batch.chips:
         try:
             chip = batch.source.read(number)

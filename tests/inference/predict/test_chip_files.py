@@ -1,6 +1,8 @@
 """Find chips by file, folder and glob; their georeference, and how rarely GDAL opens
 them."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -125,3 +127,36 @@ def test_names_in_the_file_are_checked(tmp_path):
         read_vv(path)
     with pytest.raises(DataError, match=mentions("bands VH", "VV was declared")):
         read_vv(path, ("VV",))
+
+
+def test_chips_read_ahead_are_those_read_alone(tmp_path):
+    files = {}
+    for name in ("a.png", "b.png", "c.png"):
+        cv2.imwrite(str(tmp_path / name), PIXELS + ord(name[0]) - ord("a"))
+        files[str(tmp_path / name)] = UNDECLARED
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n no image")
+    source = ChipFiles(files, toy_contract(), ChipOptions())
+    expected = source.read(2).pixels
+    source.read_ahead(range(3))
+    (tmp_path / "c.png").unlink()
+    np.testing.assert_array_equal(source.read(2).pixels, expected)
+    with pytest.raises(DataError, match=mentions("b.png")):
+        source.read(1)
+    with pytest.raises(DataError, match=mentions("c.png")):
+        source.read(2)
+
+
+def test_no_more_is_read_ahead_than_fits(tmp_path, monkeypatch):
+    # private: 8 MB of chips take long to make
+    monkeypatch.setattr(chip_files, "_AHEAD_BYTES", PIXELS.nbytes)
+    files = {}
+    for name in ("a.png", "b.png", "c.png"):
+        cv2.imwrite(str(tmp_path / name), PIXELS)
+        files[str(tmp_path / name)] = UNDECLARED
+    source = ChipFiles(files, toy_contract(), ChipOptions())
+    source.read_ahead(range(3))
+    for path in files:
+        Path(path).unlink()
+    assert source.read(0).pixels.shape == source.read(1).pixels.shape == (16, 16, 1)
+    with pytest.raises(DataError, match=mentions("c.png")):
+        source.read(2)
