@@ -102,10 +102,13 @@ def _format_cells(table: pd.DataFrame, number: str) -> pd.DataFrame:
 def _last_scales(run: RunFiles) -> pd.DataFrame | None:
     """Return the rows of the last epoch in modulator.csv.
 
-    None without a modulator or its table. A table with empty values counts as missing.
+    None without a modulator or its table. A table with empty or infinite values counts
+    as missing.
     """
     scales = run.scales
-    if run.recipe.meta is None or scales is None or scales["value"].isna().any():
+    if run.recipe.meta is None or scales is None:
+        return None
+    if not np.isfinite(scales["value"].to_numpy(float)).all():
         return None
     last: pd.DataFrame = scales[scales["epoch"] == scales["epoch"].max()]
     return last
