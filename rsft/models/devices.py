@@ -81,7 +81,7 @@ def move_network(network: _Network, device: torch.device | str) -> _Network:
 def choose_device(name: str) -> torch.device:
     """Return the torch device of "cpu", "cuda", "mps" or "auto".
 
-    auto takes a GPU of CUDA if the machine has one.
+    auto takes a CUDA GPU if the machine has one.
 
     Raises:
         RequestError: the machine does not have the device.

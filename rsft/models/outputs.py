@@ -57,8 +57,9 @@ def rotate_images(images: Any, degrees: float) -> Any:
     The four nearest pixels are interpolated. Beyond its border, an image is mirrored.
     """
     last = images.shape[3] - 1
-    turn = np.exp(1j * math.radians(degrees))
-    matrix = [[turn.real, turn.imag], [-turn.imag, turn.real]]
+    cosine = math.cos(math.radians(degrees))
+    sine = math.sin(math.radians(degrees))
+    matrix = [[cosine, sine], [-sine, cosine]]
     offsets = np.mgrid[: last + 1, : last + 1] - last / 2
     sources = np.tensordot(matrix, offsets, 1) + last / 2
     sources = last - np.abs(last - np.abs(sources))
@@ -66,8 +67,9 @@ def rotate_images(images: Any, degrees: float) -> Any:
     pixels = np.minimum(sources.astype(int), last - 1)
     rotated = 0
     for corner in np.ndindex(2, 2):
-        rows, columns = neighbors = pixels + np.reshape(corner, (2, 1, 1))
+        neighbors = pixels + np.reshape(corner, (2, 1, 1))
         weights = (1 - np.abs(sources - neighbors)).prod(0)
+        rows, columns = neighbors
         rotated = rotated + images[:, :, rows, columns] * to_array(weights, images)
     return rotated
 

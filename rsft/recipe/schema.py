@@ -320,7 +320,7 @@ class TrainSection(Section):
     checkpoint_minutes: float | None = Field(default=10.0, gt=0)
     """minutes between checkpoints; each epoch ends with one in any case"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto takes a GPU of CUDA if there is one; mps is the GPU of an Apple computer"""
+    """auto takes a CUDA GPU if there is one; mps is the GPU of an Apple computer"""
 
     @property
     def unneeded(self) -> dict[str, str]:

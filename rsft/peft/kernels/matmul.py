@@ -75,7 +75,7 @@ def use_matmul(library: str) -> None:
     libraries = _libraries()
     if library not in libraries:
         raise RequestError(
-            f"{library!r} does not compute matrix products on this machine",
+            f"this machine has no library {library!r} for matrix products",
             f"{VARIABLE}, or run.json of a resumed run",
             f"choose from {', '.join(libraries)}, or start a new run",
         )

@@ -169,8 +169,8 @@ class ForwardPasses(nn.Module):
         """Compile the blocks of training steps, for the batch sizes that occur.
 
         Blocks with dropout of low-rank additions are not compiled. The others run by
-        plain autograd. If the compiler is missing, a warning says
-        so and the blocks run without it.
+        plain autograd. If the compiler is missing, a warning says so, and the blocks
+        run without it.
 
         Args:
             backend: of `torch.compile`.

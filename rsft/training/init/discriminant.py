@@ -58,8 +58,7 @@ def fit_discriminant(
         n_classes: C.
 
     Returns:
-        Weight (C, D) and bias (C,), the shrinkage, and the balanced accuracy of chips
-        that are left out; None if there are too few.
+        The discriminant with the shrinkage of the largest score of held-out chips.
     """
     chips = ChipStatistics(features, labels, n_classes)
     if chips.can_leave_out:
