@@ -118,7 +118,7 @@ def add_corrections(
     store = ChipStore.open(root)
     sources = Sources(store.root, table, options.sources)
     corrected = read_corrected_table(table, options.label_field, sources)
-    labeled: list[tuple[CorrectedRow, str]] = []
+    labeled = []
     for row in corrected.rows:
         label, _ = resolve_label(row.verdict, options.not_a_target)
         if label:

@@ -212,8 +212,8 @@ def _read_chips(
         The manifest without digests, with the columns name_hash, content, hash,
         is_saturated and is_altered; and, by row, why a chip is unusable.
     """
-    faults = dict[int, str]()
-    kept = list[pd.DataFrame]()
+    faults = {}
+    kept = []
     contents = np.zeros(total, np.uint64)
     hashes = np.zeros(total, np.uint64)  # few bytes per chip, no objects
     is_saturated = np.zeros(total, bool)
@@ -350,7 +350,7 @@ def _find_faults(
     )
     labels = table.groupby(["split", "class"], observed=True).size()
     counts = {split: labels[split].to_dict() for split in labels.index.unique("split")}
-    absent: list[str] = []
+    absent = []
     for split, missing in missing_classes(counts).items():
         absent += [f"{name} ({split})" for name in missing]
     yield count_finding("classes without a chip in a split", absent)

@@ -165,7 +165,7 @@ def find_similar(
     near = find_near_hashes(values)
     repeated = _find_repeated(values)
     is_candidate = np.isin(values, [*repeated, *chain.from_iterable(near)])
-    rows_of = defaultdict[int, list[int]](list)
+    rows_of = defaultdict(list)
     for row in np.flatnonzero(is_candidate).tolist():
         rows_of[int(values[row])].append(row)
     cached_read = lru_cache(maxsize=4096)(read)

@@ -44,7 +44,7 @@ def find_outliers(
     pixels, heights = table[:, :2], table[:, 2]
     terms = _polynomial(pixels, heights)
     kept = np.arange(len(points))
-    left_out: list[int] = []
+    left_out = []
     for _ in range(max(1, len(points) // 10)):
         if len(kept) <= terms.shape[1] + _SPARE_POINTS:
             break

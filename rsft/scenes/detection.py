@@ -309,7 +309,7 @@ class _Detector:
         """
         land = self.land
         size = (self.scene.height, self.scene.width)
-        medians: list[float] = []  # of the windows
+        medians = []  # of the windows
 
         def read_water(window: PixelWindow) -> Pixels:
             pixels = self.reader(window)

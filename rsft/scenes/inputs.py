@@ -40,7 +40,7 @@ def find_chips(
         DataError: the user's names of bands contradict those of a chip store.
     """
     files: set[str] = set()  # in folders
-    chips: set[str] = set()
+    chips = set()
     stored: dict[str, Declaration] = {}
     for item in inputs:
         uri = SceneUri.parse(item)
@@ -88,7 +88,7 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
         RequestError: a glob matches nothing, or a STAC item with files on a server; or
             a list cannot be read.
     """
-    scenes: list[SceneUri] = []
+    scenes = []
     for uri in map(SceneUri.parse, inputs):
         is_pattern = uri.is_path and not Path(uri.text).exists()
         if is_pattern and uri.text.startswith("@"):

@@ -105,7 +105,7 @@ def _add_locations(
     to_pixels: _ToPixels,
 ) -> list[shapely.Geometry]:
     """Add the usable positions and the rejected ones, and return the usable shapes."""
-    usable: list[shapely.Geometry] = []
+    usable = []
     table = positions.table
     columns = [table[name] for name in (table.geometry.name, SCORE, FAULT)]
     for number, shape, score, fault in zip(table.index.tolist(), *columns, strict=True):

@@ -352,7 +352,7 @@ def _describe(
     """Describe a scene by its files, and by its item where the files say nothing."""
     first = handles[0]
     scalings: list[Scaling] = []
-    nodata: list[float | None] = []
+    nodata = []
     for file in handles:
         scalings += map(Scaling, file.scales, file.offsets)
         nodata += file.nodatavals
@@ -409,8 +409,8 @@ def _add_item(scene: RasterScene, item: Item) -> RasterScene:
             scene.path,
             "download the asset, and give its path",
         )
-    scalings: list[Scaling] = []
-    nodata: list[float | None] = []
+    scalings = []
+    nodata = []
     for band, scaling, value in zip(
         item.bands, scene.scalings, scene.nodata, strict=True
     ):

@@ -93,7 +93,7 @@ def check_scene(
     """
     names = declaration.bands or scene.bands
     count = len(spec.used_bands)
-    indices: list[int] = []
+    indices = []
     errors: list[DataError | RequestError] = []
     with _collect(errors):
         check_declared_bands(declaration.bands, scene.bands, scene.path)

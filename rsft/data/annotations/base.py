@@ -219,7 +219,7 @@ def parse_columns(text: str | None) -> dict[str, str]:
         >>> parse_columns("lon=X, lat=Y")
         {'lon': 'X', 'lat': 'Y'}
     """
-    columns: dict[str, str] = {}
+    columns = {}
     for part in filter(str.strip, (text or "").split(",")):
         role, _, name = map(str.strip, part.partition("="))
         if not role or not name or role in columns:

@@ -323,7 +323,7 @@ def _store_all(
     def chunks() -> Iterator[list[ChipRecord]]:
         """Yield lists of consecutive records, one list for all of a source file."""
         nonlocal seen, unfinished
-        chunk: list[ChipRecord] = []
+        chunk = []
         for _, records_of_file in groupby(records, attrgetter("source_path")):
             for record in records_of_file:
                 seen += 1

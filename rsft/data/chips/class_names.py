@@ -25,7 +25,7 @@ def missing_classes(counts: Counts) -> dict[str, list[str]]:
     totals = Counter[str]()
     for chips in counts.values():
         totals.update(chips)
-    missing: dict[str, list[str]] = {}
+    missing = {}
     for split, chips in counts.items():
         absent = [name for name in totals if totals[name] and not chips.get(name)]
         if absent and any(chips.values()):
@@ -64,7 +64,7 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
         digits = re.sub(r"\D", "", text)
         for pattern in {text, *_shortened(text)}:
             similar.setdefault((digits, pattern), set()).add(name)
-    pairs = set[tuple[str, str]]()
+    pairs = set()
     for names in similar.values():
         for rare, common in permutations(names, 2):
             if plain[rare] == plain[common]:

@@ -51,10 +51,10 @@ def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
     Raises:
         ValueError: they do.
     """
-    boxes_of = defaultdict[Path, list[Corners]](list)
+    boxes_of = defaultdict(list)
     for ship in ships:
         boxes_of[ship.image].append(ship.box)
-    groups = defaultdict[tuple[str, tuple[int, int]], list[Path]](list)
+    groups = defaultdict(list)
     for image in boxes_of:
         # the fault is reported when the pixels are read
         with suppress(*UNREADABLE):

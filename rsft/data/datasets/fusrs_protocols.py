@@ -424,7 +424,7 @@ def clean_records(
     contents, keys = read_contents(sources.chips, sources.ships, jobs)
     chips = _wrap_chips([*sources.chips, *sources.ships], sources)
     groups = group_by_content([chip.group for chip in chips], keys)
-    chips_by_content = defaultdict[str, list[_ArchiveChip]](list)
+    chips_by_content = defaultdict(list)
     for content, chip, group in zip(contents, chips, groups, strict=True):
         chips_by_content[content].append(replace(chip, group=group))
     selected = []

@@ -49,7 +49,7 @@ def read_contents(
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         hashes = list(pool.map(_hash_file, ships_of, ships_of.values()))
     contents = dict[object, str]()
-    keys = defaultdict[Path, list[str]](list)
+    keys = defaultdict(list)
     similarities = {}
     for (path, ships_in_file), (digests, similarity) in zip(
         ships_of.items(), hashes, strict=True

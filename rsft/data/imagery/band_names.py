@@ -50,7 +50,7 @@ def read_band_names(file: Any) -> Names | None:
         descriptions = file.descriptions
     except UnicodeDecodeError:
         return None
-    names: list[str | None] = []
+    names = []
     for number, description in zip(file.indexes, descriptions, strict=True):
         texts = [description or "", *_name_tags(file.tags(number))]
         if file.count == 1:

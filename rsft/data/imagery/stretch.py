@@ -357,8 +357,8 @@ def fit_stretches(
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
     option = "auto" if option == CHIP_STANDARD else option
-    stretches: Stretches = {}
-    statistics: PlaneStatistics = {}
+    stretches = {}
+    statistics = {}
     for target in dict.fromkeys(target for _, target in units.values()):
         if not _is_measured(option, target):
             stretches[target] = stretches_from_option(option, len(planes))

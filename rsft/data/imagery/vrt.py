@@ -117,7 +117,7 @@ def _copy(element: Element, folder: Path, images: set[Path]) -> Element | None:
 def _copy_attributes(element: Element, tag: str) -> dict[str, str]:
     """Return the attributes, with their names in the usual letter case."""
     names = {name.lower(): name for name in _ELEMENTS[tag].split()}
-    attributes: dict[str, str] = {}
+    attributes = {}
     for key, value in element.attrib.items():
         name = names.get(key.lower())
         if name is None or name in attributes:

@@ -227,7 +227,7 @@ def _describe_chips(
     keys = [_file_key(path) for path in paths]
     digest = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()[:16]
     cache = cache_folder(root) / f"contents-{digest}.json"
-    known = dict[str, JsonObject]()
+    known = {}
     with suppress(OSError, ValueError, KeyError):  # the files are read again
         known = json.loads(cache.read_text("utf-8"))[_VERSION]
     tasks = [

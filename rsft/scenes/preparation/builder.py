@@ -175,7 +175,7 @@ class SceneStoreBuilder:
             RequestError: no label can be used, or no scene is in the labels.
         """
         objects = self.objects
-        empty: list[NothingInSceneError] = []
+        empty = []
         names = list(self.query.sources)
         scenes = open_scenes(self.sources, self.request.unit, self.progress)
         for scene in scenes:
@@ -239,7 +239,7 @@ class SceneStoreBuilder:
     def _add_background(self, windows: dict[str, ChipWindow]) -> None:
         """Add places of background chips, at random in each scene with labels."""
         count = self.request.background
-        found: list[LabeledObject] = []
+        found = []
         for scene, items in self.objects.by_scene():
             locations = [item.location for item in items]
             places = draw_background(
@@ -334,7 +334,7 @@ def _find_scenes(source: Path) -> list[SceneUri]:
 def _list_scenes(folder: Path) -> list[Path]:
     """Return the products in a folder, and the rasters outside of them."""
     is_whole = cache(_is_product)
-    scenes: set[Path] = set()
+    scenes = set()
     for path in map(Path, walk_files(folder)):
         folders = [parent for parent in path.parents if folder in parent.parents]
         products = set(filter(is_whole, folders))

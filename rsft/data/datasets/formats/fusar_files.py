@@ -220,7 +220,7 @@ def _find_kind_folders(chips: Iterable[PathParts]) -> set[PathParts]:
     Most names of the chips below it have another category, or a folder below it has
     the category of such a name.
     """
-    kinds = set[PathParts]()
+    kinds = set()
     votes: Counter[PathParts] = Counter()
     for *folders, name in chips:
         named = _named_category(name)

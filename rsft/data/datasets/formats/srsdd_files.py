@@ -191,14 +191,14 @@ class SRSDDShips:
 
     def _choose_images(self, images: _Paths, labels: _Paths) -> dict[Path, _Paths]:
         """Return the label files of each image."""
-        images_of = defaultdict[str, _Paths](list)
+        images_of = defaultdict(list)
         for path in images:
             images_of[path.stem].append(path)
         nearest = {x: self._find_nearest(x, images_of[x.stem]) for x in labels}
         depths: Counter[Path] = Counter()
         for label, (depth, _) in nearest.items():
             depths[label.parent] = max(depth, depths[label.parent])
-        labels_of = defaultdict[Path, _Paths](list)
+        labels_of = defaultdict(list)
         for label, (depth, candidates) in nearest.items():
             # an image farther away than those of the folder is that of other labels
             if not candidates or depth < depths[label.parent]:
@@ -238,7 +238,7 @@ class SRSDDShips:
             The length of the name of this folder, and the files.
         """
         split = find_split(path, self.root)
-        nearest = defaultdict[int, _Paths](list)
+        nearest = defaultdict(list)
         for other in others:
             if self._may_belong(other, split):
                 common = os.path.commonpath((path.parent, other.parent))

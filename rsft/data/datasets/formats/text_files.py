@@ -47,7 +47,7 @@ def iterate_files(root: Path) -> Iterator[PathParts]:
 
     if not root.is_dir():
         return
-    visited: set[str] = set()
+    visited = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=fail):
         real = os.path.realpath(folder)
         if real in visited or set(files) >= _CHIP_STORE:

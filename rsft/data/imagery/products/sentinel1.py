@@ -159,7 +159,7 @@ class Sentinel1(SensorProduct):
         Raises:
             DataError: an XML file is damaged.
         """
-        calibrations = defaultdict[str, list[Calibration]](list)
+        calibrations = defaultdict(list)
         noises = []
         for measurement in self.measurements:
             noise = None
