@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 """Indices of chips in a store or in a batch."""
 
+Mask = NDArray[np.bool_]
+"""(H, W): True at chosen pixels."""
+
 Labels = NDArray[np.integer]
 """Class indices, of any integer type."""
 

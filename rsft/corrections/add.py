@@ -39,7 +39,7 @@ from rsft.data.imagery.products.product import Product
 from rsft.errors import DataError, RequestError
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.raster import gdal_environment
-from rsft.types import Names, Progress, Rejection
+from rsft.types import JsonObject, Names, Progress, Rejection
 from rsft.utils.atomic_files import sha256
 
 
@@ -131,7 +131,7 @@ def add_corrections(
     _check_noise(store, table, noise, options)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     records, rejected = _read_chips(corrected, labeled, store, options, date, progress)
-    details: dict[str, object] = {
+    details: JsonObject = {
         "date": date,
         "table": table.name,
         "table_sha256": sha256(table),

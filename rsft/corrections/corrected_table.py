@@ -1,6 +1,5 @@
 """Read a corrected table: of the review page, or of predictions with labels."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ class CorrectedTable:
 
     path: Path
     rows: list[CorrectedRow]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
 
     @property
     def bundle_sha256(self) -> str:

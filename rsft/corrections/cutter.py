@@ -1,9 +1,8 @@
 """Read the chips of a corrected table: from their files, or from the scene again."""
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,7 @@ from rsft.scenes.raster import RasterScene, open_scene
 from rsft.scenes.reader import SceneReader
 from rsft.scenes.requirements import check_scene, select_unit
 from rsft.scenes.windows import ChipWindow, cut_chip
-from rsft.types import Bands, Box, Pixels, Spacing
+from rsft.types import Bands, Box, JsonObject, Pixels, Spacing
 
 _NO_RECORD = (
     "the chip was not saved, and the table does not say how to cut it again: predict"
@@ -288,8 +287,8 @@ class _SceneCutter:
     def __init__(
         self,
         uri: SceneUri,
-        record: Mapping[str, Any],
-        request: Mapping[str, Any],
+        record: JsonObject,
+        request: JsonObject,
         spec: ChipSpec,
     ) -> None:
         if not uri.is_remote and (uri.path is None or not uri.path.exists()):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rsft.scenes.raster import PixelWindow
-from rsft.types import Floats, Indices, Pixels, Size
+from rsft.types import Floats, Indices, Mask, Pixels, Size
 
 CELL = 16
 """Side in pixels of the cells in which mean and variance are measured."""
@@ -38,7 +38,6 @@ _MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be va
 _MIN_OBJECT_PIXELS = 3
 _PIXEL_CORNERS = ((0, 0), (1, 0), (0, 1), (1, 1))
 
-Mask = NDArray[np.bool_]
 Plane32 = NDArray[np.float32]
 
 

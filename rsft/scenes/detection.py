@@ -21,7 +21,6 @@ from rsft.errors import DataError, RequestError
 from rsft.scenes.cfar import (
     BrightObject,
     CfarWindow,
-    Mask,
     Plane32,
     cfar_threshold,
     find_bright_objects,
@@ -37,7 +36,7 @@ from rsft.scenes.raster import PixelWindow, RasterScene, declare_unit
 from rsft.scenes.reader import CopyingReader, SceneReader
 from rsft.scenes.requirements import check_scene
 from rsft.scenes.windows import ChipWindow
-from rsft.types import Floats, Pixels, Progress
+from rsft.types import Floats, Mask, Pixels, Progress
 
 _GAP_DIVISOR = 10  # pixels of an object may be apart by the chip's side divided by this
 # longest object, as a multiple of the chip's side: a chip with most of a ship is

@@ -19,11 +19,11 @@ from scipy import ndimage
 from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import RequestError
-from rsft.scenes.cfar import CELL, Mask, expand_blocks
+from rsft.scenes.cfar import CELL, expand_blocks
 from rsft.scenes.georeference import rectangle_corners
 from rsft.scenes.query import LAND_KEYWORDS, LandSource
 from rsft.scenes.raster import PixelWindow, RasterScene
-from rsft.types import LONLAT, Floats
+from rsft.types import LONLAT, Floats, Mask
 
 _MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
 _MARGIN_DEGREES = 0.1  # polygons of land are used up to this distance from the scene

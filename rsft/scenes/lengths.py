@@ -12,7 +12,7 @@ Both were measured on 102 Sentinel-1 GRD chips of OpenSARShip with lengths from 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,10 +20,9 @@ import numpy as np
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
-from rsft.types import Box, Floats, Pixels, Spacing
+from rsft.types import Box, Floats, JsonObject, Mask, Pixels, Spacing
 
 if TYPE_CHECKING:
-    from rsft.scenes.cfar import Mask
     from rsft.scenes.georeference import Georeference
 
 BRIGHT_FACTOR = 10.0
@@ -52,7 +51,7 @@ def measure_length(
     unit: str | None,
     spacing: Spacing | None,
     spec: ChipSpec,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measure the length of the object in the middle of a radar chip.
 
     Args:
@@ -75,7 +74,7 @@ def measure_length(
     return measured_length(meters, spacing, "pixels")
 
 
-def measured_length(meters: float, spacing: Spacing, source: str) -> dict[str, Any]:
+def measured_length(meters: float, spacing: Spacing, source: str) -> JsonObject:
     """Correct the length of bright pixels for blur, and give it an interval.
 
     The interval contains the length from AIS on 95 % of 102 chips of OpenSARShip, and
@@ -97,7 +96,7 @@ def measured_length(meters: float, spacing: Spacing, source: str) -> dict[str, A
     return _length_columns(length, low, high, source)
 
 
-def annotated_length(box: Box, spacing: Spacing) -> dict[str, Any]:
+def annotated_length(box: Box, spacing: Spacing) -> JsonObject:
     """Return the longer side of a box around an object, with an interval.
 
     Args:
@@ -115,9 +114,7 @@ def annotated_length(box: Box, spacing: Spacing) -> dict[str, Any]:
     return _length_columns(length, length - max(spacing), longest + max(spacing), "box")
 
 
-def _length_columns(
-    length: float, low: float, high: float, source: str
-) -> dict[str, Any]:
+def _length_columns(length: float, low: float, high: float, source: str) -> JsonObject:
     return {
         "length_m": round(length, 1),
         "length_m_low": round(max(low, 0.0), 1),

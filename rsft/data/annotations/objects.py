@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -19,6 +18,7 @@ from rsft.data.annotations.base import (
 )
 from rsft.data.annotations.columns import text_column, typed_column
 from rsft.errors import RequestError
+from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     import shapely
@@ -32,7 +32,7 @@ class AnnotatedObject(NamedTuple):
 
     shape: shapely.Geometry | None
     fault: str
-    attributes: Mapping[str, Any]
+    attributes: JsonObject
     identity: Any
     image: str
     score: float | None
@@ -59,7 +59,7 @@ class ObjectList:
     def add(
         self,
         shape: Shape,
-        attributes: Mapping[str, Any],
+        attributes: JsonObject,
         identity: Any = None,
         image: str = "",
         score: float | None = None,

@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -102,7 +101,7 @@ def locked_store(root: Path) -> Iterator[None]:
 def commit_store(
     root: Path,
     manifest: pd.DataFrame,
-    dataset: Mapping[str, Any],
+    dataset: JsonObject,
     files: Mapping[str, bytes],
 ) -> None:
     """Replace manifest and description of a store, and write its new chips.
@@ -158,7 +157,7 @@ def _settle(root: Path) -> None:
     _write_json(root / DATASET, dataset)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def _write_json(path: Path, content: JsonObject) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
@@ -213,7 +212,7 @@ def add_chips(
     root: Path,
     records: Sequence[ChipRecord],
     table: Path,
-    details: Mapping[str, Any],
+    details: JsonObject,
     new_classes: Sequence[str] = (),
     rejected: Sequence[Rejection] = (),
     progress: Progress | None = None,
@@ -297,7 +296,7 @@ class _Addition:
         self.manifest = manifest.reindex(columns=list(columns)).astype(
             dict.fromkeys(("class", "name", *PROVENANCE), object)
         )
-        self.rows: list[Mapping[str, Any]] = []
+        self.rows: list[JsonObject] = []
         self.files: dict[str, bytes] = {}
         self._taken = {path.rpartition(".")[0] for path in manifest["path"]}
         names = manifest[["split", "class", "name"]].itertuples(index=False)
@@ -408,7 +407,7 @@ class _Addition:
                 " of the new scenes"
             )
 
-    def commit(self, details: Mapping[str, Any], new_classes: Sequence[str]) -> None:
+    def commit(self, details: JsonObject, new_classes: Sequence[str]) -> None:
         """Write the new manifest, the new chips and the new description."""
         store = ChipStore.open(self.root)
         manifest = self.manifest

@@ -10,15 +10,12 @@ from typing import Any
 
 from rsft.data.chips.record import ChipRecord
 from rsft.errors import DataError
-from rsft.types import Rejection
+from rsft.types import JsonObject, Rejection
 from rsft.utils.atomic_files import sha256
 from rsft.utils.journal import Journal
 from rsft.utils.operating_system import path_to_text, unique_name
 
-ManifestRow = dict[str, Any]
-"""Values of one row of the manifest, by column."""
-
-RecordOutcome = tuple[str, ManifestRow | Rejection]
+RecordOutcome = tuple[str, JsonObject | Rejection]
 """Path stem of a record, and the manifest row of its chip or the reason of its
 rejection."""
 
@@ -142,7 +139,7 @@ class BuildJournal(Journal):
         )
         return {source for (source,) in rows}
 
-    def rows(self, bands: str) -> Iterator[ManifestRow]:
+    def rows(self, bands: str) -> Iterator[JsonObject]:
         """Yield the manifest rows of chips with `bands`, ordered by path."""
         rows = self.execute(
             "SELECT row FROM entry WHERE json_extract(row, '$.bands') = ?"
@@ -182,7 +179,7 @@ class BuildJournal(Journal):
         """Return whether the chip of a row is on the disk as it was written."""
         if row is None:
             return False
-        chip: ManifestRow = json.loads(row)
+        chip: JsonObject = json.loads(row)
         file = self.store / chip["path"]
         return file.is_file() and sha256(file) == str(chip["sha256"])
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
+from rsft.data.chips.build_journal import BuildJournal, RecordOutcome
 from rsft.data.chips.chip_content import make_chip, write_chip
 from rsft.data.chips.class_names import Counts
 from rsft.data.chips.manifest import MANIFEST, ROW_GROUP, SCHEMA
@@ -41,7 +41,7 @@ from rsft.data.chips.store import (
     write_rejected,
 )
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.types import Progress, Rejection
+from rsft.types import JsonObject, Progress, Rejection
 from rsft.utils.atomic_files import (
     process_lock,
     remove_stale_folders,
@@ -351,7 +351,7 @@ def _store_chunk(store: Path, records: list[ChipRecord]) -> list[RecordOutcome]:
     ]
 
 
-def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
+def _store_chip(store: Path, record: ChipRecord) -> JsonObject | Rejection:
     """Write one chip; return its manifest row, or the reason of its rejection."""
     try:
         chip = make_chip(record)

@@ -25,7 +25,7 @@ from rsft.data.imagery.units import (
     parse_unit,
 )
 from rsft.errors import DataError
-from rsft.types import Bands, Pixels
+from rsft.types import Bands, JsonObject, Pixels
 from rsft.utils.operating_system import describe_name_fault
 
 _DEFAULT_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
@@ -159,7 +159,7 @@ class StoredChip(NamedTuple):
 
     pixels: Pixels
     data: bytes
-    row: dict[str, Any]
+    row: JsonObject
 
 
 def make_chip(record: ChipRecord) -> StoredChip:

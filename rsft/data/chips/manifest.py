@@ -6,7 +6,7 @@ The manifest has one row per chip.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rsft.errors import DataError
+from rsft.types import JsonObject
 from rsft.utils.parquet_files import read_parquet_header, read_parquet_parts
 from rsft.utils.tables import Column, check_columns
 
@@ -89,7 +90,7 @@ def check_chip_path(path: object) -> None:
         raise ValueError(f"leaves the store: {path[:200]}")
 
 
-def describe_column_fault(row: Mapping[str, Any]) -> str:
+def describe_column_fault(row: JsonObject) -> str:
     """Return why the columns of a new chip cannot be stored, or "" if they can."""
     angle = row.get("incidence_deg")
     box = row.get("box")

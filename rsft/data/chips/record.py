@@ -12,7 +12,7 @@ import numpy as np
 
 from rsft.data.annotations.columns import normalize_label
 from rsft.data.imagery.scene_uri import file_state
-from rsft.types import GROUPS, Bands, Indices, Pixels, Rejection
+from rsft.types import GROUPS, Bands, Indices, JsonObject, Pixels, Rejection
 from rsft.utils.licenses import UNKNOWN
 from rsft.version import __version__
 
@@ -49,7 +49,7 @@ class ChipRecord:
     read_pixels: Callable[[], Pixels] | None = None
     line: int = 0
     bands: Bands | None = None
-    extra_columns: Mapping[str, Any] = field(default_factory=dict)
+    extra_columns: JsonObject = field(default_factory=dict)
     image_paths: tuple[Path, ...] = ()
     selected_bands: Bands | None = None
 

@@ -72,7 +72,7 @@ class Addition(BaseModel):
     table: str
     added: list[_Chips]
     relabeled: list[_Chips]
-    noise: tuple[str, ...] = ()
+    noise: Names = ()
 
     def __str__(self) -> str:
         added = sum(part.chips for part in self.added)
@@ -122,7 +122,7 @@ class ChipStore:
     rejected: int
     license: str = UNKNOWN
     command: str = ""
-    notes: tuple[str, ...] = ()
+    notes: Names = ()
     additions: tuple[Addition, ...] = ()
 
     @classmethod

@@ -18,7 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rsft.data.datasets.formats.box_labels import Corners
 from rsft.data.datasets.formats.gray_images import (
     UNREADABLE,
     read_gray_band,

@@ -20,7 +20,7 @@ from rsft.data.datasets.formats.fusrs_classes import REPEATED_ROW_FLAG
 from rsft.data.datasets.formats.label_rows import read_list_rows
 from rsft.data.imagery.scene_uri import LastImageCache
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels
+from rsft.types import JsonObject, Pixels
 
 LISTS = {"train": "dota_train_idx.txt", "val": "dota_val_idx.txt"}
 """List of the paper's authors for each split, with rows
@@ -52,7 +52,7 @@ def make_crop_record(
         image.flag: image.flag,
         REPEATED_ROW_FLAG: count > 1,
     }
-    columns: dict[str, object] = {
+    columns: JsonObject = {
         "group_key": image.stem,
         "source": f"DOTA-v{version}",
         "sensor": image.sensor,

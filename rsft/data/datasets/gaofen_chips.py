@@ -8,7 +8,7 @@ from rsft.data.datasets.formats.srsdd_files import SRSDD_SPACING_M, SRSDDShip
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.scene_uri import LastImageCache
 from rsft.errors import DataError
-from rsft.types import Pixels
+from rsft.types import JsonObject, Pixels
 
 
 def read_gray_chip(path: Path) -> Pixels:
@@ -42,7 +42,7 @@ def crop_srsdd_ship(ship: SRSDDShip) -> Pixels:
         raise DataError(str(error)) from error  # the caller adds the row
 
 
-def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> dict[str, object]:
+def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> JsonObject:
     """Return the columns of the manifest that describe a chip of FUSAR-Ship.
 
     Args:
@@ -60,7 +60,7 @@ def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> dict[str, object
     }
 
 
-def srsdd_columns(ship: SRSDDShip, source: str, sensor: str) -> dict[str, object]:
+def srsdd_columns(ship: SRSDDShip, source: str, sensor: str) -> JsonObject:
     """Return the columns of the manifest that describe a ship of SRSDD.
 
     Args:

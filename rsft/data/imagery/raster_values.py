@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 
 from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.errors import DataError
-from rsft.types import Pixels, Plane
+from rsft.types import Mask, Pixels, Plane
 
 MAX_BANDS = 4096
 """Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which
@@ -81,7 +80,7 @@ def _check_scaling(scaling: Scaling, path: object) -> None:
         )
 
 
-def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
+def read_validity(file: Any, window: Any = None) -> Mask | None:
     """Return where the mask of an open raster says that pixels are valid.
 
     The mask lies inside the file or in a .msk beside it.
@@ -92,7 +91,7 @@ def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
     """
     if file.mask_flag_enums[0] != [MaskFlags.per_dataset]:
         return None
-    valid: NDArray[np.bool_] = file.read_masks(1, window=window) > 0
+    valid: Mask = file.read_masks(1, window=window) > 0
     return valid
 
 
@@ -100,7 +99,7 @@ def mask_nodata(
     band: Pixels,
     nodata: float | None,
     path: object,
-    valid: NDArray[np.bool_] | None = None,
+    valid: Mask | None = None,
 ) -> None:
     """Set the pixels of a band without data to NaN (floats) or 0 (integers), in place.
 
@@ -126,7 +125,7 @@ def mask_nodata(
 
 
 def _check_finite(
-    band: Pixels, nodata: float | None, path: object, valid: NDArray[np.bool_] | None
+    band: Pixels, nodata: float | None, path: object, valid: Mask | None
 ) -> None:
     """Raise an error if a valid pixel is not finite and not declared as nodata."""
     without_value = ~np.isfinite(band)
@@ -150,7 +149,7 @@ def to_float32(
     nodata: float | None,
     scaling: Scaling,
     path: object,
-    valid: NDArray[np.bool_] | None = None,
+    valid: Mask | None = None,
 ) -> Plane:
     """Convert the stored values of a band to float32.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from rsft.scenes.preparation.labels import BACKGROUND, LabeledObject
 from rsft.scenes.raster import PixelWindow, RasterScene, open_scene
 from rsft.scenes.reader import SceneReader
 from rsft.scenes.windows import ChipWindow, cut_chip
-from rsft.types import Bands, Box, Pixels
+from rsft.types import Bands, Box, JsonObject, Pixels
 
 
 def make_record(
@@ -81,10 +80,10 @@ def make_record(
 
 def _describe_scene(
     scene: RasterScene, location: Location, options: ChipOptions
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the columns of the manifest that say where and when a chip was taken."""
     product = scene.product
-    columns: dict[str, Any] = {
+    columns: JsonObject = {
         "source": scene.path.name,
         "sensor": None if product.kind == "raster" else product.kind,
         "unit": scene.unit,
@@ -110,10 +109,10 @@ def _describe_box(
     box: Box,
     area: PixelWindow,
     options: ChipOptions,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the columns of the manifest for a box in the chip, and for its sides."""
     corners = np.reshape(box, (4, 2)) - area[:2]
-    columns: dict[str, Any] = {"box": corners[:, ::-1].ravel().tolist()}
+    columns: JsonObject = {"box": corners[:, ::-1].ravel().tolist()}
     spacing = resolve_spacing(scene.spacing, options)
     if spacing is not None:
         columns |= box_sides(box, spacing, scene.georeference)

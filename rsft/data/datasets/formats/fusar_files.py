@@ -17,6 +17,7 @@ from rsft.data.datasets.formats.text_files import (
     PathParts,
     iterate_files,
 )
+from rsft.types import Names
 
 FUSAR_CATEGORIES = (
     "Cargo",
@@ -83,7 +84,7 @@ class FUSARChip:
     polarization: str | None = None
     incidence_deg: float | None = None
     spacing_m: float | None = None
-    flags: tuple[str, ...] = ()
+    flags: Names = ()
 
     @property
     def named_category(self) -> str | None:
@@ -156,7 +157,7 @@ class FUSARChips:
             return None
         category = named = _named_category(path.name)
         subcategory = ""
-        flags: tuple[str, ...] = (FROM_NAME,)
+        flags: Names = (FROM_NAME,)
         if level is not None:
             category = _category(folders[level])
             subcategory = "/".join(folders[level + 1 :])

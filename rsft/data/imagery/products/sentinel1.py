@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from rsft.data.imagery.products.calibration import CalibratedPlane, Calibration
+from rsft.data.imagery.products.calibration import CalibratedPlane
 from rsft.data.imagery.products.elements import (
     LIGHT_SPEED,
     read_mean_speed,
