@@ -24,8 +24,7 @@ class ChipHeader(NamedTuple):
 @in_cell
 def read_chip_header(path: Path) -> ChipHeader:
     """Read what a chip file declares: nothing, if it has no tags."""
-    header = read_tiff_tags(path, partial(_read_header, path))
-    return header or ChipHeader()
+    return read_tiff_tags(path, partial(_read_header, path)) or ChipHeader()
 
 
 def _read_header(path: Path, file: Any) -> ChipHeader:

@@ -91,8 +91,7 @@ def read_corrected_table(
     else:
         labels = frame[_find_field(frame, label_field or DEFAULT_FIELD, path)]
         frame = frame.drop(columns=["verdict", "split", "bundle"], errors="ignore")
-        predicted = frame.get("class")
-        frame = frame.assign(**{"predicted": predicted, "class": labels})
+        frame = frame.assign(**{"predicted": frame.get("class"), "class": labels})
     verdicts = text_cells(frame, "verdict")
     columns: dict[str, Any] = {
         "line": frame["_line"],

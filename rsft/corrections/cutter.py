@@ -194,8 +194,7 @@ class ChipCutter:
         path = Path(row.path)
         candidates = [folder / path, path, folder / path.parent.name / path.name]
         try:
-            location = f"{self.table.path}:{row.line}"
-            file = self.sources.find_file(candidates, location)
+            file = self.sources.find_file(candidates, f"{self.table.path}:{row.line}")
         except RequestError:
             if not can_cut:
                 raise

@@ -322,8 +322,7 @@ def _read_content(
         (pixels == np.iinfo(pixels.dtype).max).mean() >= SATURATION_SHARE
     )
     content = int(symmetric_digest(pixels)[:16], 16)
-    similarity = hash_similarity(pixels)
-    return row, (content, similarity, is_saturated, digest != expected, "")
+    return row, (content, hash_similarity(pixels), is_saturated, digest != expected, "")
 
 
 def _find_faults(

@@ -134,8 +134,7 @@ def find_bright_pixels(
     index = _block_index(thresholds[0], rows + area.top, cols + area.left)
     limits = thresholds[:, *index].astype(np.float32)
     is_bright = (ratios > limits).any(axis=0)
-    largest = ratios.max(axis=0)
-    return BrightPixels(rows[is_bright], cols[is_bright], largest[is_bright])
+    return BrightPixels(rows[is_bright], cols[is_bright], ratios.max(axis=0)[is_bright])
 
 
 _SQUARE = 8

@@ -91,10 +91,8 @@ def detect_bright_objects(
         )
     assert chip_window.side is not None
     side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))
-    if scene.spacing is not None:
-        meters = side * float(np.mean(scene.spacing))
-        if meters > 2 * _LARGEST_SHIP:
-            side = ship_window(scene).side or side
+    if scene.spacing and side * np.mean(scene.spacing) > 2 * _LARGEST_SHIP:
+        side = ship_window(scene).side or side
     detector = _Detector(scene, options, side, spec, declaration, land_side or 4 * side)
     with closing(detector.reader):
         windows = _report_windows(scene, progress, "measuring the water")
@@ -196,8 +194,7 @@ def ship_window(
     Raises:
         RequestError: the pixel spacing is unknown.
     """
-    meters = _pixel_meters(scene, declaration)
-    return ChipWindow(max(16, round(_LARGEST_SHIP / meters)))
+    return ChipWindow(max(16, round(_LARGEST_SHIP / _pixel_meters(scene, declaration))))
 
 
 def _pixel_meters(scene: RasterScene, declaration: Declaration) -> float:
@@ -282,8 +279,7 @@ class _Detector:
         )
         indices = check_scene(scene, spec, declaration)
         bands = len(spec.used_bands)
-        declared = declaration.unit or scene.unit
-        unit, _ = spec.check_header(scene.dtype, bands, declared)
+        unit, _ = spec.check_header(scene.dtype, bands, declaration.unit or scene.unit)
         self.unit = "amplitude" if unit in DIGITAL_UNITS else unit
         is_remote = any(SceneUri(file).is_remote for file in scene.files)
         read = CopyingReader if is_remote else SceneReader

@@ -73,6 +73,9 @@ def read_item(uri: SceneUri, asset: str | None) -> Item | None:
         if item is not None:
             return item
     if asset is not None:
-        hint = "leave out --read asset=..., or give the item"
-        raise RequestError("assets are those of STAC items", uri, hint)
+        raise RequestError(
+            "assets are those of STAC items",
+            uri,
+            "leave out --read asset=..., or give the item",
+        )
     return None

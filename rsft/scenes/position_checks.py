@@ -115,10 +115,9 @@ def _check_locations(
     extents = np.array([_find_extent(x) for x in positions.locations])
     is_image = positions.crs in (PIXEL, FRACTION)
     if is_image:
-        is_first = ((extents >= 0) & (extents <= 1)).all(axis=1)
         _refuse_most(
             positions,
-            is_first,
+            ((extents >= 0) & (extents <= 1)).all(axis=1),
             "lie in the first pixel, as fractions (0 to 1) do",
             "multiply fractions by the width and height of the image, or write YOLO;"
             " write numbers without points for thousands",
@@ -227,5 +226,4 @@ def _list_examples(positions: SceneLocations, is_wrong: Any) -> list[str]:
 def _contradiction(
     positions: SceneLocations, message: str, examples: list[str], hint: str
 ) -> RequestError:
-    text = f"{message}: {'; '.join(examples)}"
-    return RequestError(text, positions.file, hint)
+    return RequestError(f"{message}: {'; '.join(examples)}", positions.file, hint)

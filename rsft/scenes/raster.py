@@ -288,8 +288,9 @@ def _opening_error(error: Exception, uri: SceneUri, title: str) -> RsftError:
     if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
         hint = "an archive on a server may contain one file; else name the raster in it"
         hint += f": {uri.gdal_name}/NAME.tif"
-    message = f"GDAL cannot read the scene{title} in a format that rsft allows"
-    return DataError(message, uri, hint)
+    return DataError(
+        f"GDAL cannot read the scene{title} in a format that rsft allows", uri, hint
+    )
 
 
 def declare_unit(scene: RasterScene, unit: str) -> RasterScene:

@@ -105,8 +105,7 @@ def check_scene(
         spec.check_header(scene.dtype, count, declaration.unit or scene.unit)
     if options is not None:
         with _collect(errors):
-            spacing = resolve_spacing(scene.spacing, options)
-            resampling_factors(spec, spacing, options)
+            resampling_factors(spec, resolve_spacing(scene.spacing, options), options)
         with _collect(errors):
             if options.size is None:
                 default_size(spec)

@@ -189,8 +189,9 @@ def read_annotations(
     try:
         reader = _find_format(path, has_columns=bool(columns))
         if layer is not None and not reader.has_layers:
-            message = f"{path.name} has no layers"
-            raise RequestError(message, "--layer", "leave out --layer")
+            raise RequestError(
+                f"{path.name} has no layers", "--layer", "leave out --layer"
+            )
         reader.columns = columns or {}
         return reader.read(path, layer)._replace(path=path)
     finally:
@@ -203,9 +204,11 @@ def _find_format(path: Path, *, has_columns: bool) -> AnnotationFormat:
         if (reader.has_columns or not has_columns) and reader.recognizes(path):
             return reader
     if has_columns:
-        message = f"{path.name} has no columns"
-        hint = "leave out --columns, or give a table"
-        raise RequestError(message, "--columns", hint)
+        raise RequestError(
+            f"{path.name} has no columns",
+            "--columns",
+            "leave out --columns, or give a table",
+        )
     return ANNOTATIONS[_OTHER_FILES]()
 
 
@@ -252,8 +255,9 @@ def _load(path: Path, *state: int) -> Any:
             return parse_xml(read_regular(path, MAX_XML_BYTES))
         return load_json(path, MAX_TABLE_BYTES)
     except ValueError as error:
-        message = f"not a {kind} file: {error}"
-        raise RequestError(message, path, "export it again") from error
+        raise RequestError(
+            f"not a {kind} file: {error}", path, "export it again"
+        ) from error
 
 
 def check_vessels(path: Path, table: pd.DataFrame) -> None:

@@ -101,14 +101,14 @@ def _find_file(folder: Path, image: Path) -> tuple[Path, bool]:
     is_named = bool(matches)
     if not is_named:
         for path in files:
-            names = _image_names(path, path.stat().st_mtime_ns)
-            if _match(names, image)[0]:
+            if _match(_image_names(path, path.stat().st_mtime_ns), image)[0]:
                 matches.append(path)
     if len(matches) > 1:
         listed = ", ".join(path.name for path in matches)
         message = f"{len(matches)} files for {image.name}: {listed}"
-        hint = "keep one of them, or give the path of the file"
-        raise RequestError(message, folder, hint)
+        raise RequestError(
+            message, folder, "keep one of them, or give the path of the file"
+        )
     if not matches:
         raise NoAnnotationsError(
             f"no file of positions for {image.name} among {len(files):,} files of"
@@ -145,8 +145,7 @@ def _image_names(path: Path, modified: int) -> Names:
 
 def _match(names: Names, image: Path) -> tuple[list[str], str]:
     """Return the names that are an image by the strictest rule, and this rule."""
-    folder = image.absolute().parent.name
-    targets = (image.name, image.stem, image.stem, folder)
+    targets = (image.name, image.stem, image.stem, image.absolute().parent.name)
     forms = {name: _list_forms(name) for name in names}
     for number, rule in enumerate(_RULES):
         matches = [x for x in names if forms[x][number] == targets[number]]

@@ -61,8 +61,11 @@ class VectorLayer(AnnotationFormat):
         identities = fids.to_pylist()
         if ids:
             if _ROW not in table.column_names or table[_ROW].null_count:
-                message = "a feature is not what GeoJSON specifies"
-                raise RequestError(message, path, "export the layer again")
+                raise RequestError(
+                    "a feature is not what GeoJSON specifies",
+                    path,
+                    "export the layer again",
+                )
             identities = [ids[row] for row in table[_ROW].to_pylist()]
             table = table.drop_columns([_ROW])
         attributes, notes = convert_columns(path, table)
@@ -85,8 +88,11 @@ class GeoJson(VectorLayer):
 def _selection_error(path: Path, names: list[str], layer: str | None) -> RequestError:
     listed = ", ".join(names) or "none"
     if layer is not None:
-        message = f"no layer {layer} with geometry"
-        return RequestError(message, f"{path} --layer", f"choose one of: {listed}")
+        return RequestError(
+            f"no layer {layer} with geometry",
+            f"{path} --layer",
+            f"choose one of: {listed}",
+        )
     hint = "choose one: --layer NAME" if names else "give a file with a vector layer"
     return RequestError(f"{len(names)} layers with geometry: {listed}", path, hint)
 
@@ -109,8 +115,11 @@ def _take_ids(path: Path) -> tuple[bytes, list[Any]]:
         is_object = isinstance(feature, dict)
         properties = (feature.get("properties") or {}) if is_object else None
         if not isinstance(properties, dict):
-            message = "a feature or its properties are not objects"
-            raise RequestError(message, path, "export the layer again")
+            raise RequestError(
+                "a feature or its properties are not objects",
+                path,
+                "export the layer again",
+            )
         value = feature.pop("id", None)
         ids.append(value if value is None or isinstance(value, int) else str(value))
         feature["properties"] = {**properties, _ROW: number}
@@ -132,13 +141,13 @@ def convert_columns(
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             binary.append(name)
         elif pa.types.is_nested(kind) or pa.types.is_time(kind) or kind != array.type:
-            values = map(_to_text, array.to_pylist())
-            columns.append(typed_column(name, list(values)))
+            columns.append(typed_column(name, list(map(_to_text, array.to_pylist()))))
         else:
             columns.append(arrow_column(name, array))
     if binary:
-        note = f"{path.name}: binary attributes were left out: {', '.join(binary)}"
-        return columns, [note]
+        return columns, [
+            f"{path.name}: binary attributes were left out: {', '.join(binary)}"
+        ]
     return columns, []
 
 

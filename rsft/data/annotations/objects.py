@@ -139,8 +139,9 @@ class ObjectFormat(AnnotationFormat):
         try:
             self.parse(path, objects)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            message = f"not a file of {self.title}: {error!r}"
-            raise RequestError(message, path, self.hint) from error
+            raise RequestError(
+                f"not a file of {self.title}: {error!r}", path, self.hint
+            ) from error
         except ValueError as error:
             raise RequestError(str(error), path, self.hint) from error
         return objects.make_annotations(path, self.crs, has_types=self.has_types)

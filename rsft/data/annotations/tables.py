@@ -151,8 +151,7 @@ class CsvTable(AnnotationFormat):
             commas = ", numbers with decimal commas" if has_commas else ""
             columns_text = f"columns separated by {SEPARATORS[separator]}"
             notes.append(f"{path.name}: {columns_text}{commas}")
-        numbers = coordinates.map(lambda cell: cell.replace(decimal, "."))
-        floats = read_floats(numbers)
+        floats = read_floats(coordinates.map(lambda cell: cell.replace(decimal, ".")))
         check_numbers(path, columns.position_names, coordinates, floats)
         ids = cells.index.tolist()
         return _make_annotations(path, columns, floats, attributes, ids, notes)
@@ -198,8 +197,9 @@ class Parquet(AnnotationFormat):
             ShapelyError,
             ProjError,
         ) as error:
-            message = f"the file cannot be read: {error}"
-            raise RequestError(message, path, "export it again") from error
+            raise RequestError(
+                f"the file cannot be read: {error}", path, "export it again"
+            ) from error
         ids = list(range(table.num_rows))
         if geometry is not None:
             shapes, crs, table = geometry
@@ -433,5 +433,4 @@ def csv_header(path: Path) -> set[str]:
     """Return the names of the columns of a table, in lower case."""
     with open_regular(path, MAX_TABLE_BYTES) as file:
         line = file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace")
-    names = line.split(find_separator(line))
-    return {name.strip(' "\r\n').lower() for name in names}
+    return {name.strip(' "\r\n').lower() for name in line.split(find_separator(line))}

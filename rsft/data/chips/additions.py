@@ -412,8 +412,7 @@ class _Addition:
         store = ChipStore.open(self.root)
         manifest = self.manifest
         if self.rows:
-            added = pd.DataFrame(self.rows)
-            manifest = pd.concat([manifest, added], ignore_index=True)
+            manifest = pd.concat([manifest, pd.DataFrame(self.rows)], ignore_index=True)
         used = {*manifest["class"]}
         fresh = [
             name

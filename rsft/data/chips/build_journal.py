@@ -141,12 +141,11 @@ class BuildJournal(Journal):
 
     def rows(self, bands: str) -> Iterator[JsonObject]:
         """Yield the manifest rows of chips with `bands`, ordered by path."""
-        rows = self.execute(
+        for (row,) in self.execute(
             "SELECT row FROM entry WHERE json_extract(row, '$.bands') = ?"
             " ORDER BY json_extract(row, '$.path')",
             (bands,),
-        )
-        for (row,) in rows:
+        ):
             yield json.loads(row)
 
     def rejections(self, bands: str) -> Iterator[Rejection]:
@@ -163,11 +162,14 @@ class BuildJournal(Journal):
 
     def has_chip(self, path: str, bands: str) -> bool:
         """Return whether `path`, relative to the store, is a chip with these bands."""
-        query = (
-            "SELECT 1 FROM entry WHERE json_extract(row, '$.path') = ?"
-            " AND json_extract(row, '$.bands') = ?"
+        return (
+            self.execute(
+                "SELECT 1 FROM entry WHERE json_extract(row, '$.path') = ?"
+                " AND json_extract(row, '$.bands') = ?",
+                (path, bands),
+            ).fetchone()
+            is not None
         )
-        return self.execute(query, (path, bands)).fetchone() is not None
 
     def _add(self, stem: str, record: ChipRecord, reason: str | None = None) -> None:
         """Replace the entry of a record by one without a chip."""

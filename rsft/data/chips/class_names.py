@@ -57,8 +57,7 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     """
     plain = {}
     for name in counts:
-        letters = re.sub(r"[\s_-]", "", name).casefold()
-        plain[name] = letters.translate(_LATIN_LETTERS)
+        plain[name] = re.sub(r"[\s_-]", "", name).casefold().translate(_LATIN_LETTERS)
     similar: dict[tuple[str, str], set[str]] = {}
     for name, text in plain.items():
         digits = re.sub(r"\D", "", text)

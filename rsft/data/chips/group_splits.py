@@ -36,8 +36,7 @@ def split_groups(
     splits = [split for split, share in shares.items() if share > 0]
     counts, names = _count_labels(labels, groups)
     random_order = np.random.default_rng(seed).permutation(len(names))
-    sizes = counts[random_order].sum(axis=1)
-    rank = random_order[np.argsort(-sizes, kind="stable")]
+    rank = random_order[np.argsort(-counts[random_order].sum(axis=1), kind="stable")]
     # groups, the largest first: shares (G, C)
     contents = counts[rank] / counts.sum(axis=0)
     # actual - requested (S, C)

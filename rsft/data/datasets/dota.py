@@ -237,8 +237,7 @@ class DOTAObjects:
                 if first != row.line:
                     raise DataError(f"same class and window as line {first}")
             except DataError as error:
-                file = str(image.label_file)
-                self.rejected.append((file, row.line, error.message))
+                self.rejected.append((str(image.label_file), row.line, error.message))
                 continue
             clipped = window != unclipped_window(row.box)
             self.objects.append(

@@ -448,8 +448,7 @@ def clean_records(
     counts = Counter(_name_space(chip, label) for chip, label in selected)
     records = []
     for chip, label in selected:
-        is_unique = counts[_name_space(chip, label)] == 1
-        name = chip.name if is_unique else chip.full_name
+        name = chip.name if (counts[_name_space(chip, label)] == 1) else chip.full_name
         records.append(chip.finish(name, split_of[chip.group], label))
     return _finish_protocol(sources, records, skipped, rejected)
 

@@ -61,8 +61,7 @@ def explain_wrong_source(archive: PublishedArchive, folder: Path) -> Iterator[No
     try:
         yield
     except RequestError as error:
-        parts = filter(None, map(describe_part, iter_paths(folder)))
-        notes = list(parts)[:1]
+        notes = list(filter(None, map(describe_part, iter_paths(folder))))[:1]
         for other in list_archives():
             if other == archive or not other.is_in(folder):
                 continue

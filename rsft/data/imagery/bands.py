@@ -133,8 +133,9 @@ def _parse(expression: str) -> ast.expr:
 
 
 def _syntax_error(expression: str, fault: str = "") -> RequestError:
-    message = f"{expression!r} is not an expression over bands{fault}"
-    return RequestError(message, "data.bands", _HINT)
+    return RequestError(
+        f"{expression!r} is not an expression over bands{fault}", "data.bands", _HINT
+    )
 
 
 def _check(node: ast.expr, expression: str) -> None:
@@ -151,8 +152,9 @@ def _check(node: ast.expr, expression: str) -> None:
             raise _syntax_error(expression)
         case ast.Constant(value=int() | float() as value):
             if abs(value) > float(np.finfo(np.float32).max):
-                fault = f": {value:g} does not fit into float32"
-                raise _syntax_error(expression, fault)
+                raise _syntax_error(
+                    expression, f": {value:g} does not fit into float32"
+                )
         case _:
             raise _syntax_error(expression)
 

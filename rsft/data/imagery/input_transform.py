@@ -100,8 +100,7 @@ class InputTransform(StoredDocument):
         image = center_crop(np.stack(stretched, axis=2), self.crop)
         size = (self.size, self.size)
         if resize and image.shape[:2] != size:
-            shrinks = min(image.shape[:2]) > self.size
-            image = resize_image(image, size, by_area=shrinks)
+            image = resize_image(image, size, by_area=min(image.shape[:2]) > self.size)
         if channels == distinct:
             return image
         positions = map(distinct.index, channels)

@@ -174,8 +174,7 @@ def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
         names = [path.stem for path in paths]
         known = pd.DataFrame({"path": map(str, paths), "name": names})
         root = Path()
-    described = pd.DataFrame(_describe_chips(paths, root, progress))
-    table = known.combine_first(described)
+    table = known.combine_first(pd.DataFrame(_describe_chips(paths, root, progress)))
     columns = [*_COLUMNS, "pixels", "hash", "fault"]
     return table.reindex(columns=columns).assign(**{"class": ""})
 

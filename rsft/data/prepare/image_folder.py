@@ -254,8 +254,7 @@ def read_class_names(classes: list[str], path: Path | None) -> dict[str, str]:
             f"no name for {', '.join(missing)}", path, "give every class folder a name"
         )
     class_names = {label: names[label] for label in classes}
-    counts = Counter(class_names.values())
-    for name, count in counts.items():
+    for name, count in Counter(class_names.values()).items():
         if count > 1 or describe_row_fault(name, name):
             raise RequestError(
                 f"{name[:300]!r} is used twice or cannot name a folder",

@@ -126,8 +126,7 @@ def builds_store(
             call = signature.bind(*args, **kwargs)
             call.apply_defaults()
             build = _make_build(name, call.arguments)
-            finished = build.find_finished()
-            return finished or function(build, *call.args, **call.kwargs)
+            return build.find_finished() or function(build, *call.args, **call.kwargs)
 
         vars(prepare)["__signature__"] = signature
         return prepare
@@ -181,5 +180,6 @@ def parse_unit_option(text: str) -> str:
     try:
         return parse_unit(text)
     except DataError as error:
-        hint = "correct the name of the unit"
-        raise RequestError(error.message, "--unit", hint) from error
+        raise RequestError(
+            error.message, "--unit", "correct the name of the unit"
+        ) from error

@@ -177,8 +177,7 @@ class SceneStoreBuilder:
         objects = self.objects
         empty = []
         names = list(self.query.sources)
-        scenes = open_scenes(self.sources, self.request.unit, self.progress)
-        for scene in scenes:
+        for scene in open_scenes(self.sources, self.request.unit, self.progress):
             objects.scenes += 1
             try:
                 positions = locate(
@@ -193,8 +192,7 @@ class SceneStoreBuilder:
             except NothingInSceneError as error:
                 empty.append(error)
                 objects.skipped[f"scene without {LOCATORS[names[0]].title}"] += 1
-                note = f"{scene.path.name} is left out: {error.message}"
-                objects.notes.append(note)
+                objects.notes.append(f"{scene.path.name} is left out: {error.message}")
             else:
                 if names:
                     objects.add_matched(scene, positions, names[0])
@@ -296,8 +294,7 @@ def open_scenes(
     uris: dict[SceneUri, None] = {}
     for source in sources:
         uris |= dict.fromkeys(_find_scenes(source))
-    names = Counter(uri.stem.removesuffix(".SAFE") for uri in uris)
-    for name, count in names.items():
+    for name, count in Counter(uri.stem.removesuffix(".SAFE") for uri in uris).items():
         if count > 1:
             raise RequestError(
                 f"{count} scenes have the name {name}", sources[0], "rename them"

@@ -64,8 +64,7 @@ def read_types(path: Path | None) -> dict[str, str] | None:
                     'write: cargo: [Cargo, "70"]',
                 )
             class_name = normalize_label(str(name))
-            plain = normalize_label(str(kind)).lower()
-            other = class_of.setdefault(plain, class_name)
+            other = class_of.setdefault(normalize_label(str(kind)).lower(), class_name)
             if other != class_name:
                 raise RequestError(
                     f"{kind} is in two classes, {other} and {name}", path, "choose one"
@@ -257,8 +256,7 @@ class LabeledObjects:
             yield objects[0].scene, objects
 
     def _find_field(self, rows: pd.DataFrame) -> str:
-        names = (self.field,) if self.field else CLASS_FIELDS
-        for name in names:
+        for name in (self.field,) if self.field else CLASS_FIELDS:
             column = _find(rows, name)
             if column is not None:
                 self.notes.append(f"class: the field {column} of {self.labels.name}")
@@ -308,8 +306,9 @@ class LabeledObjects:
         """Return the error for labels of which none can be used."""
         if self._files and not (self.rejected or self.skipped or self._inside):
             message = "the labels are empty: the file has no rows"
-            hint = "give a file with one row for each object"
-            return RequestError(message, self.labels, hint)
+            return RequestError(
+                message, self.labels, "give a file with one row for each object"
+            )
         reasons = [describe_rejections(self.rejected)]
         if self._outside and not self._inside:
             reasons.insert(0, self._ranges)

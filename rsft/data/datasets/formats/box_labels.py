@@ -65,8 +65,11 @@ def read_label_file(
     try:
         lines = read_text_lines(path)
     except OSError as error:
-        reason = f"the file cannot be read: {error.strerror}"
-        return header, rows, [(str(path), 0, reason)]
+        return (
+            header,
+            rows,
+            [(str(path), 0, f"the file cannot be read: {error.strerror}")],
+        )
     except ValueError:
         return header, rows, [(str(path), 0, "the file is not UTF-8 text")]
     for line, text in lines:

@@ -152,8 +152,7 @@ class LabeledFiles:
         before = len(self.files)
         fault = describe_row_fault(folder.name, folder.name)
         for path in map(Path, sorted(walk_files(folder), key=path_order)):
-            is_image = path.suffix.lower() in IMAGE_SUFFIXES
-            if not is_image or path.name.startswith("."):
+            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
                 self.skipped["not an image by its name"] += 1
             elif fault:
                 # whatever bytes the name has

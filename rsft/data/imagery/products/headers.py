@@ -259,8 +259,7 @@ class HeaderProduct(SensorProduct):
         if not images:
             faults.append("it lists no image")
         if faults:
-            message = f"{self.title}: {'; '.join(faults)}"
-            raise DataError(message, self.header, _AGAIN)
+            raise DataError(f"{self.title}: {'; '.join(faults)}", self.header, _AGAIN)
         self.path = path
         self.bands = tuple(images)
         self.files = tuple(map(str, images.values()))

@@ -95,6 +95,8 @@ def _parse_factor(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        message = f"the calibration factor {text!r} is no number"
-        hint = "give the factor F of sigma0 = F * DN^2"
-        raise RequestError(message, "--read calibrate", hint) from error
+        raise RequestError(
+            f"the calibration factor {text!r} is no number",
+            "--read calibrate",
+            "give the factor F of sigma0 = F * DN^2",
+        ) from error

@@ -329,8 +329,9 @@ def _calibrate(path: object, product: Product, factor: float, bands: int) -> Pro
     elif product.unit not in (None, "amplitude"):
         fault = f"the file declares {product.unit}, not digital numbers"
     if fault:
-        hint = "leave out --read calibrate"
-        raise RequestError(f"--read calibrate, but {fault}", path, hint)
+        raise RequestError(
+            f"--read calibrate, but {fault}", path, "leave out --read calibrate"
+        )
     return replace(
         product,
         unit="amplitude",

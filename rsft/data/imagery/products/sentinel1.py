@@ -380,8 +380,7 @@ class Sentinel1Calibration:
         else:
             power -= self.noise.window(*window)
             # the noise of pixels without data exceeds 0
-            low = np.count_nonzero(power < _FLOOR)
-            clipped = int(low - np.count_nonzero(no_data))
+            clipped = int(np.count_nonzero(power < _FLOOR) - np.count_nonzero(no_data))
             result[:] = power
             np.maximum(result, np.float32(_FLOOR), out=result)
         scale = self.table.window(*window, np.float32)
