@@ -21,9 +21,9 @@ import typer
 from rsft.cli.display.console import error_console, escape_controls
 from rsft.cli.display.failures import quiet_console
 from rsft.cli.flags import FLAGS, Flags
+from rsft.data.prepare.store_build import parse_unit_option
 from rsft.errors import RequestError
 from rsft.recipe.library import find_recipe
-from rsft.scenes.options import unit_name
 from rsft.utils.command_options import Access, Argument, Option
 
 
@@ -96,7 +96,7 @@ WordArgument = Annotated[
     str,
     Argument("Only list entries whose name or description contains WORD.", "[WORD]"),
 ]
-UnitOption = Annotated[str | None, Option(parse=unit_name)]
+UnitOption = Annotated[str | None, Option(parse=parse_unit_option)]
 NotATargetOption = Annotated[
     str | None,
     Option(

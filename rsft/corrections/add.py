@@ -41,6 +41,7 @@ from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.raster import gdal_environment
 from rsft.types import JsonObject, Names, Progress, Rejection
 from rsft.utils.atomic_files import sha256
+from rsft.utils.progress import track
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,8 @@ def _read_chips(
     sources = Sources(store.root, table.path, options.sources)
     cutter = ChipCutter(table, StoreFit(store), options.declaration, sources)
     with closing(cutter), gdal_environment():
-        for done, (row, label) in enumerate(labeled, 1):
+        task = "reading corrected chips"
+        for row, label in track(labeled, len(labeled), progress, task):
             try:
                 if row.fault:
                     raise DataError(row.fault)
@@ -265,8 +267,6 @@ def _read_chips(
                 rejected.append((str(table.path.resolve()), row.line, error.message))
             else:
                 records.append(_make_record(row, label, chip, table, store, date))
-            if progress is not None:
-                progress(done, len(labeled), "reading corrected chips")
     return records, rejected
 
 

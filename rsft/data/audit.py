@@ -34,6 +34,7 @@ from rsft.types import Names, Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.parquet_files import read_parquet_header
 from rsft.utils.process_pool import imap_unordered
+from rsft.utils.progress import track
 from rsft.utils.untrusted.documents import load_json
 
 SATURATION_SHARE = 0.25
@@ -226,14 +227,11 @@ def _read_chips(
             for row, path, digest in part[["path", "sha256"]].itertuples(name=None):
                 yield row, root / path, digest
 
-    for done, (row, content) in enumerate(
-        imap_unordered(_read_content, iter_tasks(), jobs), 1
-    ):
+    results = imap_unordered(_read_content, iter_tasks(), jobs)
+    for row, content in track(results, total, progress, "auditing chips"):
         contents[row], hashes[row], is_saturated[row], is_altered[row], fault = content
         if fault:
             faults[row] = fault
-        if progress is not None:
-            progress(done, total, "auditing chips")
     columns: dict[str, Any] = {
         name: pd.concat([part[name] for part in kept])
         for name in ("name", "name_hash", "path")

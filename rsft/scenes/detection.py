@@ -37,6 +37,7 @@ from rsft.scenes.reader import CopyingReader, SceneReader
 from rsft.scenes.requirements import check_scene
 from rsft.scenes.windows import ChipWindow
 from rsft.types import Floats, Mask, Pixels, Progress
+from rsft.utils.progress import track
 
 _GAP_DIVISOR = 10  # pixels of an object may be apart by the chip's side divided by this
 # longest object, as a multiple of the chip's side: a chip with most of a ship is
@@ -238,10 +239,7 @@ def _report_windows(
     scene: RasterScene, progress: Progress | None, label: str
 ) -> Iterator[PixelWindow]:
     windows = list(scene.windows())
-    for number, window in enumerate(windows, 1):
-        yield window
-        if progress:
-            progress(number, len(windows), f"{label}, {scene.name}")
+    return track(windows, len(windows), progress, f"{label}, {scene.name}")
 
 
 class _Detector:

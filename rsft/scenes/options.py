@@ -10,28 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, NamedTuple
 
-from rsft.errors import DataError, RequestError
+from rsft.data.prepare.store_build import parse_unit_option
+from rsft.errors import RequestError
 from rsft.utils.command_options import Option
 
 _pix = partial(Option, panel="Pixels of the input")
 _NUMBER = r"(?=[0-9.]*[1-9])[0-9]+(?:\.[0-9]+)?"
 _SIZE = re.compile(rf"([1-9][0-9]*)|({_NUMBER})m|box(?:\+([0-9]+))?")
-
-
-def unit_name(text: str) -> str:
-    """Return the unit that a text such as "dB" names.
-
-    Raises:
-        RequestError: the text is not a unit.
-    """
-    from rsft.data.imagery.units import parse_unit
-
-    try:
-        return parse_unit(text)
-    except DataError as error:
-        raise RequestError(
-            error.message, "--unit", "correct the name of the unit"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,7 @@ class Declaration:
         _pix(
             "Unit, if the files do not declare it: amplitude, intensity, sigma0, db,"
             " gamma0, gamma0_db or beta0.",
-            parse=unit_name,
+            parse=parse_unit_option,
         ),
     ] = None
     bands: Annotated[

@@ -93,14 +93,11 @@ class PixelWindow(NamedTuple):
 
     def is_inside(self, height: int, width: int) -> bool:
         """Return whether the window lies inside of a scene of this size."""
-        is_after_start = self.top >= 0 and self.left >= 0
-        return is_after_start and self.bottom <= height and self.right <= width
+        return PixelWindow(0, 0, height, width).contains(self)
 
     def contains(self, other: "PixelWindow") -> bool:
         """Return whether another window lies inside of this one."""
-        is_after_start = self.top <= other.top and self.left <= other.left
-        is_before_end = other.bottom <= self.bottom and other.right <= self.right
-        return is_after_start and is_before_end
+        return self.join(other) == self
 
     def join(self, other: "PixelWindow") -> "PixelWindow":
         """Return the smallest window that contains both."""

@@ -27,6 +27,9 @@ _MAX_AREA = 2**20  # values of all bands
 _NO_AREA = PixelWindow(0, 0, -1, -1), np.zeros(0)
 _AGAIN = "run the same command again: it resumes"
 
+ReadPixels = tuple[Pixels, int]
+"""Pixels of a window, and how many of their values were clipped."""
+
 
 class SceneReader:
     """Reads windows of a scene, with one open handle per thread and file.
@@ -45,7 +48,7 @@ class SceneReader:
         """Return the pixels (H, W, B) of a window, see `read`."""
         return self.read(window)[0]
 
-    def read(self, window: PixelWindow) -> tuple[Pixels, int]:
+    def read(self, window: PixelWindow) -> ReadPixels:
         """Read a window in the unit of the scene.
 
         The window may extend beyond the edge of the scene.
@@ -76,11 +79,11 @@ class SceneReader:
         pixels[rows, cols] = inside
         return pixels, clipped
 
-    def _read_inside(self, window: PixelWindow) -> tuple[Pixels, int]:
+    def _read_inside(self, window: PixelWindow) -> ReadPixels:
         """Do the same for a window inside of the scene."""
         if not hasattr(self._thread, "read"):
             self._thread.read = open_windows(self.scene, self.indices)
-        result: tuple[Pixels, int] = self._thread.read(*window)
+        result: ReadPixels = self._thread.read(*window)
         return result
 
     def close(self) -> None:
@@ -100,7 +103,7 @@ class AreaReader(SceneReader):
         super().__init__(scene, bands)
         self._has_areas = scene.calibrations is None
 
-    def read(self, window: PixelWindow) -> tuple[Pixels, int]:
+    def read(self, window: PixelWindow) -> ReadPixels:
         area, pixels = getattr(self._thread, "area", _NO_AREA)
         if not area.contains(window):
             return super().read(window)
@@ -149,7 +152,7 @@ class CopyingReader(SceneReader):
         self._has_room = True
         self._missing = scene.height * scene.width  # pixels
 
-    def _read_inside(self, window: PixelWindow) -> tuple[Pixels, int]:
+    def _read_inside(self, window: PixelWindow) -> ReadPixels:
         if not self._missing:
             shape = (self.scene.height, self.scene.width, len(self.indices))
             copy = np.memmap(self._file, self.scene.dtype, "r", 0, shape)
@@ -186,7 +189,7 @@ class CopyingReader(SceneReader):
 @in_cell
 def open_windows(
     scene: RasterScene, bands: Sequence[int]
-) -> Callable[[int, int, int, int], tuple[Pixels, int]]:
+) -> Callable[[int, int, int, int], ReadPixels]:
     """Open the files of a scene.
 
     Args:
@@ -209,16 +212,14 @@ class _Windows:
         with ignore_georeference_warnings():
             self._files = [rasters.open_raster(name) for name in scene.files]
 
-    def __call__(
-        self, top: int, left: int, bottom: int, right: int
-    ) -> tuple[Pixels, int]:
+    def __call__(self, top: int, left: int, bottom: int, right: int) -> ReadPixels:
         window = Window(left, top, right - left, bottom - top)
         try:
             return self._read(window)
         except (RasterioError, CPLE_BaseError) as error:
             raise _reading_error(self.scene, error) from error
 
-    def _read(self, window: Window) -> tuple[Pixels, int]:
+    def _read(self, window: Window) -> ReadPixels:
         scene = self.scene
         bands, masks = self._read_stored(window)
         clipped = 0

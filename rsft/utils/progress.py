@@ -1,8 +1,12 @@
 """Report the progress of a task."""
 
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rsft.types import Progress
+
+T = TypeVar("T")
 
 PERIOD_S = 1.0
 """Smallest number of seconds between two reports of many small steps."""
@@ -12,6 +16,16 @@ def announce(progress: Progress | None, task: str) -> None:
     """Report that a task of unknown length begins."""
     if progress is not None:
         progress(0, 0, task)
+
+
+def track(
+    items: Iterable[T], total: int, progress: Progress | None, task: str
+) -> Iterator[T]:
+    """Yield items, and report after each one how many of `total` are done."""
+    for done, item in enumerate(items, 1):
+        yield item
+        if progress is not None:
+            progress(done, total, task)
 
 
 def limit_rate(progress: Progress) -> Progress:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from rsft.data.prepare.store_build import parse_unit_option
 from rsft.errors import RequestError
-from rsft.scenes.options import UNDECLARED, ChipSize, Declaration, unit_name
+from rsft.scenes.options import UNDECLARED, ChipSize, Declaration
 from tests.helpers.messages import mentions
 
 
@@ -32,9 +33,9 @@ def test_what_is_no_size(text):
 
 
 def test_units_have_one_spelling():
-    assert unit_name("dB") == "db" and unit_name("Sigma0") == "sigma0"
+    assert parse_unit_option("dB") == "db" and parse_unit_option("Sigma0") == "sigma0"
     with pytest.raises(RequestError, match=mentions("--unit")):
-        unit_name("meters")
+        parse_unit_option("meters")
 
 
 def test_what_is_declared_counts_before_what_is_not():

@@ -64,6 +64,7 @@ from rsft.utils.atomic_files import (
     write_text,
 )
 from rsft.utils.operating_system import sync_all
+from rsft.utils.progress import track
 from rsft.utils.tables import escape_cell
 from rsft.utils.untrusted.documents import read_regular
 from rsft.utils.write_errors import explain_os_error
@@ -347,12 +348,12 @@ class _Addition:
     ) -> dict[str, list[int]]:
         """Return the rows of the manifest with the pixels of chips, by their hash."""
         same = dict[str, list[int]]()
-        for row, path in enumerate(self.manifest["path"] if records else ()):
+        paths = self.manifest["path"] if records else ()
+        chips = track(paths, len(paths), progress, "comparing chips")
+        for row, path in enumerate(chips):
             digest = pixel_digest(read_chip(self.root / path))
             if digest in records:
                 same.setdefault(digest, []).append(row)
-            if progress is not None:
-                progress(row + 1, len(self.manifest), "comparing chips")
         return same
 
     def _relabel(self, rows: list[int], record: ChipRecord, digest: str) -> int:

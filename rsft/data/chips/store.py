@@ -35,6 +35,7 @@ from rsft.types import JsonObject, Names, Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.cell.client import allow_reading
 from rsft.utils.licenses import UNKNOWN
+from rsft.utils.progress import track
 from rsft.utils.tables import escape_cell
 from rsft.utils.untrusted.documents import load_json, read_regular
 
@@ -380,7 +381,7 @@ def summarize_pixels(
     """
     rows = []
     chips = zip(table["path"], table["unit"], strict=True)
-    for done, (path, unit) in enumerate(chips, 1):
+    for path, unit in track(chips, len(table), progress, "reading chips"):
         pixels = read_chip(root / path)
         row = {
             "kind": " ".join(dict.fromkeys((unit, str(pixels.dtype)))),
@@ -393,8 +394,6 @@ def summarize_pixels(
             "bytes": (root / path).stat().st_size,
         }
         rows.append(row)
-        if progress is not None:
-            progress(done, len(table), "reading chips")
     groups = pd.DataFrame(rows, columns=["kind", *_SUMMARY]).groupby("kind")
     summary = groups.agg(_SUMMARY)
     summary.insert(0, "chips", groups.size())

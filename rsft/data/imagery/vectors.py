@@ -101,9 +101,13 @@ class LayerContent(NamedTuple):
     table: pa.Table
 
 
+LayerAnswer = tuple[dict[str, bool], LayerContent | None]
+"""Layers of a file, each with whether it has geometries; and the content of one."""
+
+
 def read_layer(
     path: Path, layer: str | None = None, content: bytes | None = None
-) -> tuple[dict[str, bool], LayerContent | None]:
+) -> LayerAnswer:
     """Read a layer of a file: the named one, or the only one with geometries.
 
     Args:
@@ -138,7 +142,7 @@ def read_layer(
         walls = walls._replace(hidden=_SLOW)
         cell = stack.enter_context(closing(ReaderCell(walls, MAX_LAYER_SECONDS)))
         try:
-            answer: tuple[dict[str, bool], LayerContent | None] = cell.call(
+            answer: LayerAnswer = cell.call(
                 _read_file, folder / path.name, layer, content
             )
         except DataError as error:
@@ -146,9 +150,7 @@ def read_layer(
         return answer
 
 
-def _read_file(
-    path: Path, layer: str | None, content: bytes | None
-) -> tuple[dict[str, bool], LayerContent | None]:
+def _read_file(path: Path, layer: str | None, content: bytes | None) -> LayerAnswer:
     try:
         if content is None and is_json(path):
             content = read_geojson(path)
@@ -186,9 +188,7 @@ def _has_log(path: Path) -> bool:
     return log.is_file() and log.stat().st_size > 0
 
 
-def _read(
-    source: Path | bytes, layer: str | None
-) -> tuple[dict[str, bool], LayerContent | None]:
+def _read(source: Path | bytes, layer: str | None) -> LayerAnswer:
     layers = {str(name): kind is not None for name, kind in pyogrio.list_layers(source)}
     if layer is None and sum(layers.values()) == 1:
         layer = next(name for name, has_geometries in layers.items() if has_geometries)

@@ -36,6 +36,7 @@ from rsft.utils.cell.client import allow_reading
 from rsft.utils.input_paths import expand_path
 from rsft.utils.operating_system import walk_files
 from rsft.utils.process_pool import imap_unordered
+from rsft.utils.progress import track
 
 IS_EVALUATED = "validation or test chip of the data set"
 IS_SIMILAR = "near-duplicate of a validation or test chip"
@@ -233,10 +234,9 @@ def _describe_chips(
         (key, path) for key, path in zip(keys, paths, strict=True) if key not in known
     ]
     jobs = 2 if len(tasks) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
-    for done, (key, row) in enumerate(imap_unordered(_describe, tasks, jobs), 1):
-        known[key] = row
-        if progress is not None:
-            progress(done, len(tasks), "reading unlabeled and validation chips")
+    rows = imap_unordered(_describe, tasks, jobs)
+    task = "reading unlabeled and validation chips"
+    known |= track(rows, len(tasks), progress, task)
     if tasks:
         with suppress(OSError):  # a full disk: only a cache
             intact = {key: known[key] for key in keys if not known[key]["fault"]}

@@ -47,6 +47,7 @@ from rsft.scenes.windows import ChipWindow, check_boxes, fit_size, make_window
 from rsft.types import Progress
 from rsft.utils.journal import Journal, journal_path
 from rsft.utils.operating_system import walk_files
+from rsft.utils.progress import track
 from rsft.version import __version__
 
 _SHARED_SCENES = (
@@ -299,10 +300,8 @@ def open_scenes(
             raise RequestError(
                 f"{count} scenes have the name {name}", sources[0], "rename them"
             )
-    for number, uri in enumerate(uris, 1):
+    for uri in track(uris, len(uris), progress, "reading labels"):
         yield select_unit(open_scene(uri), None, unit)
-        if progress is not None:
-            progress(number, len(uris), "reading labels")
 
 
 def _find_scenes(source: Path) -> list[SceneUri]:

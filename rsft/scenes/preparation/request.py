@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rsft.data.datasets.rare_classes import RareClasses
-from rsft.scenes.options import ChipSize, unit_name
+from rsft.data.prepare.store_build import parse_unit_option
+from rsft.scenes.options import ChipSize
 from rsft.scenes.query import LandSource, ObjectQuery, parse_land
 from rsft.utils.command_options import Option
 from rsft.utils.licenses import UNKNOWN
@@ -96,7 +97,7 @@ class SceneStoreRequest:
             "Unit, if the files do not declare it: amplitude, intensity, sigma0, db,"
             " gamma0, gamma0_db or beta0. Products with a calibration are read as"
             " sigma0 otherwise.",
-            parse=unit_name,
+            parse=parse_unit_option,
         ),
     ] = None
     bands: Annotated[

@@ -3,33 +3,17 @@
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from rsft.types import Floats
-from rsft.utils.untrusted.documents import read_regular
-from rsft.utils.untrusted.xml_documents import parse_xml
 
 LIGHT_SPEED = 299_792_458.0
 """Meters per second."""
 
 TiePoint = tuple[float, float, float, float]
 """Row, column, longitude and latitude."""
-
-
-def read_plain_xml(path: Path, max_bytes: int) -> Element:
-    """Read an XML file without document type; remove the namespaces of all elements.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: the file is too large, or not such XML.
-    """
-    root = parse_xml(read_regular(path, max_bytes))
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    return root
 
 
 def read_text(parent: Element, name: str) -> str:

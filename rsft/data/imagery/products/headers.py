@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ClassVar, Self
 from xml.etree.ElementTree import Element
 
-from rsft.data.imagery.products import elements
 from rsft.data.imagery.products.product import (
     Handles,
     Product,
@@ -21,7 +20,8 @@ from rsft.data.imagery.products.product import (
 )
 from rsft.errors import DataError
 from rsft.types import Names
-from rsft.utils.untrusted.documents import open_regular
+from rsft.utils.untrusted.documents import open_regular, read_regular
+from rsft.utils.untrusted.xml_documents import parse_xml
 
 MAX_HEADER_BYTES = 2**25
 """Largest header that is read: 32 MiB. Those of RADARSAT-2 and TerraSAR-X have some
@@ -85,13 +85,16 @@ def _read_start(path: Path) -> bytes:
 
 
 def read_header_xml(path: Path) -> Element:
-    """Read an XML file, see `elements.read_plain_xml`.
+    """Read an XML file without document type; remove the namespaces of all elements.
 
     Raises:
         DataError: the file is too large, or not such XML.
     """
     with damaged_header(path):
-        return elements.read_plain_xml(path, MAX_HEADER_BYTES)
+        root = parse_xml(read_regular(path, MAX_HEADER_BYTES))
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return root
 
 
 class HeaderProduct(SensorProduct):
