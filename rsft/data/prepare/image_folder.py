@@ -202,7 +202,7 @@ def _list_records(
     root: Path,
     class_names: Mapping[str, str],
     bands: tuple[str, ...] | None,
-    columns: Mapping[str, object],
+    columns: dict[str, Any],
 ) -> Iterator[ChipRecord]:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.datasets.chip_names import make_chip_names
