@@ -47,17 +47,6 @@ _LEAKS = (
     "contents in two splits (also turned or mirrored)",
 )
 _EXAMPLES = 5
-_COLUMNS = (
-    "name",
-    "path",
-    "split",
-    "class",
-    "source",
-    "group_key",
-    "mmsi",
-    "flags",
-    "sha256",
-)
 # columns with few values
 _REPEATING = (
     "split",
@@ -67,6 +56,7 @@ _REPEATING = (
     "mmsi",
     "flags",
 )
+_COLUMNS = ("name", "path", *_REPEATING, "sha256")
 
 
 @dataclass(frozen=True)

@@ -203,21 +203,27 @@ def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
         RequestError: another process uses `folder`.
         RsftError: `folder` cannot be written.
     """
+    lock = process_lock(_lock_file(folder), lambda: _busy(folder))
+    with lock, resumable_folder(folder, fingerprint) as build:
+        yield build
+
+
+@contextmanager
+def resumable_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
+    """Do the same as `work_folder` for a caller that holds a lock."""
     build = folder / fingerprint
-    with process_lock(_lock_file(folder), lambda: _busy(folder)):
-        if folder.exists() and not build.exists():
-            _log.warning(
-                "%s: removing the files of an unfinished job with other arguments",
-                folder,
-            )
-            shutil.rmtree(folder)
-        build.mkdir(parents=True, exist_ok=True)
-        try:
-            yield build
-        except (RequestError, DataError):  # the same call would fail again
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+    if folder.exists() and not build.exists():
+        _log.warning(
+            "%s: removing the files of an unfinished job with other arguments", folder
+        )
         shutil.rmtree(folder)
+    build.mkdir(parents=True, exist_ok=True)
+    try:
+        yield build
+    except (RequestError, DataError):  # the same call would fail again
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder)
 
 
 def remove_work_folder(folder: Path, lock_file: Path | None = None) -> None:

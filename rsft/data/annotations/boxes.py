@@ -231,17 +231,14 @@ class Coco(DocumentFormat):
             image = files.get(row["image_id"], row["image_id"])
             objects.add(shape, attributes, row.get("id"), str(image), score)
         if content["annotations"] and not objects.objects:
-            raise _unknown_images(files)
+            ids = ", ".join(map(repr, list(files)[:3])) or "none"
+            raise ValueError(
+                f"no annotation has the image_id of an image, such as {ids}"
+            )
         images = {item.image for item in objects.objects}
         if is_results and len(images) > 1:  # a list does not name its only image
             for item in objects.objects:
                 objects.add_image(item.image)
-
-
-def _unknown_images(files: dict[Any, Any]) -> ValueError:
-    """Return the error for annotations of which none belongs to an image."""
-    ids = ", ".join(map(repr, list(files)[:3])) or "none"
-    return ValueError(f"no annotation has the image_id of an image, such as {ids}")
 
 
 def _map_names(rows: Any, key: str) -> dict[Any, Any]:

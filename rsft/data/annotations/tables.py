@@ -135,7 +135,9 @@ class CsvTable(AnnotationFormat):
         separator, cells = read_text_table(path)
         header = [str(name) for name in cells]
         columns = _find_columns(path, header, self.columns, SEPARATORS[separator])
-        _check_identifiers(path, cells)
+        for name, column in cells.items():
+            if str(name).lower() in _IDENTIFIERS:
+                check_identifiers(str(name), column, path)
         coordinates = cells.iloc[:, columns.position_numbers]
         if separator != "," and _POSITIONS[columns.position] != LONLAT:
             check_thousands(path, columns.position_names, coordinates)
@@ -155,13 +157,6 @@ class CsvTable(AnnotationFormat):
         check_numbers(path, columns.position_names, coordinates, floats)
         ids = cells.index.tolist()
         return _make_annotations(path, columns, floats, attributes, ids, notes)
-
-
-def _check_identifiers(path: Path, cells: pd.DataFrame) -> None:
-    """Raise an error if identifiers of ships are rounded."""
-    for number, name in enumerate(cells):
-        if str(name).lower() in _IDENTIFIERS:
-            check_identifiers(str(name), cells.iloc[:, number], path)
 
 
 @ANNOTATIONS.register

@@ -46,6 +46,7 @@ from rsft.utils.atomic_files import (
     process_lock,
     remove_stale_folders,
     remove_work_folder,
+    resumable_folder,
 )
 from rsft.utils.cell.client import allow_reading
 from rsft.utils.operating_system import (
@@ -167,8 +168,8 @@ def open_build_directory(
     It does so if the block ends without an exception.
 
     The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other
-    fingerprints are removed. The folder is removed after a DataError, and stays after
-    any other error, so that the build can be resumed.
+    fingerprints are removed. The folder is removed after a DataError or RequestError,
+    and stays after any other error, so that the build can be resumed.
 
     Raises:
         RequestError: `root` is not free, or another process builds there.
@@ -176,7 +177,6 @@ def open_build_directory(
     """
     root = root.resolve()
     partial = root.parent / f".{root.name}.partial"
-    folder = partial / fingerprint
     old = partial / "old"
     try:
         with store_lock(root):
@@ -184,28 +184,17 @@ def open_build_directory(
             if old.is_dir() and not root.exists():
                 old.replace(root)
             check_root_is_free(root, overwrite)
-            for other in partial.glob("*/"):
-                if other != folder or not (folder / "store").is_dir():
-                    # of a build that was killed after its last step
-                    if other != old:
-                        _log.warning(
-                            "%s: removing an unfinished build with other arguments",
-                            partial,
-                        )
-                    shutil.rmtree(other)
-            (folder / "store").mkdir(parents=True, exist_ok=True)
-            allow_reading(folder)
-            try:
-                yield folder
-            except DataError:
+            if old.is_dir():  # of a build that was killed after its last step
                 shutil.rmtree(partial)
-                raise
-            sync_all()  # the chips must be on the disk before the root has its name
-            if root.exists() and any(root.iterdir()):
-                replace_path(root, old)
-            replace_path(folder / "store", root)
-            allow_reading(root)
-            shutil.rmtree(partial)
+            with resumable_folder(partial, fingerprint) as folder:
+                (folder / "store").mkdir(exist_ok=True)
+                allow_reading(folder)
+                yield folder
+                sync_all()  # the chips must be on the disk before the root is named so
+                if root.exists() and any(root.iterdir()):
+                    replace_path(root, old)
+                replace_path(folder / "store", root)
+                allow_reading(root)
     except OSError as error:
         raise explain_os_error(error, partial, _AGAIN) from error
     except sqlite3.Error as error:

@@ -120,18 +120,16 @@ def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
     pixels = as_float32(pixels)
     if pixels.dtype in _PNG_DTYPES and pixels.shape[2] in _DEFAULT_BANDS:
         if pixels.shape[2] == 3:
-            ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-        else:
-            ordered = pixels
-        return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        return cv2.imencode(".png", pixels)[1].tobytes(), ".png"
     height, width, count = pixels.shape
     is_float = pixels.dtype == np.float32
     options: dict[str, Any] = {
         "dtype": pixels.dtype,
         "compress": "deflate",
         "predictor": 3 if is_float else 2,
+        "photometric": "minisblack",
     }
-    options["photometric"] = "minisblack"
     if is_float and np.isnan(pixels).any():
         options["nodata"] = np.nan
     with MemoryFile() as memory, warnings.catch_warnings():

@@ -38,9 +38,17 @@ _COLUMNS = [
     Column("split", choices=SPLITS),
     *(
         Column(name, optional=True)
-        for name in ("group", "group_key", "source", "sensor", "flags")
+        for name in (
+            "group",
+            "group_key",
+            "source",
+            "sensor",
+            "flags",
+            "polarisation",
+            "mmsi",
+            "sha256",
+        )
     ),
-    *(Column(name, optional=True) for name in ("polarisation", "mmsi", "sha256")),
     *(
         Column(name, "finite number", optional=True)
         for name in ("spacing_m", "incidence_deg")
@@ -203,9 +211,7 @@ confidence that it is the ship with its MMSI.
 PREPARE_HINT = "build it with `rsft prepare`"
 
 
-def read_manifest(
-    root: Path, columns: Sequence[str] | None = None, split: str | None = None
-) -> pd.DataFrame:
+def read_manifest(root: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read the manifest of a store, and check the types of all columns.
 
     It has one row per chip.
@@ -213,7 +219,6 @@ def read_manifest(
     Args:
         root: folder of the store.
         columns: the columns to return; None returns all.
-        split: the split to return; None returns all.
 
     Returns:
         The rows; their index counts all rows of the manifest.
@@ -221,7 +226,7 @@ def read_manifest(
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
     """
-    return pd.concat(read_manifest_parts(root, columns, split))
+    return pd.concat(read_manifest_parts(root, columns))
 
 
 def read_manifest_parts(

@@ -316,16 +316,12 @@ def read_pending_change(root: Path) -> tuple[JsonObject, PendingChange | None]:
     path = root / DATASET
     try:
         dataset = load_json(path)
+        if not isinstance(dataset, dict):
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as error:
         raise DataError(
             f"the description of the data set is damaged: {error}", path, PREPARE_HINT
         ) from error
-    if not isinstance(dataset, dict):
-        raise DataError(
-            "the description of the data set is damaged: it is not a JSON object",
-            path,
-            PREPARE_HINT,
-        )
     if PENDING not in dataset:
         return dataset, None
     try:

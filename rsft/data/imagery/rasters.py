@@ -159,7 +159,8 @@ def open_raster(name: str) -> Any:
                 # the name of a subdataset begins with that of its driver
                 return rasterio.open(name)
             return _open_image(name, _drivers(has_arrays))
-    name = _escape_syntax(name)
+    if not path.is_absolute():  # GTIFF_DIR:1:a.tif would be a part of a.tif
+        name = f".{os.sep}{name}"
     if path.suffix.lower() == ".vrt":
         return _open_vrt(path)
     _read_start(path, 1)
@@ -196,16 +197,6 @@ def _drivers(has_arrays: bool) -> list[str]:
     accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
     with rasterio.Env() as environment:
         return sorted(accepted.intersection(environment.drivers()))
-
-
-def _escape_syntax(path: str) -> str:
-    """Return a name that GDAL takes for a path.
-
-    GTIFF_DIR:1:a.tif would be a part of a.tif.
-    """
-    if Path(path).is_absolute():
-        return path
-    return f".{os.sep}{path}"
 
 
 def _open_image(name: str, drivers: list[str], *, is_path: bool = False) -> Any:

@@ -6,7 +6,6 @@ of the draws (`rsft.training.optim.losses`). `shard_batches` gives each of sever
 processes its chips of a batch.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -16,12 +15,11 @@ from rsft.types import Indices
 
 
 @SAMPLERS.register
-@dataclass(frozen=True)
 class NaturalSampler:
     """Every chip once per epoch, in random order."""
 
-    name: ClassVar[str] = "natural"
-    title: ClassVar[str] = "every chip once"
+    name = "natural"
+    title = "every chip once"
 
     def draw(
         self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
@@ -52,38 +50,35 @@ class _FrequencySampler:
 
 
 @SAMPLERS.register
-@dataclass(frozen=True)
 class ClassBalancedSampler(_FrequencySampler):
     """Every class with the same probability.
 
     Source: Kang et al. 2020, equation 1 at q = 0, https://arxiv.org/abs/1910.09217.
     """
 
-    name: ClassVar[str] = "class-balanced"
-    title: ClassVar[str] = "drawn with classes alike"
-    exponent: ClassVar[float] = 0.0
+    name = "class-balanced"
+    title = "drawn with classes alike"
+    exponent = 0.0
 
 
 @SAMPLERS.register
-@dataclass(frozen=True)
 class SquareRootSampler(_FrequencySampler):
     """A class of n members with a probability proportional to sqrt(n).
 
     Source: Kang et al. 2020, equation 1 at q = 1/2.
     """
 
-    name: ClassVar[str] = "square-root"
-    title: ClassVar[str] = "drawn by the root of class frequency"
-    exponent: ClassVar[float] = 0.5
+    name = "square-root"
+    title = "drawn by the root of class frequency"
+    exponent = 0.5
 
 
 @SAMPLERS.register
-@dataclass(frozen=True)
 class RandomSampler:
     """Uniform draws without replacement, which keep the long tail."""
 
-    name: ClassVar[str] = "random"
-    title: ClassVar[str] = "drawn at random"
+    name = "random"
+    title = "drawn at random"
 
     def draw(
         self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
@@ -95,13 +90,12 @@ class RandomSampler:
 
 
 @SAMPLERS.register
-@dataclass(frozen=True)
 class TailHeavySampler(_FrequencySampler):
     """A class of n members with a probability proportional to 1 / n."""
 
-    name: ClassVar[str] = "tail-heavy"
-    title: ClassVar[str] = "drawn by the inverse of class frequency"
-    exponent: ClassVar[float] = -1.0
+    name = "tail-heavy"
+    title = "drawn by the inverse of class frequency"
+    exponent = -1.0
 
 
 ProcessShard = tuple[int, int]

@@ -277,7 +277,7 @@ def test_build_with_other_arguments_starts_over_with_a_warning(raw, tmp_path, ca
     other = StoreDescription("tiny", DESCRIPTION.classes, "rsft prepare tiny --seed 1")
     store = build_store(tmp_path / "out", list(source(raw))[1:2], other)
     assert (
-        "unfinished build with other arguments" in caplog.text
+        "unfinished job with other arguments" in caplog.text
         and "resuming" not in caplog.text
     )
     assert [path for path in contents(store.root) if path.startswith("chips/")] == [

@@ -111,7 +111,7 @@ class FUSARChips:
         self.root = Path(root)
         self.skipped: Counter[str] = Counter()
         files = list(iterate_files(self.root))
-        names = list(filter(_is_chip, files))
+        names = [parts for parts in files if is_fusar_chip(Path(parts[-1]))]
         self._kinds = _find_kind_folders(names)
         self._metadata = Metadata(self._find_tables(files, names))
         self.rejected = self._metadata.rejected
@@ -209,10 +209,6 @@ def _remove_copies(chips: Iterable[FUSARChip]) -> list[FUSARChip]:
         ranked.append((key, rank, chip))
     originals = [chip for key, rank, chip in ranked if rank == best[key]]
     return sorted(originals, key=lambda chip: chip.path)
-
-
-def _is_chip(parts: PathParts) -> bool:
-    return is_fusar_chip(Path(parts[-1]))
 
 
 def _find_kind_folders(chips: Iterable[PathParts]) -> set[PathParts]:

@@ -225,10 +225,6 @@ class SRSDDShips:
         others = sorted(copy for copy in copies if copy != original)
         self.rejected += [(str(copy), 0, reason) for copy in others]
 
-    def _may_belong(self, path: Path, split: str) -> bool:
-        """Return whether a file is not of another split; "" is any split."""
-        return not split or find_split(path, self.root) in (split, "")
-
     def _find_nearest(self, path: Path, others: _Paths) -> tuple[int, _Paths]:
         """Return the files in the deepest folder that contains `path` too.
 
@@ -240,7 +236,7 @@ class SRSDDShips:
         split = find_split(path, self.root)
         nearest = defaultdict(list)
         for other in others:
-            if self._may_belong(other, split):
+            if not split or find_split(other, self.root) in (split, ""):
                 common = os.path.commonpath((path.parent, other.parent))
                 nearest[len(common)].append(other)
         return max(nearest.items(), default=(0, []))
