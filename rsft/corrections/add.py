@@ -5,7 +5,7 @@ fit the store.
 """
 
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -174,12 +174,12 @@ def _read_noise(table: CorrectedTable, scenes: set[str]) -> dict[str, list[str]]
         table: the table.
         scenes: keys of the scenes that count.
     """
-    noise: dict[str, list[str]] = {}
+    noise = defaultdict(list)
     for product in table.metadata.get("products") or ():
         name = str(product.get("scene") or "")
         note = str(product.get("noise") or "")
         if note and scene_key(name) in scenes:
-            noise.setdefault(note, []).append(name)
+            noise[note].append(name)
     return noise
 
 

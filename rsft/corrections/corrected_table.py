@@ -93,18 +93,16 @@ def read_corrected_table(
         frame = frame.drop(columns=["verdict", "split", "bundle"], errors="ignore")
         frame = frame.assign(**{"predicted": frame.get("class"), "class": labels})
     verdicts = text_cells(frame, "verdict")
-    columns: dict[str, Any] = {
-        "line": frame["_line"],
-        "verdict": map(parse_verdict, text_cells(frame, "class"), verdicts),
-        "fault": map(describe_verdict_fault, verdicts),
-        "geometry": frame.get("geometry", [None] * len(frame)),
-    }
-    columns |= {name: text_cells(frame, name) for name in _TEXTS}
-    columns |= {name: number_cells(frame, name) for name in _NUMBERS}
-    rows = []
-    for cells in zip(*columns.values(), strict=True):
-        rows.append(CorrectedRow(**dict(zip(columns, cells, strict=True))))
-    return CorrectedTable(path, rows, metadata)
+    rows = map(  # the columns have the order of the fields
+        CorrectedRow,
+        frame["_line"],
+        map(parse_verdict, text_cells(frame, "class"), verdicts),
+        map(describe_verdict_fault, verdicts),
+        *(text_cells(frame, name) for name in _TEXTS),
+        *(number_cells(frame, name) for name in _NUMBERS),
+        frame.get("geometry", [None] * len(frame)),
+    )
+    return CorrectedTable(path, list(rows), metadata)
 
 
 def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:

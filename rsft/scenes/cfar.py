@@ -263,11 +263,12 @@ def find_bright_objects(
     _, label_image = cv2.connectedComponents(dilated, connectivity=8)
     labels = label_image[rows, cols]
     order = np.argsort(labels, kind="stable")
-    objects = []
-    for group in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
-        if len(group) >= _MIN_OBJECT_PIXELS:
-            objects.append(_make_object(rows[group], cols[group], ratio[group]))
-    return objects
+    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    return [
+        _make_object(rows[group], cols[group], ratio[group])
+        for group in groups
+        if len(group) >= _MIN_OBJECT_PIXELS
+    ]
 
 
 def _make_object(rows: Indices, cols: Indices, ratio: Plane32) -> BrightObject:

@@ -59,9 +59,7 @@ def find_chips(
                 chips.add(str(path))
     # a link to nothing is a rejected chip
     files = {name for name in files if Path(name).is_file() or Path(name).is_symlink()}
-    for name in files:
-        if Path(name).suffix.lower() in reader.IMAGE_SUFFIXES:
-            chips.add(name)
+    chips.update(x for x in files if Path(x).suffix.lower() in reader.IMAGE_SUFFIXES)
     chips.update(stored)
     if not chips:
         suffixes = " ".join(sorted(reader.IMAGE_SUFFIXES))
@@ -73,9 +71,8 @@ def find_chips(
     for name in sorted(stored, key=path_order):
         reader.check_declared_bands(declaration.bands, stored[name].bands, Path(name))
     merge = lru_cache(declaration.merge)  # chips share one object
-    declarations = {}
-    for name in sorted(chips, key=path_order):
-        declarations[name] = merge(stored.get(name, UNDECLARED))
+    names = sorted(chips, key=path_order)
+    declarations = {name: merge(stored.get(name, UNDECLARED)) for name in names}
     return declarations, len(files - chips)
 
 

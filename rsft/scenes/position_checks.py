@@ -67,9 +67,10 @@ def _check_degrees(positions: SceneLocations, annotations: Annotations) -> None:
     total = len(bounds.dropna())
     if 2 * is_wrong.sum() <= total:
         return
-    examples = []
-    for number, left, bottom, *_ in bounds[is_wrong][:_EXAMPLES].itertuples():
-        examples.append(f"row {number}: x {left:.10g}, y {bottom:.10g}")
+    examples = [
+        f"row {number}: x {left:.10g}, y {bottom:.10g}"
+        for number, left, bottom, *_ in bounds[is_wrong][:_EXAMPLES].itertuples()
+    ]
     raise _contradiction(
         positions,
         f"{is_wrong.sum():,} of {total:,} positions are no degrees, but their"

@@ -149,10 +149,11 @@ def _match(names: Names, image: Path) -> tuple[list[str], str]:
     forms = {name: _list_forms(name) for name in names}
     for number, rule in enumerate(_RULES):
         matches = [x for x in names if forms[x][number] == targets[number]]
-        whole = []
-        for name in matches:
-            if image.as_posix().endswith(f"/{PureWindowsPath(name).as_posix()}"):
-                whole.append(name)
+        whole = [
+            name
+            for name in matches
+            if image.as_posix().endswith(f"/{PureWindowsPath(name).as_posix()}")
+        ]
         if len(whole) == 1:
             return whole, rule
         if matches:

@@ -87,11 +87,8 @@ class ObjectList:
         """
         make_column = typed_column if has_types else text_column
         objects = self.objects
-        names = dict[str, None]()
-        for item in objects:
-            names |= dict.fromkeys(item.attributes)
         columns = []
-        for name in names:
+        for name in dict.fromkeys(name for item in objects for name in item.attributes):
             values = [item.attributes.get(name) for item in objects]
             columns.append(make_column(name, values))
         table = annotation_table(

@@ -13,7 +13,7 @@ import csv
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -347,13 +347,13 @@ class _Addition:
         self, records: Mapping[str, ChipRecord], progress: Progress | None
     ) -> dict[str, list[int]]:
         """Return the rows of the manifest with the pixels of chips, by their hash."""
-        same = dict[str, list[int]]()
+        same = defaultdict(list)
         paths = self.manifest["path"] if records else ()
         chips = track(paths, len(paths), progress, "comparing chips")
         for row, path in enumerate(chips):
             digest = pixel_digest(read_chip(self.root / path))
             if digest in records:
-                same.setdefault(digest, []).append(row)
+                same[digest].append(row)
         return same
 
     def _relabel(self, rows: list[int], record: ChipRecord, digest: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
@@ -55,14 +55,15 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
         >>> find_label_typos({"Cargo": 50, "Crago": 1, "T-62": 5, "T-72": 90})
         [('Crago', 'Cargo')]
     """
-    plain = {}
-    for name in counts:
-        plain[name] = re.sub(r"[\s_-]", "", name).casefold().translate(_LATIN_LETTERS)
-    similar: dict[tuple[str, str], set[str]] = {}
+    plain = {
+        name: re.sub(r"[\s_-]", "", name).casefold().translate(_LATIN_LETTERS)
+        for name in counts
+    }
+    similar = defaultdict(set)
     for name, text in plain.items():
         digits = re.sub(r"\D", "", text)
         for pattern in {text, *_shortened(text)}:
-            similar.setdefault((digits, pattern), set()).add(name)
+            similar[digits, pattern].add(name)
     pairs = set()
     for names in similar.values():
         for rare, common in permutations(names, 2):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -353,7 +353,7 @@ def stratified_split(
 
 def _indices_by_label(labels: Sequence[Hashable]) -> dict[Hashable, Indices]:
     """Return the indices of each label, in the order of their first appearance."""
-    members: dict[Hashable, list[int]] = {}
+    members = defaultdict(list)
     for index, label in enumerate(labels):
-        members.setdefault(label, []).append(index)
+        members[label].append(index)
     return {label: np.array(indices) for label, indices in members.items()}

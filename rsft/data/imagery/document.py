@@ -28,8 +28,8 @@ class StoredDocument(BaseModel):
     def _leave_out_defaults(
         self, serialize: SerializerFunctionWrapHandler
     ) -> JsonObject:
-        written = {}
-        for name, value in serialize(self).items():
-            if name not in self.newer or value != self.newer[name]:
-                written[name] = value
-        return written
+        return {
+            name: value
+            for name, value in serialize(self).items()
+            if name not in self.newer or value != self.newer[name]
+        }

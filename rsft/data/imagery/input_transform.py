@@ -94,9 +94,10 @@ class InputTransform(StoredDocument):
             pixels = center_crop(pixels, self.crop)
         names = [plane for plane, _ in distinct]
         planes = compute_planes(convert_unit(pixels, *units), bands, names)
-        stretched = []
-        for plane, (_, stretch) in zip(planes, distinct, strict=True):
-            stretched.append(stretch.to_bytes(plane))
+        stretched = [
+            stretch.to_bytes(plane)
+            for plane, (_, stretch) in zip(planes, distinct, strict=True)
+        ]
         image = center_crop(np.stack(stretched, axis=2), self.crop)
         size = (self.size, self.size)
         if resize and image.shape[:2] != size:

@@ -18,8 +18,8 @@ from rsft.types import Indices
 class NaturalSampler:
     """Every chip once per epoch, in random order."""
 
-    name = "natural"
-    title = "every chip once"
+    name: ClassVar[str] = "natural"
+    title: ClassVar[str] = "every chip once"
 
     def draw(
         self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
@@ -56,8 +56,8 @@ class ClassBalancedSampler(_FrequencySampler):
     Source: Kang et al. 2020, equation 1 at q = 0, https://arxiv.org/abs/1910.09217.
     """
 
-    name = "class-balanced"
-    title = "drawn with classes alike"
+    name: ClassVar[str] = "class-balanced"
+    title: ClassVar[str] = "drawn with classes alike"
     exponent = 0.0
 
 
@@ -68,8 +68,8 @@ class SquareRootSampler(_FrequencySampler):
     Source: Kang et al. 2020, equation 1 at q = 1/2.
     """
 
-    name = "square-root"
-    title = "drawn by the root of class frequency"
+    name: ClassVar[str] = "square-root"
+    title: ClassVar[str] = "drawn by the root of class frequency"
     exponent = 0.5
 
 
@@ -77,8 +77,8 @@ class SquareRootSampler(_FrequencySampler):
 class RandomSampler:
     """Uniform draws without replacement, which keep the long tail."""
 
-    name = "random"
-    title = "drawn at random"
+    name: ClassVar[str] = "random"
+    title: ClassVar[str] = "drawn at random"
 
     def draw(
         self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
@@ -93,8 +93,8 @@ class RandomSampler:
 class TailHeavySampler(_FrequencySampler):
     """A class of n members with a probability proportional to 1 / n."""
 
-    name = "tail-heavy"
-    title = "drawn by the inverse of class frequency"
+    name: ClassVar[str] = "tail-heavy"
+    title: ClassVar[str] = "drawn by the inverse of class frequency"
     exponent = -1.0
 
 

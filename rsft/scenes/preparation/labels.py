@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -218,12 +218,12 @@ class LabeledObjects:
 
     def _leave_out_repeated(self) -> None:
         """Keep one label of each object, and none of an object with several classes."""
-        labels: dict[tuple[Any, ...], list[LabeledObject]] = {}
+        labels = defaultdict(list)
         for item in self.objects:
             location = item.location
             extent = location.extent or (location.row, location.col)
             key = (item.scene.name, *np.round(extent).tolist())
-            labels.setdefault(key, []).append(item)
+            labels[key].append(item)
         self.objects = []
         for items in labels.values():
             classes = sorted({item.label for item in items})

@@ -1,5 +1,6 @@
 """Values of a product that are stated at some lines and pixels of its image."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -57,9 +58,9 @@ class LineTable:
         Raises:
             ValueError: see the class.
         """
-        lines: dict[object, list[tuple[float, float, float]]] = {}
+        lines = defaultdict(list)
         for key, row, col, value in points:
-            lines.setdefault(key, []).append((col, row, value))
+            lines[key].append((col, row, value))
         tables = [np.array(sorted(line)).T for line in lines.values()]
         tables.sort(key=lambda table: table[1, 0])
         rows = np.array([table[1].mean() for table in tables])

@@ -363,9 +363,7 @@ def _to_sigma0(path: object, product: Product) -> Product:
             "process the scene to sigma0, or use a model of gamma0",
         )
     is_decibel = product.unit == "gamma0_db"
-    converted = []
-    for step in steps:
-        converted.append(CosineCalibration(product.incidence, step, is_decibel))
+    converted = [CosineCalibration(product.incidence, x, is_decibel) for x in steps]
     return replace(
         product,
         calibrations={"sigma0": tuple(converted)},

@@ -173,10 +173,11 @@ class Sentinel1(SensorProduct):
             )
             for unit, table in (tables or {}).items():
                 calibrations[unit].append(Sentinel1Calibration(table, noise))
-        complete = {}
-        for unit, bands in calibrations.items():
-            if len(bands) == len(self.measurements):
-                complete[unit] = tuple(bands)
+        complete = {
+            unit: tuple(bands)
+            for unit, bands in calibrations.items()
+            if len(bands) == len(self.measurements)
+        }
         noise_note = "thermal noise not removed: the product does not list it"
         if keep_noise:
             noise_note = "thermal noise kept"
