@@ -142,7 +142,7 @@ def _join_predictions(
         )
     name = Path("".join(names))
     file = sources.find_file([name, path.parent / name.name], path)
-    if file is None:
+    if not file:
         return frame, {}
     predictions, metadata = read_table_file(
         file, "give the table that `rsft predict` wrote"

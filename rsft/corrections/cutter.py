@@ -107,7 +107,7 @@ class StoreFit:
         Raises:
             DataError: the chip has another spacing than the store.
         """
-        if spacing is None:
+        if not spacing:
             return None
         self.spec.check_spacing(spacing)
         return self.spec.spacing_m or round(float(np.mean(spacing)), 4)
@@ -173,7 +173,7 @@ class ChipCutter:
             return self._cut(row)
         can_cut = row.scene in self._records
         file = self._find_file(row, can_cut)
-        if file is None:
+        if not file:
             return self._cut(row)
         try:
             return self._read_file(row, file)
@@ -199,7 +199,7 @@ class ChipCutter:
             if not can_cut:
                 raise
             return None
-        if file is None and not can_cut:
+        if not file and not can_cut:
             raise DataError(f"the file does not exist: {candidates[0].absolute()}")
         return file
 
@@ -290,7 +290,7 @@ class _SceneCutter:
         request: JsonObject,
         spec: ChipSpec,
     ) -> None:
-        if not uri.is_remote and (uri.path is None or not uri.path.exists()):
+        if not uri.is_remote and (not uri.path or not uri.path.exists()):
             raise DataError(f"the scene does not exist: {uri}")
         if not allow_scene(uri, record["fingerprint"]):
             raise DataError(
@@ -308,7 +308,7 @@ class _SceneCutter:
         down, along = map(float, record["scale"])
         spacing = (request.get("chip_options") or {}).get("spacing")
         self.spacing = resolve_spacing(scene.spacing, ChipOptions(spacing=spacing))
-        if self.spacing is not None:
+        if self.spacing:
             self.spacing = self.spacing[0] * down, self.spacing[1] * along
         limits = scene.height, scene.width
         self.window = ChipWindow(
@@ -336,6 +336,6 @@ def _find_box(row: CorrectedRow, scene: RasterScene) -> Box | None:
         return None
     xy = shapely.get_coordinates(row.geometry)[:4]
     corners = np.column_stack([-xy[:, 1], xy[:, 0]])
-    if scene.georeference is not None:
+    if scene.georeference:
         corners = scene.georeference.lonlat_to_pixels(*xy.T)
     return tuple(corners.ravel().tolist())

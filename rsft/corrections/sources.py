@@ -26,7 +26,7 @@ class Sources:
         self.allows_all = named is None
         self.addresses = [uri.text.rstrip("/") for uri in uris if uri.is_remote]
         folders = [store, table.parent]
-        folders += [uri.path for uri in uris if uri.path is not None]
+        folders += [uri.path for uri in uris if uri.path]
         self.folders = [folder.resolve() for folder in folders]
 
     def find_file(self, paths: Iterable[Path], location: object) -> Path | None:

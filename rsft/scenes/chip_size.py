@@ -23,7 +23,7 @@ def resolve_spacing(
 
     The first number is along columns, the second one along rows.
     """
-    if file_spacing is None and options.spacing is not None:
+    if options.spacing and not file_spacing:
         return options.spacing, options.spacing
     return file_spacing
 
@@ -46,12 +46,12 @@ def resampling_factors(
         DataError: the spacing differs from that of the training chips, or is needed for
             resampling but unknown.
     """
-    if options.resample_to is None:
-        if spacing is not None:
+    if not options.resample_to:
+        if spacing:
             contract.check_spacing(spacing)
         return 1.0, 1.0
     contract.check_spacing([options.resample_to])
-    if spacing is None:
+    if not spacing:
         raise DataError(
             "pixels of unknown spacing cannot be resampled to"
             f" {options.resample_to:g} m",

@@ -200,7 +200,7 @@ def ship_window(
 
 def _pixel_meters(scene: RasterScene, declaration: Declaration) -> float:
     spacing = scene.spacing or declaration.spacing_m
-    if spacing is None:
+    if not spacing:
         raise RequestError(
             "the pixel spacing of the scene is not known",
             scene.path,
@@ -219,7 +219,7 @@ def _describe_detection(detector: _Detector, count: int, looks: Floats) -> list[
         f" {detector.options.pfa:g}, {np.median(looks):.1f} looks). Detected objects"
         " are not always ships.",
     ]
-    if detector.land is None:
+    if not detector.land:
         notes.append("land was searched too (--land none)")
     else:
         share = 100 * detector.land_pixels / pixels
@@ -311,7 +311,7 @@ class _Detector:
             if sample.size:
                 medians.append(float(np.median(sample)))
             intensity = self.to_intensity(pixels)
-            if land is None:
+            if not land:
                 return intensity
             return np.where(land(window)[:, :, None], 0, intensity)
 
@@ -319,7 +319,7 @@ class _Detector:
         mean, cell_looks = measure_cells(size, bands, windows, read_water)
         if medians:
             self._check_unit(float(np.median(medians)))
-        if land is None and self.options.land != "none":  # else it was left out before
+        if not land and self.options.land != "none":  # else it was left out before
             self.land = BrightLandMask(mean[0], self.land_side)
             cell_looks = np.where(self.land.mask, np.nan, cell_looks)
         looks = np.stack([looks_by_block(plane) for plane in cell_looks])
@@ -348,7 +348,7 @@ class _Detector:
         )
         planes = np.moveaxis(self.to_intensity(self.reader(padded)), 2, 0)
         is_land = np.zeros(planes.shape[1:], bool)
-        if self.land is not None:
+        if self.land:
             is_land = self.land(padded)
         objects = self._find(planes, padded, window, ~is_land)
         side = 2 * self.window.guard

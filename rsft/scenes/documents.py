@@ -70,7 +70,7 @@ def read_item(uri: SceneUri, asset: str | None) -> Item | None:
     """
     for kind in DOCUMENTS:
         item = DOCUMENTS[kind].read(uri, asset)
-        if item is not None:
+        if item:
             return item
     if asset is not None:
         raise RequestError(

@@ -21,7 +21,7 @@ def scene_fingerprint(uri: SceneUri) -> str | None:
         Hexadecimal digits; None for scenes on servers.
     """
     path = uri.path
-    if path is None or not path.exists():
+    if not path or not path.exists():
         return None
     digest = hashlib.sha256()
     if path.is_dir():
@@ -45,7 +45,7 @@ def allow_scene(uri: SceneUri, fingerprint: object) -> bool:
         return False
     if fingerprint is None and not uri.is_remote:
         return False
-    if uri.path is not None:
+    if uri.path:
         allow_reading(uri.path if uri.path.is_dir() else uri.path.absolute().parent)
     return True
 

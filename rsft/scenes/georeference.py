@@ -94,7 +94,7 @@ class Georeference:
     @property
     def crs(self) -> CRS:
         """Source coordinate system of `crs_to_lonlat`."""
-        assert self.crs_to_lonlat.source_crs is not None
+        assert self.crs_to_lonlat.source_crs
         return self.crs_to_lonlat.source_crs
 
     def pixels_to_lonlat(self, rows: ArrayLike, cols: ArrayLike) -> Floats:

@@ -47,7 +47,7 @@ class PolygonLandMask:
         self.description = description
         georeference = scene.georeference
         spacing = scene.spacing
-        assert georeference is not None and spacing is not None
+        assert georeference and spacing
         edges = rectangle_corners(0, 0, scene.height, scene.width)
         pixels = margin_m / max(spacing)
         self.shapes: list[Any] = []
@@ -91,14 +91,14 @@ def open_land_polygons(
             coordinate system.
     """
     if isinstance(source, Path):
-        if scene.georeference is None:
+        if not scene.georeference:
             raise RequestError(
                 "the scene has no georeference, so polygons of land cannot be used",
                 source,
                 "leave out --land",
             )
         return PolygonLandMask(_read_polygons(source), scene, str(source))
-    if source != "auto" or scene.georeference is None or find_spec(_PACKAGE) is None:
+    if source != "auto" or not scene.georeference or find_spec(_PACKAGE) is None:
         return None
     description = (
         f"shorelines of OpenStreetMap (roaring-landmask {version(_PACKAGE)}) and"

@@ -63,7 +63,7 @@ def measure_length(
     Returns:
         The columns of `measured_length`; empty if it cannot be measured.
     """
-    if spacing is None or not set(spec.used_bands) <= set(POLARIZATIONS):
+    if not spacing or not set(spec.used_bands) <= set(POLARIZATIONS):
         return {}
     unit, _ = spec.check_header(str(pixels.dtype), pixels.shape[2], unit)
     if unit in DIGITAL_UNITS:
@@ -163,7 +163,7 @@ def box_sides(
         "width_m": round(float(sides.min()), 1),
     }
     start, end = corners[sides.argmax() :][:2]
-    if georeference is not None and np.abs(end - start).min() >= _UPRIGHT:
+    if georeference and np.abs(end - start).min() >= _UPRIGHT:
         columns["heading_deg"] = round(georeference.direction(start, end) % 180, 1)
     return columns
 

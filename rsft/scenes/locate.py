@@ -39,13 +39,13 @@ def locate(
         RequestError: a file of the query cannot be used.
         DataError: the scene cannot be read, or the file has other images.
     """
-    if query.grid is not None:
+    if query.grid:
         down, along = scale
         stride = query.stride or query.grid
         size = query.grid * down, query.grid * along
         return tile_locations(scene, size, (stride * down, stride * along))
     find: Find = detect
-    if query.at is not None:
+    if query.at:
         columns = parse_columns(query.columns)
         find = partial(read_positions, query.at, scene, query.crs, query.layer, columns)
     for name, source in query.sources.items():

@@ -102,7 +102,7 @@ class SceneLocations:
         names = ("col", "row")
         scene_crs = PIXEL
         georeference = scene.georeference
-        if georeference is not None and self.crs not in (PIXEL, FRACTION):
+        if georeference and self.crs not in (PIXEL, FRACTION):
             source = CRS.from_user_input(self.crs)
             to_lonlat = Transformer.from_crs(source, LONLAT, always_xy=True)
             bounds = np.array(to_lonlat.transform_bounds(*bounds))

@@ -91,7 +91,7 @@ class ChipSize(NamedTuple):
             ChipSize(pixels=None, meters=None, margin=8)
         """
         match = _SIZE.fullmatch(text.strip())
-        if match is None:
+        if not match:
             raise RequestError(
                 f"{text!r} is no size of a chip",
                 "--size",
@@ -106,9 +106,9 @@ class ChipSize(NamedTuple):
 
     def __str__(self) -> str:
         """Return the value of --size."""
-        if self.pixels is not None:
+        if self.pixels:
             return str(self.pixels)
-        if self.meters is not None:
+        if self.meters:
             return f"{self.meters:g}m"
         return f"box+{self.margin}"
 

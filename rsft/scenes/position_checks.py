@@ -90,7 +90,7 @@ def _check_image_size(
         RequestError: the file states another size.
     """
     sizes = [annotations.sizes.get(name) for name in annotations.images]
-    if positions.crs != PIXEL or len(sizes) != 1 or sizes[0] is None:
+    if positions.crs != PIXEL or len(sizes) != 1 or not sizes[0]:
         return
     if sizes[0] == (scene.width, scene.height):
         return
@@ -146,7 +146,7 @@ def _check_locations(
 
 def _find_extent(location: Location) -> tuple[float, float, float, float]:
     """Return top, left, bottom and right, which are equal for a point."""
-    if location.extent is not None:
+    if location.extent:
         return location.extent
     return location.row, location.col, location.row, location.col
 
@@ -218,7 +218,7 @@ def _list_examples(positions: SceneLocations, is_wrong: Any) -> list[str]:
         location = positions.locations[number]
         top, left, bottom, right = _find_extent(location)
         text = f"x {left:.6g}, y {top:.6g}"
-        if location.extent is not None:
+        if location.extent:
             text = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
         examples.append(f"row {location.source_row}: {text}")
     return examples

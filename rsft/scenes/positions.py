@@ -71,7 +71,7 @@ def read_positions(
     positions = find_annotations(path, folder / scene.path.name, layer, columns)
     path = positions.path
     crs = positions.crs or crs
-    if crs is None:
+    if not crs:
         raise RequestError(
             "the positions have no coordinate system",
             path,
@@ -268,7 +268,7 @@ def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:
             "give a code such as EPSG:32633",
         ) from error
     georeference = scene.georeference
-    if georeference is None:
+    if not georeference:
         raise RequestError(
             f"the positions have a coordinate system, but {scene.path.name} has no"
             " georeference",

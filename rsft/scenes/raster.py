@@ -195,7 +195,7 @@ class RasterScene:
             "acquired": product.acquired,
             "pass": product.pass_direction,
         }
-        if product.incidence is not None:
+        if product.incidence:
             corners = rectangle_corners(0, 0, self.height, self.width)
             angles = product.incidence(*corners.T)
             extremes = float(angles.min()), float(angles.max())
@@ -240,14 +240,14 @@ def open_scene(
     uri = SceneUri.parse(name)
     item = None
     product = find_product(Path(uri.text)) if uri.is_path else None
-    if product is None or options.asset is not None:
+    if not product or options.asset:
         item = read_item(uri, options.asset)
-    if item is not None:
+    if item:
         product = None
         for file in item.files:
             check_exists(file)
         files = tuple(file.gdal_name for file in item.files)
-    elif product is not None:
+    elif product:
         uri = SceneUri(str(product.path))
         files = product.files
     else:
@@ -260,7 +260,7 @@ def open_scene(
             described = read_product(uri, handles, product, options)
             scene = _describe(uri, handles, files, item, described)
     except (RasterioError, CPLE_BaseError, UnicodeEncodeError) as error:
-        title = f" of {product.title}" if product is not None else ""
+        title = f" of {product.title}" if product else ""
         raise _opening_error(error, uri, title) from error
     is_calibrated = options.factor or options.gamma0_to_sigma0
     return scene.in_unit("sigma0" if is_calibrated else scene.unit)
@@ -268,7 +268,7 @@ def open_scene(
 
 def _opening_error(error: Exception, uri: SceneUri, title: str) -> RsftError:
     """Return the error for a scene that GDAL cannot open; `title` is of its product."""
-    if uri.is_remote and uri.url is None:
+    if uri.is_remote and not uri.url:
         hint = (
             "check the address, the network, and the credentials of the bucket, such as"
             " AWS_PROFILE"
@@ -300,7 +300,7 @@ def declare_unit(scene: RasterScene, unit: str) -> RasterScene:
     known_unit = scene.product.unit
     calibrations = scene.product.calibrations
     is_stored = unit in (known_unit, scene.product.digital_unit)
-    if known_unit is None or is_stored or unit in calibrations:
+    if not known_unit or is_stored or unit in calibrations:
         return scene.in_unit(unit)
     message = f"--unit {unit}, but the file declares {known_unit}"
     if calibrations:
@@ -356,7 +356,7 @@ def _describe(
         nodata += file.nodatavals
     georeference = read_georeference(first, product.tie_points)
     spacing = None
-    if georeference is not None:
+    if georeference:
         spacing = georeference.spacing_at(first.height / 2, first.width / 2)
     scene = RasterScene(
         path=uri,
@@ -457,11 +457,11 @@ def check_exists(uri: SceneUri) -> None:
         DataError: there is no such file, or a server sends something else.
         NetworkError: the server cannot be reached.
     """
-    if uri.url is not None:
+    if uri.url:
         _check_url(uri, uri.url)
     elif uri.is_remote:
         return
-    elif uri.path is None or not os.access(uri.path, os.R_OK):
+    elif not uri.path or not os.access(uri.path, os.R_OK):
         raise DataError("no such scene", uri, "check the path")
     else:
         try:
@@ -474,7 +474,7 @@ def check_exists(uri: SceneUri) -> None:
 
 def _check_url(uri: SceneUri, url: str) -> None:
     remote = probe_url(url)
-    if remote is None:
+    if not remote:
         return
     if remote.size == 0:
         raise DataError("the file is empty", uri, "check the address")

@@ -227,13 +227,13 @@ class _Windows:
         for number, index in enumerate(self.indices):
             nodata = scene.nodata[index]
             mask = masks[number]
-            if scene.dtype == scene.stored_dtype and calibrations is None:
+            if scene.dtype == scene.stored_dtype and not calibrations:
                 mask_nodata(bands[number], nodata, scene.path, mask)
                 continue
             values = to_float32(
                 bands[number], nodata, scene.scalings[index], scene.path, mask
             )
-            if calibrations is not None:
+            if calibrations:
                 calibrate = calibrations[index]
                 values, count = calibrate(values, window.row_off, window.col_off)
                 clipped += count
@@ -259,7 +259,7 @@ def _reading_error(scene: RasterScene, error: Exception) -> RsftError:
     """
     for file in map(SceneUri, scene.files):
         reason = str(error)
-        if file.url is not None:
+        if file.url:
             try:
                 check_exists(file)
                 continue

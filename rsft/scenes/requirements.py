@@ -39,7 +39,7 @@ def select_unit(
     if unit is not None:
         return declare_unit(scene, unit)
     calibrations = scene.product.calibrations
-    if spec is None:
+    if not spec:
         scene = scene.in_unit("sigma0" if "sigma0" in calibrations else scene.unit)
         if scene.unit is None and scene.dtype not in DIGITAL_UNITS:
             raise RequestError(
@@ -49,7 +49,7 @@ def select_unit(
     if _accepts(spec, scene.dtype, scene.unit):
         return scene
     digital_unit = scene.product.digital_unit
-    if digital_unit is not None and _accepts(spec, scene.stored_dtype, digital_unit):
+    if digital_unit and _accepts(spec, scene.stored_dtype, digital_unit):
         return scene.in_unit(digital_unit)
     stored = scene.stored_dtype
     if stored in DIGITAL_UNITS and _accepts(spec, stored, None):
@@ -103,11 +103,11 @@ def check_scene(
             count = len(indices)
     with _collect(errors):
         spec.check_header(scene.dtype, count, declaration.unit or scene.unit)
-    if options is not None:
+    if options:
         with _collect(errors):
             resampling_factors(spec, resolve_spacing(scene.spacing, options), options)
         with _collect(errors):
-            if options.size is None:
+            if not options.size:
                 default_size(spec)
     if not errors:
         return indices

@@ -78,7 +78,7 @@ class ChipWindow:
         margin = self.margin * np.array(self.scale)
         first = np.floor(corners.min(axis=0) - margin + NUDGE)
         last = np.maximum(np.ceil(corners.max(axis=0) + margin - NUDGE), first + 1)
-        if self.limits is not None:
+        if self.limits:
             first = np.clip(first, 0, np.subtract(self.limits, 1))
             last = np.clip(last, 1, self.limits)
         return PixelWindow(*(int(value) for value in (*first, *last)))
@@ -118,14 +118,14 @@ def make_window(
     size = options.size or default_size(spec)
     spacing = resolve_spacing(scene.spacing, options)
     scale = (1.0, 1.0)
-    if spec is not None:
+    if spec:
         try:
             scale = resampling_factors(spec, spacing, options)
         except DataError as error:
             raise DataError(error.message, scene.path, error.hint) from error
     side = size.pixels
-    if size.meters is not None:
-        if spacing is None:
+    if size.meters:
+        if not spacing:
             raise RequestError(
                 "the pixel spacing of the scene is not known",
                 scene.path,
@@ -172,7 +172,7 @@ def fit_size(locations: Iterable[Location]) -> ChipSize:
     """Return a size that shows 95 % of the boxes with a third of the chip around."""
     sides = []
     for location in locations:
-        if location.box is not None:
+        if location.box:
             corners = np.reshape(location.box, (4, 2))
             sides.append(float(np.ptp(corners, axis=0).max()))
     if not sides:
@@ -184,7 +184,7 @@ def fit_size(locations: Iterable[Location]) -> ChipSize:
 
 def check_boxes(window: ChipWindow, locations: Iterable[Location]) -> None:
     """Raise an error if chips are cut along boxes, but some objects are points."""
-    if window.side is None and any(location.box is None for location in locations):
+    if window.side is None and not all(location.box for location in locations):
         raise RequestError(
             "--size box needs boxes, but some positions are points",
             "--size",

@@ -41,7 +41,7 @@ class VectorLayer(AnnotationFormat):
     def read(self, path: Path, layer: str | None = None) -> Annotations:
         content, ids = _take_ids(path) if is_json(path) else (None, [])
         layers, features = read_layer(path, layer, content)
-        if features is None or not layers.get(layer or "", True):
+        if not features or not layers.get(layer or "", True):
             names = [name for name, has_geometries in layers.items() if has_geometries]
             raise _selection_error(path, names, layer)
         fids, *_, geometry = features.table.columns

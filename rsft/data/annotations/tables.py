@@ -196,7 +196,7 @@ class Parquet(AnnotationFormat):
                 f"the file cannot be read: {error}", path, "export it again"
             ) from error
         ids = list(range(table.num_rows))
-        if geometry is not None:
+        if geometry:
             shapes, crs, table = geometry
             attributes, notes = convert_columns(path, table)
             objects = annotation_table(shapes, ids, attributes)

@@ -142,7 +142,7 @@ def commit_store(
 def _settle(root: Path) -> None:
     """Finish or undo the change of a process that was killed."""
     dataset, change = read_pending_change(root)
-    if change is None:
+    if not change:
         return
     if change.manifest_sha256 == sha256(root / MANIFEST):
         dataset = change.description

@@ -71,7 +71,7 @@ class BuildJournal(Journal):
         entry = self.execute(
             "SELECT round, key, row, reason FROM entry WHERE place = ?", (stem,)
         ).fetchone()
-        if entry is not None:
+        if entry:
             last_round, key, row, reason = entry
             if last_round == self.round:
                 raise DataError(
@@ -179,7 +179,7 @@ class BuildJournal(Journal):
 
     def _has_file(self, row: str | None) -> bool:
         """Return whether the chip of a row is on the disk as it was written."""
-        if row is None:
+        if not row:
             return False
         chip: JsonObject = json.loads(row)
         file = self.store / chip["path"]

@@ -281,7 +281,7 @@ def build_store(
             _remove_strays(journal, bands)
             _write_tables(journal, bands, description)
             write_sidecars(store, jobs=jobs)
-            if finish is not None:
+            if finish:
                 finish(ChipStore.open(store))
         finally:
             journal.close(finished=False)

@@ -44,7 +44,7 @@ def resolve_unit(pixels: Pixels, declared: str | None) -> str:
     unit = (
         parse_unit(declared) if declared else dtype if dtype in DIGITAL_UNITS else None
     )
-    if unit is None:
+    if not unit:
         float_units = ", ".join(unit for unit in UNITS if unit not in DIGITAL_UNITS)
         raise DataError(
             f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit"
@@ -67,7 +67,7 @@ def resolve_band_names(pixels: Pixels, names: Bands | None) -> Bands:
     """
     count = pixels.shape[2]
     bands = names or _DEFAULT_BANDS.get(count)
-    if bands is None or len(bands) != count:
+    if not bands or len(bands) != count:
         if names:
             expected = f"{len(names)} names"
         else:
@@ -94,7 +94,7 @@ def select_bands(
         DataError: the number of names does not match, names are missing, or a band is
             missing.
     """
-    if selected is None or names is None:
+    if not selected or not names:
         return pixels, resolve_band_names(pixels, names or selected)
     names = resolve_band_names(pixels, names)
     missing = [name for name in selected if name not in names]
@@ -210,7 +210,7 @@ def read_pixels(record: ChipRecord) -> Pixels:
     Raises:
         DataError: they cannot be read.
     """
-    if record.read_pixels is not None:
+    if record.read_pixels:
         return record.read_pixels()
     return read_chip(record.source_path)
 

@@ -88,7 +88,7 @@ def open_store(root: Path, fold: str | None) -> ChipStore:
         DataError: the store is damaged.
     """
     store = ChipStore.open(root)
-    if fold is None:
+    if not fold:
         return store
     return FoldStore(
         **{field.name: getattr(store, field.name) for field in fields(store)}, fold=fold

@@ -300,7 +300,7 @@ def read_dataset(root: Path) -> JsonObject:
         DataError: the file is damaged.
     """
     dataset, change = read_pending_change(root)
-    if change is not None and change.manifest_sha256 == sha256(root / MANIFEST):
+    if change and change.manifest_sha256 == sha256(root / MANIFEST):
         return change.description
     return dataset
 

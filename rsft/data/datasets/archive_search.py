@@ -126,11 +126,11 @@ def locate_sources(
             check_root_is_free(root, overwrite)  # the more important error
         raise
     for archive, path in located.items():
-        if path is None:
+        if not path:
             _log.warning(
                 "%s was not found: the chip store is built without it", archive.name
             )
-        elif sources[archive] is None:
+        elif not sources[archive]:
             _log.warning("%s: %s", archive.name, path)
     command = next(iter(sources)).command
     return _choose_root(command, root, [*filter(None, located.values())]), located
@@ -141,7 +141,7 @@ def _search(root: Path, sources: Sources, allow_partial: bool) -> Sources:
     candidates = {}
     notes = []
     for archive, path in sources.items():
-        if path is None:
+        if not path:
             search = _Search(archive, root.resolve())
             candidates[archive] = search.find_all()
             notes += search.notes

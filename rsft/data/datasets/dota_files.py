@@ -127,4 +127,4 @@ def _begins_like_labels(path: Path) -> bool:
         lines = read_numbered_lines(path)
     except DataError:  # not a text file
         return False
-    return bool(lines) and _LABEL_LINE.match(lines[0][1]) is not None
+    return bool(lines and _LABEL_LINE.match(lines[0][1]))

@@ -111,7 +111,7 @@ def list_crop_records(
     listed = set()
     for path, line, split, key in _read_lists(lists):
         item = objects.get(key)
-        if item is None:
+        if not item:
             dataset.rejected.append(
                 (str(path), line, f"no label file has the object {key}")
             )

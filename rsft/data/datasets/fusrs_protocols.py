@@ -236,7 +236,7 @@ def _wrap_fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
                 read_pixels = partial(read_gray_chip, chip.path)
             if image.mode in ("LA", "RGBA"):
                 flags += (ALPHA_FLAG,)
-    if chip.mmsi is not None and chip.mmsi.strip("0"):
+    if (chip.mmsi or "").strip("0"):
         group = f"MMSI {chip.mmsi}"
     else:
         group = f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.name}"

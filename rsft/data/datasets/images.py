@@ -40,7 +40,7 @@ class LabeledImages(NonGeoDataset):
     def __getitem__(self, index: int) -> Sample:
         """Return a sample after the transforms."""
         sample = self.load_sample(index)
-        if self.transforms is None:
+        if not self.transforms:
             return sample
         return self.transforms(sample)
 

@@ -182,7 +182,7 @@ class ChipSpec(StoredDocument):
             DataError: the relative difference is larger than SPACING_TOLERANCE.
         """
         expected = self.spacing_m
-        if expected is None:
+        if not expected:
             return
         if all(abs(meters / expected - 1) <= SPACING_TOLERANCE for meters in spacing):
             return

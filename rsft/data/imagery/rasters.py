@@ -152,7 +152,7 @@ def open_raster(name: str) -> Any:
     has_arrays = path.suffix.lower() in _ARRAY_SUFFIXES
     if not uri.is_path:
         _check_container(uri)
-        if uri.path is not None and not name.startswith("/vsi"):
+        if uri.path and not name.startswith("/vsi"):
             _check_arrays(name, uri.path)
         with _environment(is_remote=uri.is_remote):
             if not name.startswith("/vsi"):
@@ -178,7 +178,7 @@ def _check_container(uri: SceneUri) -> None:
     """
     if uri.is_remote or not is_inside():
         return
-    if uri.path is None or not uri.path.exists():
+    if not uri.path or not uri.path.exists():
         raise outside_error(uri.text)
     check_link(uri.path)
 

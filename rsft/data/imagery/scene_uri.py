@@ -58,7 +58,7 @@ class LastImageCache:
             DataError: `read` raised it, now or at the first call.
         """
         state = file_state(path)
-        if self._cached is None or self._cached[:2] != (path, state):
+        if not self._cached or self._cached[:2] != (path, state):
             self._cached = None  # frees the memory before the next image is decoded
             self._cached = path, state, self._read(path)
         image = self._cached[2]
@@ -179,7 +179,7 @@ class SceneUri:
     def url(self) -> str | None:
         """The http address of the file that contains the scene; None without one."""
         match = None if self.is_path else _HTTP.search(self.text)
-        if match is None or self.text.startswith("/vsicurl?"):
+        if not match or self.text.startswith("/vsicurl?"):
             return None
         address = re.split(r'["}]', self.text[match.start() :])[0]
         if match.start():  # behind a prefix, the path of a member may follow
@@ -238,7 +238,7 @@ class SceneUri:
 
     def __str__(self) -> str:
         match = None if self.is_path else _HTTP.search(self.text)
-        if match is None:
+        if not match:
             return self.text
         address = re.split(r'["}]', self.text[match.start() :])[0]
         return self.text.replace(address, public_url(address))
@@ -261,7 +261,7 @@ class SceneUri:
         """
         if self.is_path:
             return file_state(self.text)
-        if self.url is not None:
+        if self.url:
             remote = probe_url(self.url)
             return (remote.size, remote.version) if remote else None
         path = self.path
@@ -314,7 +314,7 @@ def _split_subdataset(text: str) -> tuple[str, str]:
     Both are empty if it is something else.
     """
     match = _SUBDATASET.fullmatch(text)
-    if match is None:
+    if not match:
         return "", ""
     body = match[2]
     if body.startswith('"') and '"' in body[1:]:

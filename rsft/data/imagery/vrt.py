@@ -97,7 +97,7 @@ def rewrite_vrt(data: bytes, folder: Path) -> tuple[bytes, list[Path]]:
 def _copy(element: Element, folder: Path, images: set[Path]) -> Element | None:
     """Copy an element; None for one that says nothing about pixels."""
     tag = _TAGS.get(element.tag.lower())
-    if tag is None:
+    if not tag:
         raise ValueError(f"it contains {element.tag}, not only images")
     attributes = _copy_attributes(element, tag)
     if tag in _LEFT_OUT or "format" in attributes:  # XML as metadata
@@ -125,7 +125,7 @@ def _copy_attributes(element: Element, tag: str) -> dict[str, str]:
     attributes = {}
     for key, value in element.attrib.items():
         name = names.get(key.lower())
-        if name is None or name in attributes:
+        if not name or name in attributes:
             raise ValueError(f"{tag} has the attribute {key}, not only images")
         attributes[name] = value
     return attributes

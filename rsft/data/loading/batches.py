@@ -392,7 +392,7 @@ class EpochBatches:
         return AugmentedChips(self.train, self.augmentation, self.seed, epoch)
 
     def _order(self, epoch: int) -> Indices:
-        if self.members is None:
+        if not self.members:
             members = np.arange(len(self.train))
         else:
             members = self.members(epoch)

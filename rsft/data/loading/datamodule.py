@@ -150,7 +150,7 @@ class ChipStoreDataModule(NonGeoDataModule):
             name: tuple((getattr(self, name) / 255).expand(self.in_channels).tolist())
             for name in ("mean", "std")
         }
-        if self._contract is None:
+        if not self._contract:
             return None
         return self._contract.model_copy(update=moments)
 
@@ -163,7 +163,7 @@ class ChipStoreDataModule(NonGeoDataModule):
             RequestError: the chip store does not have a split of this stage.
             DataError: a chip cannot be read, or its unit cannot be converted.
         """
-        if self._contract is None:
+        if not self._contract:
             self._contract = fit_store_contract(
                 self.store, self.size, self.crop, self.unit, self.stretch
             )

@@ -101,7 +101,7 @@ def prepare_dota(
     title = f"an image with labels of DOTA v{version}"
     with build.open_source() as folder:
         dataset = open_source(DOTA_ARCHIVE, folder, title, read)
-        if lists is None:
+        if not lists:
             records = _list_records(dataset, version)
         else:
             records = list_crop_records(dataset, lists, version)

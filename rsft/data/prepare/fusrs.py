@@ -111,7 +111,7 @@ def prepare_fusrs(
     with protocols.open_fusrs_sources(
         root, located, allow_partial, progress
     ) as sources:
-        if lists is not None:
+        if lists:
             records = protocols.list_records(sources, lists, names, val, seed)
         else:
             shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
@@ -129,7 +129,7 @@ def prepare_fusrs(
 
 
 def _check_lists(protocol: str, lists: Path | None) -> None:
-    if lists is not None and protocol != "published":
+    if lists and protocol != "published":
         raise RequestError(
             f"the {protocol} protocol uses no lists",
             "--lists",
@@ -161,7 +161,7 @@ def _find_lists(
     folder = lists or root.resolve().parent / "fusrs_lists"
     for split in FUSRS.splits:
         name = f"{LIST_VERSIONS[classes]}_{split}.txt"
-        if lists is None:
+        if not lists:
             checksum = f"md5:{FUSRS.md5s[name]}"
             download(FUSRS.url + name, folder / name, checksum, progress=progress)
         elif not (folder / name).is_file():

@@ -236,7 +236,7 @@ def read_class_names(classes: list[str], path: Path | None) -> dict[str, str]:
         read_numbered_lines,
     )
 
-    if path is None:
+    if not path:
         return {label: label for label in classes}
     names = {}
     for number, line in read_numbered_lines(path):

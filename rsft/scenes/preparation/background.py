@@ -43,7 +43,7 @@ def draw_background(
             if len(places) == count:
                 break
             area = _random_area(rng, taken[rng.integers(len(objects))].size, scene)
-            if area is None or any(area.overlaps(other) for other in taken):
+            if not area or any(area.overlaps(other) for other in taken):
                 continue
             if _has_content(reader(area)):
                 taken.append(area)

@@ -148,7 +148,7 @@ class SceneStoreBuilder:
         They are recorded until the store is built.
         """
         detector = self.query.detect
-        if detector is None:
+        if not detector:
             yield lambda scene: SceneLocations()
             return
         land = file_state(detector.land) if isinstance(detector.land, Path) else None
@@ -213,7 +213,7 @@ class SceneStoreBuilder:
         objects = self.objects
         locations = [item.location for item in objects.objects]
         options = self.options
-        if options.size is None:
+        if not options.size:
             options = replace(options, size=fit_size(locations))
             has_boxes = any(location.box for location in locations)
             reason = "by the boxes" if has_boxes else "because labels are points"
@@ -320,7 +320,7 @@ def _find_scenes(source: Path) -> list[SceneUri]:
             f"a folder must contain rasters, such as {' '.join(RASTER_SUFFIXES)}",
         )
     for uri in scenes:
-        if uri.path is None:
+        if not uri.path:
             raise RequestError(
                 "scenes are files for this command", uri, "download the scene"
             )

@@ -48,7 +48,7 @@ def read_types(path: Path | None) -> dict[str, str] | None:
         RecipeError: the file is no YAML.
         RequestError: the types of a class are no list, or a type has two classes.
     """
-    if path is None:
+    if not path:
         return None
     document = read_document(path)
     if document.faults:
@@ -290,7 +290,7 @@ class LabeledObjects:
         if item.label == BACKGROUND:
             return f"{BACKGROUND} is the class of --background"
         fault = describe_row_fault("chip", item.label)
-        if fault or item.location.extent is None:
+        if fault or not item.location.extent:
             return fault
         scene = item.scene
         window = ChipWindow(side=None, limits=(scene.height, scene.width))

@@ -58,7 +58,7 @@ def make_record(
     columns["mmsi"] = item.vessel
     columns["ais_confidence"] = item.confidence
     columns["flags"] = "" if area.is_inside(scene.height, scene.width) else "edge"
-    if location.box is not None and item.label != BACKGROUND:
+    if location.box and item.label != BACKGROUND:
         columns |= _describe_box(scene, location.box, area, options)
     return ChipRecord(
         name=location.name,
@@ -96,9 +96,9 @@ def _describe_scene(
     }
     row = np.array([location.row])
     col = np.array([location.col])
-    if product.incidence is not None:
+    if product.incidence:
         columns["incidence_deg"] = float(product.incidence(row, col)[0])
-    if scene.georeference is not None:
+    if scene.georeference:
         lonlat = scene.georeference.pixels_to_lonlat(row, col)[0].tolist()
         columns["lon"], columns["lat"] = lonlat
     return columns
@@ -114,7 +114,7 @@ def _describe_box(
     corners = np.reshape(box, (4, 2)) - area[:2]
     columns: JsonObject = {"box": corners[:, ::-1].ravel().tolist()}
     spacing = resolve_spacing(scene.spacing, options)
-    if spacing is not None:
+    if spacing:
         columns |= box_sides(box, spacing, scene.georeference)
     return columns
 
@@ -125,7 +125,7 @@ def square_spacing(scene: RasterScene, options: ChipOptions) -> float | None:
     It is None if it is unknown, or so uneven that a model of it would reject the scene.
     """
     spacing = resolve_spacing(scene.spacing, options)
-    if spacing is None:
+    if not spacing:
         return None
     mean = sum(spacing) / 2
     if all(abs(side / mean - 1) <= SPACING_TOLERANCE for side in spacing):

@@ -137,7 +137,7 @@ def _parse_row(text: str, lookup: Mapping[str, str]) -> tuple[str, Corners, int]
     except ValueError:
         raise ValueError("a corner is not a number") from None
     category = lookup.get(_normalize(name))
-    if category is None:
+    if not category:
         raise ValueError(f"unknown class {name}")
     if difficult > 2:
         raise ValueError(f"the difficulty is {difficult}; it must be 0, 1 or 2")

@@ -118,7 +118,7 @@ class FUSARChips:
         chips = []
         for parts in files:
             chip = self._read_chip(parts)
-            if chip is not None:
+            if chip:
                 chips.append(chip)
         self.chips = _remove_copies(chips)
         self.skipped["copy of a chip in another format"] = len(chips) - len(self.chips)
@@ -162,11 +162,11 @@ class FUSARChips:
             category = _category(folders[level])
             subcategory = "/".join(folders[level + 1 :])
             flags = () if named == category else (CONTRADICTION,)
-        if category is None:
+        if not category:
             name = folders[-1] if folders else "the folder itself"
             self.skipped[f"{name} is not a ship category"] += 1
             return None
-        if match is None:
+        if not match:
             self.rejected.append((str(path), 0, "the name is not Ship_CxxSyyNzzzz"))
             return None
         fields = self._metadata.find(category, subcategory, path.stem)

@@ -208,7 +208,7 @@ def find_product(path: Path) -> SensorProduct | None:
     """
     for kind in _all_products():
         product = kind.find(path)
-        if product is not None:
+        if product:
             return product
     return None
 
@@ -237,7 +237,7 @@ def read_product(
         RequestError: an option contradicts the file.
     """
     _check_modulus(path, handles, options.modulus)
-    if owner is not None:
+    if owner:
         product = owner.read(handles, options.keep_noise)
     else:
         product = _read_tags(path, handles)
@@ -252,7 +252,7 @@ def read_product(
     product = replace(product, unit=read_unit(handles, path) or product.unit)
     if options.gamma0_to_sigma0:
         return _to_sigma0(path, product)
-    if options.factor is not None:
+    if options.factor:
         bands = sum(file.count for file in handles)
         return _calibrate(path, product, options.factor, bands)
     if options.modulus and product.unit is None:
@@ -265,7 +265,7 @@ def _check_incidence(path: object, product: Product, file: Any) -> None:
 
     Radians are at most 1.57.
     """
-    if product.incidence is None:
+    if not product.incidence:
         return
     rows, cols = np.meshgrid(
         np.linspace(0, file.height, _ANGLES_ALONG_SIDE),
@@ -310,7 +310,7 @@ def _read_tags(path: object, handles: Handles) -> Product:
     try:
         for kind in _all_products():
             product = kind.read_tags(handles)
-            if product is not None:
+            if product:
                 return product
     except (TypeError, ValueError, ArithmeticError) as error:
         raise DataError(

@@ -376,7 +376,7 @@ class Sentinel1Calibration:
         power = values.astype(np.float64)
         power *= power
         clipped = 0
-        if self.noise is None:
+        if not self.noise:
             result[:] = power
         else:
             power -= self.noise.window(*window)
