@@ -126,4 +126,4 @@ class LineTable:
         return self._line(index, cols), self._line(upper, cols)
 
     def _line(self, index: int, cols: Floats) -> Floats:
-        return np.asarray(np.interp(cols, self.pixels[index], self.values[index]))
+        return np.interp(cols, self.pixels[index], self.values[index])
