@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from rsft.cli.options import OUT, documented
 from rsft.scenes.locators import MATCHED
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions
+from rsft.types import JsonObject
 from rsft.utils.command_options import Access, Option
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def ais_match(
         }
         write_match(match, out, metadata, overwrite=overwrite)
     if as_json:
-        result: dict[str, Any] = {name: str(path) for name, path in paths.items()}
+        result: JsonObject = {name: str(path) for name, path in paths.items()}
         result |= {**match.counts, "left_out": match.left_out, "notes": match.notes}
         emit_json_event("done", result)
     else:

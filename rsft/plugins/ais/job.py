@@ -32,7 +32,7 @@ from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.positions import read_positions
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import RasterScene, open_scene
-from rsft.types import Progress
+from rsft.types import Progress, Spacing
 
 TIME_MARGIN = 30 * 60.0
 """Seconds before and after the scene from which messages are used."""
@@ -214,9 +214,7 @@ def _make_objects(scene: RasterScene, positions: SceneLocations) -> Objects:
     return Objects(lon, lat, length, heading)
 
 
-def _measure_box(
-    x: Location, spacing: tuple[float, float], georeference: Georeference
-) -> tuple[float, float]:
+def _measure_box(x: Location, spacing: Spacing, georeference: Georeference) -> Spacing:
     """Return the length in meters and the direction in degrees (0 to 180) of a box.
 
     Returns:

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -28,7 +27,7 @@ from rsft.scenes.preparation.builder import open_scenes
 from rsft.scenes.query import CfarOptions, Query
 from rsft.scenes.raster import RasterScene, gdal_environment
 from rsft.scenes.windows import fit_size, make_window
-from rsft.types import LONLAT, Progress
+from rsft.types import LONLAT, JsonObject, Progress
 
 OBJECT = "object"
 """Class of a detected object, until somebody names it."""
@@ -76,7 +75,7 @@ def detect_in_scenes(
     declaration = request.declaration
     scene_objects: list[tuple[RasterScene, SceneLocations]] = []
     notes: list[str] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     with gdal_environment():
         for scene in open_scenes(sources, declaration.unit, progress):
             objects = detect_objects(scene, request.detector, declaration, progress)
@@ -123,7 +122,7 @@ def _open_chips(
 
 def _read_rows(
     chips: SceneChips, has_chips: bool, notes: list[str]
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return the columns of each object, and save its chip if chips are wanted."""
     rows = []
     faults = []

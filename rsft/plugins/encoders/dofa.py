@@ -23,7 +23,6 @@ https://github.com/zhu-xlab/DOFA, in the order VV, VH, as its example reads the 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
 from rsft.backbones.mae import BASE, LARGE, build_mae_vit
+from rsft.types import JsonObject
 
 PATCH = 16
 WAVE_WIDTH = 128
@@ -57,7 +57,7 @@ SENTINEL2 = {
 
 
 def build_dofa_vit(
-    name: str, architecture: dict[str, Any], bands: int, size: int
+    name: str, architecture: JsonObject, bands: int, size: int
 ) -> VisionTransformer:
     """Build an encoder with random weights.
 
@@ -148,7 +148,7 @@ def _generate_filters(
     }
 
 
-def _card(kind: str, digits: str, architecture: dict[str, Any], mission: int) -> Card:
+def _card(kind: str, digits: str, architecture: JsonObject, mission: int) -> Card:
     """Return the card of an encoder for the bands of Sentinel-1 or Sentinel-2."""
     name = f"dofa_vit_{kind}_patch16_224.sentinel{mission}"
     page = "https://huggingface.co/torchgeo/dofa"

@@ -9,16 +9,16 @@ were left out at random; rsft leaves them out.
 """
 
 from functools import partial
-from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 from rsft.backbones.mae import LARGE
+from rsft.types import JsonObject
 
 SIZE = 224
-HUGE: dict[str, Any] = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
+HUGE: JsonObject = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
 STATISTICS = {  # of reflectance times 10,000, from prithvi_vit.py of TerraTorch
     "B02": (1087.0, 2248.0),
     "B03": (1342.0, 2179.0),
@@ -30,7 +30,7 @@ STATISTICS = {  # of reflectance times 10,000, from prithvi_vit.py of TerraTorch
 
 
 def build_prithvi_vit(
-    name: str, architecture: dict[str, Any], patch: int, size: int
+    name: str, architecture: JsonObject, patch: int, size: int
 ) -> VisionTransformer:
     """Build an encoder with random weights.
 
@@ -86,7 +86,7 @@ def convert_prithvi(state: State, patch: int) -> dict[str, Tensor]:
 
 
 def _card(
-    kind: str, architecture: dict[str, Any], patch: int, commit: str = "main"
+    kind: str, architecture: JsonObject, patch: int, commit: str = "main"
 ) -> Card:
     name = f"prithvi_eo_v2_{kind}"
     page = "https://huggingface.co/ibm-nasa-geospatial/Prithvi-EO-2.0-"

@@ -196,7 +196,7 @@ def write_peft_weights(
 
 def build_in_timm(
     vit: nn.Module, bundle: Bundle, format_name: str, head: nn.Linear | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[nn.Module, JsonObject]:
     """Build the network of a bundle with timm alone.
 
     It needs only the names and arguments of `timm.create_model`.
@@ -263,7 +263,7 @@ def timm_options(vit: VisionTransformer, classes: int, bundle: Bundle) -> JsonOb
     contract = bundle.contract
     pool = bundle.recipe.backbone.pool
     architecture = getattr(vit, "pretrained_cfg", {}).get("architecture")
-    options: dict[str, Any] = {
+    options: JsonObject = {
         "model_name": architecture or bundle.recipe.backbone.name,
         "num_classes": classes,
         "img_size": contract.size,

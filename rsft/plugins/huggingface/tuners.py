@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rsft.types import JsonObject, Names
 from rsft.utils.dependencies import require
 
 ADAPTER = "default"
@@ -23,10 +24,10 @@ class Tuner(NamedTuple):
     name: str
     tuner_class: Any
     config_class: Any
-    implied: Mapping[str, Any]
+    implied: JsonObject
 
     @property
-    def settings(self) -> tuple[str, ...]:
+    def settings(self) -> Names:
         """The settings that a recipe may give: numbers, words and numbers by layer."""
         base = {info.name for info in dataclasses.fields(_peft().PeftConfig)}
         names = []
@@ -67,7 +68,7 @@ class Tuner(NamedTuple):
         return ""
 
 
-def list_tuners() -> tuple[str, ...]:
+def list_tuners() -> Names:
     """Return the names of all tuners of the installed peft, and DORA."""
     mapping = _peft().mapping.PEFT_TYPE_TO_CONFIG_MAPPING
     return (*(kind.value for kind in mapping), *_ALIASES)
@@ -91,7 +92,7 @@ def find_tuner(name: str) -> Tuner:
     return Tuner(name.upper(), tuner_class, config_class, implied)
 
 
-def make_config(tuner: Tuner, values: Mapping[str, Any], layers: list[str]) -> Any:
+def make_config(tuner: Tuner, values: JsonObject, layers: list[str]) -> Any:
     """Return the configuration of a tuner for some layers.
 
     Values of a stranger neither read files nor make requests: they are numbers and
@@ -117,7 +118,7 @@ def make_config(tuner: Tuner, values: Mapping[str, Any], layers: list[str]) -> A
     for key, value in values.items():
         _check_value(tuner, key, value, fields)
     # a list would also match layers whose names end like these
-    extra: dict[str, Any] = {"target_modules": "|".join(map(re.escape, layers))}
+    extra: JsonObject = {"target_modules": "|".join(map(re.escape, layers))}
     if "feedforward_modules" in fields:  # of IA3, which scales their input
         extra["feedforward_modules"] = r".*\.fc2"
     if "progressbar" in fields:

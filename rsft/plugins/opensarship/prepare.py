@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import StoreBuild, builds_store
 from rsft.errors import DataError, RequestError
+from rsft.types import JsonObject, Names
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
@@ -77,7 +78,7 @@ def prepare_opensarship(
     product: Literal["uint8", "cal", "patch"] = "uint8",
     classes: Literal["3", "merchant", "typed"] = "3",
     label: Literal["marinetraffic", "ais"] = "marinetraffic",
-    bands: tuple[str, ...] | None = None,
+    bands: Names | None = None,
     val: float = 0.1,
     test: float = 0.2,
     overwrite: bool = False,
@@ -177,7 +178,7 @@ def opensarship_class(ship_type: str, classes: str) -> str:
     return kind if kind in THREE_CLASSES else "Other"
 
 
-def _further_columns() -> dict[str, Any]:
+def _further_columns() -> JsonObject:
     import pyarrow as pa
 
     return {
@@ -189,7 +190,7 @@ def _further_columns() -> dict[str, Any]:
 
 
 def _select_chips(
-    chips: list[OpenSARShipChip], bands: tuple[str, ...] | None, source: Path
+    chips: list[OpenSARShipChip], bands: Names | None, source: Path
 ) -> tuple[list[OpenSARShipChip], Counter[str]]:
     """Return the chips that have `bands`, and the number of the others by reason.
 
@@ -222,7 +223,7 @@ def _list_records(
     labels: list[str],
     shares: Mapping[str, float],
     product: OpenSARShipProduct,
-    bands: tuple[str, ...] | None,
+    bands: Names | None,
 ) -> list[ChipRecord]:
     """Make the records of the chips whose label is not "", split by whole scenes."""
     from rsft.data.chips.group_splits import split_groups

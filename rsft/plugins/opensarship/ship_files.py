@@ -10,12 +10,13 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from rsft.types import Names
 from rsft.utils.cell.client import in_cell
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
 OpenSARShipLabel = Literal["marinetraffic", "ais"]
 
-Records = dict[tuple[str, ...], dict[str, str]]
+Records = dict[Names, dict[str, str]]
 """Texts of the elements of a record by element, by the center of its chip."""
 _WRONG_END = rb"<\ShipList>"
 """A fault of version 2.0."""
@@ -41,13 +42,13 @@ class OpenSARShipChip:
     paths: tuple[Path, ...]
     scene: str
     category: str
-    bands: tuple[str, ...]
+    bands: Names
     marinetraffic_type: str | None = None
     mmsi: str | None = None
     length_m: float | None = None
     beam_m: float | None = None
     incidence_deg: float | None = None
-    flags: tuple[str, ...] = ()
+    flags: Names = ()
 
     @property
     def sensor(self) -> str:

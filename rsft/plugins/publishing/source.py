@@ -17,7 +17,7 @@ from rsft.evaluation.schema import Evaluation
 from rsft.metrics.intervals import Interval
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.inspection.describe import EncoderOrigin, describe, find_encoder_origin
-from rsft.types import GROUPS
+from rsft.types import GROUPS, JsonObject
 from rsft.utils.templates import render_template
 from rsft.utils.untrusted.documents import load_json
 
@@ -78,7 +78,7 @@ class BundleSource:
     folder: Path
     bundle: Bundle
     encoder: EncoderOrigin
-    run: Mapping[str, Any] = field(default_factory=dict)
+    run: JsonObject = field(default_factory=dict)
     measurements: tuple[Measurement, ...] = ()
 
 
@@ -98,7 +98,7 @@ def read_source(folder: Path) -> BundleSource:
     """
     bundle_dir = find_bundle(folder)
     bundle = Bundle.load(folder)
-    run: dict[str, Any] = {}
+    run: JsonObject = {}
     with suppress(OSError, ValueError, TypeError):
         run = dict(load_json(bundle_dir.parent / "run.json"))
     if run.get("bundle_sha256") != bundle.sha256:

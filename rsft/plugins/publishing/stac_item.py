@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -178,7 +177,7 @@ def write_stac_item(
 
 
 def render_item(
-    source: BundleSource, base: Path, exports: Mapping[Path, Mapping[str, Any]]
+    source: BundleSource, base: Path, exports: Mapping[Path, JsonObject]
 ) -> str:
     """Fill the template of the item, item.json.jinja.
 
@@ -330,7 +329,7 @@ def model_name(name: str) -> str:
 
 
 def _list_assets(
-    source: BundleSource, exports: Mapping[Path, Mapping[str, Any]], base: Path
+    source: BundleSource, exports: Mapping[Path, JsonObject], base: Path
 ) -> JsonObject:
     """Return the files of the bundle, its encoder's weights, and the exports."""
     backbone = source.bundle.recipe.backbone.name
@@ -353,9 +352,7 @@ def _list_assets(
     return assets
 
 
-def _list_export_assets(
-    folder: Path, metadata: Mapping[str, Any], base: Path
-) -> JsonObject:
+def _list_export_assets(folder: Path, metadata: JsonObject, base: Path) -> JsonObject:
     """Return the files of an export; the main file has the name of its folder."""
     kind = str(metadata.get("kind"))
     main_file = FORMATS[kind].file_name if kind in FORMATS else None

@@ -10,7 +10,7 @@ labels best.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,12 +35,12 @@ from rsft.models.contract_fitting import fit_contract
 from rsft.models.devices import choose_device, copy_to_device, move_network
 from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
-from rsft.types import Floats, Indices, Pixels, Progress
+from rsft.types import Floats, Indices, JsonObject, Names, Pixels, Progress
 
 FOLDS = 5
 """Number of folds of the cross-validation."""
 
-_RECIPE: dict[str, Any] = {
+_RECIPE: JsonObject = {
     "name": "label audit",
     "peft": {"method": "linear-probe"},
     # the mean patch tokens after them, beside the class token
@@ -111,7 +111,7 @@ class UnreadChips(NamedTuple):
 
     names: Sequence[str]
     units: Sequence[str]
-    bands: tuple[str, ...]
+    bands: Names
     read: Callable[[int], Pixels]
 
 

@@ -1,13 +1,11 @@
 """Show the trials of a sweep: a line for each one that ended."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
 
 from rsft.plugins.sweeps.sweep import SweepWatcher
 from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.study.outcomes import TrialOutcome, describe_keys, format_measure
+from rsft.study.trials import KeyValues
 from rsft.types import Progress
 
 
@@ -35,9 +33,9 @@ class SweepLines(SweepWatcher):
         self.ended = ended
         self.console = console
         self.report = report
-        self.keys: dict[str, Mapping[str, Any]] = {}
+        self.keys: dict[str, KeyValues] = {}
 
-    def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
+    def on_start(self, id: str, keys: KeyValues) -> None:
         self.keys[id] = keys
         self.report(self.ended, self.total, "trials")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -115,7 +115,7 @@ class TpeSearch:
         return (states.FAIL if value is None else states.COMPLETE), value
 
 
-def _parameters(sweep: Sweep, keys: Mapping[str, Any]) -> KeyValues:
+def _parameters(sweep: Sweep, keys: KeyValues) -> KeyValues:
     """Return the keys of a trial as parameters of Optuna."""
     parameters = dict(keys)
     for key, space in sweep.search.items():
@@ -124,7 +124,7 @@ def _parameters(sweep: Sweep, keys: Mapping[str, Any]) -> KeyValues:
     return parameters
 
 
-def _keys(sweep: Sweep, parameters: Mapping[str, Any]) -> KeyValues:
+def _keys(sweep: Sweep, parameters: KeyValues) -> KeyValues:
     """Return the keys of a trial from parameters of Optuna."""
     keys = {}
     for key, space in sweep.search.items():

@@ -38,7 +38,7 @@ from rsft.study.outcomes import (
     read_outcomes,
     read_run_outcome,
 )
-from rsft.study.trials import Trial
+from rsft.study.trials import KeyValues, Trial
 from rsft.utils.atomic_files import write_text
 from rsft.utils.executor import (
     Executor,
@@ -51,7 +51,7 @@ from rsft.utils.executor import (
 class SweepWatcher:
     """Shows the progress of a study."""
 
-    def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
+    def on_start(self, id: str, keys: KeyValues) -> None:
         """Show that a trial starts."""
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:

@@ -24,7 +24,7 @@ MAX_TRIALS = 10_000
 _ALMOST_ONE = 1 - 1e-12
 
 
-def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
+def make_trial(sweep: Sweep, keys: KeyValues) -> Trial:
     """Return the trial of a sweep with given keys.
 
     Raises:
@@ -65,9 +65,7 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
     return list(trials.values())
 
 
-def _make_checked(
-    sweep: Sweep, keys: Mapping[str, Any], document: Document
-) -> Trial | None:
+def _make_checked(sweep: Sweep, keys: KeyValues, document: Document) -> Trial | None:
     """Return a trial, or None with its faults added to the document of the sweep."""
     try:
         return make_trial(sweep, keys)

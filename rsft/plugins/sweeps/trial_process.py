@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import faulthandler
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -15,6 +13,7 @@ from rsft.errors import Interrupted
 from rsft.plugins.sweeps.halving import Halving
 from rsft.study.outcomes import TrialOutcome
 from rsft.study.runs import run_trial
+from rsft.study.trials import KeyValues
 from rsft.training.listeners import RunListener
 
 ERRORS = "errors.txt"
@@ -43,9 +42,7 @@ class TrialSettings:
     halving: Halving | None = None
 
 
-def train_trial(
-    folder: Path, keys: Mapping[str, Any], settings: TrialSettings
-) -> TrialOutcome:
+def train_trial(folder: Path, keys: KeyValues, settings: TrialSettings) -> TrialOutcome:
     """Run a trial in a process of its own, and save its outcome in its folder.
 
     The folder stays locked until the process ends; a second process for it waits.

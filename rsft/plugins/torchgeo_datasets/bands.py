@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsft.errors import RequestError
+from rsft.types import Names
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class BandChoice:
     """
 
     group: BandGroup
-    names: tuple[str, ...]
+    names: Names
 
 
 def _read_known() -> dict[str, TorchGeoDataset]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,7 @@ from rsft.plugins.vectors.vector_file import VECTOR
 from rsft.recipe.schema import Recipe
 from rsft.scenes.inputs import find_chips
 from rsft.scenes.options import ChipOptions, Declaration
-from rsft.types import LONLAT, Progress, Rejection
+from rsft.types import LONLAT, JsonObject, Progress, Rejection
 from rsft.version import __version__
 
 _BATCH = 32  # chips
@@ -100,7 +99,7 @@ def load_encoder_model(
         WeightsError: the weights of the encoder cannot be used.
         DataError: the first chip cannot be read.
     """
-    document: dict[str, Any] = {
+    document: JsonObject = {
         "name": "embed",
         "data": {"root": "chips", "size": size or find_encoder(name).size},
         "backbone": {"name": name, "pool": "avg"},

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rsft.peft.sites import select_blocks, select_positions
 from rsft.plugins.sweeps.paper.authors.process import SATMAE, AuthorsTask
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.optim.optimizers import base_lr
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import write_text
 
 POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2")
@@ -48,7 +48,7 @@ PLAIN = {
 
 SCHEDULERS = {"cosine": "CosineAnnealingLR", "constant": "ConstantLR"}
 
-MethodConfig = tuple[dict[str, Any], Mapping[str, str]]
+MethodConfig = tuple[JsonObject, Mapping[str, str]]
 """The authors' settings of a method, and their names of its tensors."""
 
 
@@ -205,7 +205,7 @@ def _lora_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig | None
     else:
         alpha = settings["alpha"] or settings["scale"] * rank
     positions = select_positions(settings["positions"])
-    config: dict[str, Any] = {"adapter_dim": rank}
+    config: JsonObject = {"adapter_dim": rank}
     if set(positions) == {"q", "v"}:
         tensors = low_rank_tensors("lora_list", "q", "v")
         if recipe.meta is not None:

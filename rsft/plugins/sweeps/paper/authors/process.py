@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +29,7 @@ from rsft.training.setup import (
     seed_generators,
     set_up,
 )
+from rsft.types import JsonObject
 
 COMMITS = {
     "metalora": "5c71a62d40905bf5f38b4c3d36ff93bcf4597d2e",
@@ -60,7 +60,7 @@ class AuthorsTask:
 
     recipe: str
     overrides: tuple[str, ...]
-    config: Mapping[str, Any]
+    config: JsonObject
     tensors: Mapping[str, str]
     dtype: str = "float32"
     every_step: bool = False

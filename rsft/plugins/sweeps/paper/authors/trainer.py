@@ -41,6 +41,7 @@ from rsft.recipe.load import load_recipe
 from rsft.training.learner import Learner
 from rsft.training.objective import Objective
 from rsft.training.setup import TrainingSetup
+from rsft.types import JsonObject
 
 
 class Silence:
@@ -55,7 +56,7 @@ class Silence:
         return self
 
 
-class Config(dict[str, Any]):
+class Config(JsonObject):
     """Stand-in of a configuration: a dictionary whose keys are attributes."""
 
     __setattr__ = dict.__setitem__
@@ -72,7 +73,7 @@ class Config(dict[str, Any]):
             return cls({key: cls.create(x) for key, x in values.items()})
         return values
 
-    def merge(self, values: dict[str, Any]) -> None:
+    def merge(self, values: JsonObject) -> None:
         """Replace values, also in nested sections."""
         for key, value in values.items():
             if isinstance(value, dict):
@@ -81,7 +82,7 @@ class Config(dict[str, Any]):
                 self[key] = value
 
 
-STAND_INS: dict[str, dict[str, Any]] = {
+STAND_INS: dict[str, JsonObject] = {
     "datasets": {},
     "ftfy": {},
     "regex": {"compile": Silence(), "IGNORECASE": 0},
@@ -243,7 +244,7 @@ def make_trainer_class(
     return TrainerOnBatches
 
 
-def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str, Any]:
+def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> JsonObject:
     """Train from the start of rsft.
 
     Args:
@@ -301,7 +302,7 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
     return {"start": own_start, "losses": losses, "rates": rates, "states": states}
 
 
-def train_task(authors: Any, config: Config, task: AuthorsTask) -> dict[str, Any]:
+def train_task(authors: Any, config: Config, task: AuthorsTask) -> JsonObject:
     """Return the trace of a task, with the names and the axes of rsft."""
     setup, learner = task.prepare(sys.argv[2])
     tensors = learned_tensors(learner)
