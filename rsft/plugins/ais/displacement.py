@@ -240,8 +240,9 @@ def _parse_time(text: str, location: object) -> float:
     try:
         return pd.to_datetime(text, utc=True).timestamp()
     except ValueError as error:
-        message = f"{text[:60]!r} is not a time"
-        raise RequestError(message, location, _NO_TIME) from error
+        raise RequestError(
+            f"{text[:60]!r} is not a time", location, _NO_TIME
+        ) from error
 
 
 @in_cell
@@ -265,5 +266,6 @@ def _tag_time(scene: RasterScene) -> tuple[float, str]:
             if name == _FILE_TIME:
                 text = text.replace(":", "-", 2)
             return _parse_time(text, f"{scene.path}, tag {name}"), f"tag {name}"
-    message = "the scene says no time of its acquisition"
-    raise RequestError(message, scene.path, _NO_TIME)
+    raise RequestError(
+        "the scene says no time of its acquisition", scene.path, _NO_TIME
+    )

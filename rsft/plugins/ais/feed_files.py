@@ -173,8 +173,9 @@ class FeedFile:
         start = pa.input_stream(file, compression=codec)
         line = start.read(_HEADER_BYTES).partition(b"\n")[0]
         if b"\0" in line:
-            hint = "save it as CSV in UTF-8"
-            raise RequestError("the file is no text in UTF-8", self.path, hint)
+            raise RequestError(
+                "the file is no text in UTF-8", self.path, "save it as CSV in UTF-8"
+            )
         header = line.removeprefix(_UTF8_MARK).decode("latin-1")
         file.seek(0)
         separator = find_separator(header, COLUMNS)
@@ -235,8 +236,9 @@ class FeedFile:
         if self.rows:
             return
         if not self.broken:
-            message = "the AIS file has no rows"
-            raise RequestError(message, self.path, "download it again")
+            raise RequestError(
+                "the AIS file has no rows", self.path, "download it again"
+            )
         raise RequestError(
             f"none of {self.broken:,} lines has as many values as the header, as with"
             " decimal commas",
@@ -258,8 +260,9 @@ class FeedFile:
             array = array.cast(pa.string())
             if pc.any(pc.match_substring_regex(array, _DECIMAL_COMMA)).as_py():
                 self._decimal_commas.add(self.columns[name])
-            texts = pc.replace_substring(array, ",", ".").to_pandas()
-            numbers = pd.to_numeric(texts, errors="coerce")
+            numbers = pd.to_numeric(
+                pc.replace_substring(array, ",", ".").to_pandas(), errors="coerce"
+            )
         values = numbers.to_numpy(np.float64, na_value=np.nan)
         return np.where(np.isfinite(values), values, np.nan)
 
@@ -299,8 +302,7 @@ class FeedFile:
         """Raise an error if the numbers of ships are rounded."""
         name = self.columns["mmsi"]
         if pa.types.is_string(array.type):
-            exponents = pc.match_substring_regex(array, "[eE]")
-            texts = array.filter(exponents).to_pylist()
+            texts = array.filter(pc.match_substring_regex(array, "[eE]")).to_pylist()
             check_identifiers(name, texts, self.path)
         elif array.type in (pa.float16(), pa.float32()):
             raise RequestError(

@@ -130,8 +130,9 @@ def read_messages(
         except _READ_ERRORS as error:
             text = error.message if isinstance(error, DataError) else str(error)
             reason = " ".join(text.split())[:200]
-            message = f"the AIS file cannot be read: {reason}"
-            raise RequestError(message, path, FORMATS) from error
+            raise RequestError(
+                f"the AIS file cannot be read: {reason}", path, FORMATS
+            ) from error
         done += path.stat().st_size
         kept = selection.counts["kept"] - before
         files_without_messages += not kept

@@ -140,13 +140,15 @@ def match_ais(
     if options.review is not None:
         choices = read_choices(options.review, positions.locations)
     area = scene.height * scene.width * float(np.prod(scene.spacing or (1, 1)))
-    objects = _make_objects(scene, positions)
-    match = match_tracks(acquisition, tracks, objects, area, options, choices)
+    match = match_tracks(
+        acquisition, tracks, _make_objects(scene, positions), area, options, choices
+    )
     match.scene = scene
     match.positions = positions
     places = [(x.name, x.row, x.col) for x in positions.locations]
-    names = pd.DataFrame(places, columns=["object", "row", "col"])
-    match.objects = names.join(match.objects)
+    match.objects = pd.DataFrame(places, columns=["object", "row", "col"]).join(
+        match.objects
+    )
     _drop_ships_outside(match, scene, acquisition.georeference)
     for name, count in messages.counts.items():
         if name not in ("rows", "kept"):

@@ -122,8 +122,9 @@ def _make_layers(match: AisMatch) -> list[_Layer]:
 
 
 def _add_points(table: pd.DataFrame, lon: str, lat: str) -> GeoDataFrame:
-    points = points_from_xy(table[lon], table[lat])
-    return GeoDataFrame(table, geometry=points, crs=LONLAT)
+    return GeoDataFrame(
+        table, geometry=points_from_xy(table[lon], table[lat]), crs=LONLAT
+    )
 
 
 def _make_style(layer: _Layer) -> str:

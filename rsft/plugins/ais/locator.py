@@ -47,8 +47,7 @@ class AisLocator(Locator):
         options = AisOptions(min_confidence=min_confidence)
         match = match_ais(scene, find_objects, [source], options, progress)
         positions = match.positions
-        columns = match.objects[list(_COLUMNS)].rename(columns=_COLUMNS)
-        positions.add_attributes(columns)
+        positions.add_attributes(match.objects[list(_COLUMNS)].rename(columns=_COLUMNS))
         counts = ", ".join(f"{count:,} {name}" for name, count in match.counts.items())
         positions.notes = [f"AIS in {scene.path.name}: {counts}", *match.notes]
         positions.skipped += match.left_out

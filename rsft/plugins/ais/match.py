@@ -104,8 +104,10 @@ class AisMatch:
         """Number of objects by status, and of ships without a detection."""
         statuses = self.objects["status"].tolist()
         counts = {name: statuses.count(name) for name in (MATCHED, AMBIGUOUS, NO_AIS)}
-        ships = self.ships["status"].tolist()
-        return {**counts, "AIS without detection": ships.count(NO_DETECTION)}
+        return {
+            **counts,
+            "AIS without detection": self.ships["status"].tolist().count(NO_DETECTION),
+        }
 
 
 def match_tracks(
@@ -129,15 +131,17 @@ def match_tracks(
     Raises:
         RequestError: a chosen ship is no candidate of its object.
     """
-    middle = (acquisition.start + acquisition.end) / 2
-    states = locate_ships(tracks, acquisition.time_at, middle)
+    states = locate_ships(
+        tracks, acquisition.time_at, (acquisition.start + acquisition.end) / 2
+    )
     view = acquisition.view(states, options.position_sigma)
     ships = _make_ship_table(tracks, states, view)
     length = ships["ais_length_m"].to_numpy(np.float64, na_value=np.nan)
     pairs = find_pairs(objects, view, length, states.heading, area)
     if options.review is not None:
-        mmsi = tracks.ships["mmsi"].to_numpy()
-        pairs = keep_choices(pairs, mmsi, choices, options.review)
+        pairs = keep_choices(
+            pairs, tracks.ships["mmsi"].to_numpy(), choices, options.review
+        )
     best = assign(pairs, len(objects.lon))
     best.confidence[list(choices)] = 1
     candidates = _make_candidate_table(pairs, ships)

@@ -320,8 +320,9 @@ def _extrapolate(start: Any, nearest: Any, time: float) -> _Path:
     sigma = _UNKNOWN_SPEED * gap
     if start.sog >= 0 or seconds:
         sigma = np.hypot(_SPEED_SIGMA * gap, _acceleration(velocity) * gap**2 / 2)
-    way = elapsed * velocity
-    return _Path(start, way, velocity, start.heading, sigma, gap, "extrapolated")
+    return _Path(
+        start, elapsed * velocity, velocity, start.heading, sigma, gap, "extrapolated"
+    )
 
 
 def _make_state(path: _Path, ship: Any) -> tuple[Any, ...]:

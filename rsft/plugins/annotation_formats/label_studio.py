@@ -56,8 +56,7 @@ class LabelStudio(DocumentFormat):
             key = _find_image_key(data)
             image = _parse_image_name(data.pop(key)) if key else ""
             objects.add_image(image)
-            annotation = _choose_annotation(task, objects.left_out)
-            results = annotation.get("result") or ()
+            results = _choose_annotation(task, objects.left_out).get("result") or ()
             regions, shared = _read_regions(results, objects.left_out)
             if shared and not regions:
                 objects.left_out["labels of images without objects"] += len(shared)

@@ -29,8 +29,7 @@ class LabelMe(DocumentFormat):
 
     def parse_content(self, content: Any, objects: ObjectList) -> None:
         image = str(content["imagePath"] or "")
-        width = content.get("imageWidth")
-        objects.add_image(image, width, content.get("imageHeight"))
+        objects.add_image(image, content.get("imageWidth"), content.get("imageHeight"))
         if not isinstance(content["shapes"], list):
             raise ValueError("shapes is not a list")
         for number, item in enumerate(content["shapes"], 1):

@@ -24,8 +24,9 @@ class _Json(TableFormat):
     has_boxes = True
 
     def write(self, layer: PredictionLayer, path: Path) -> None:
-        text = json.dumps(self.make_content(layer), ensure_ascii=False, default=str)
-        write_text(path, text)
+        write_text(
+            path, json.dumps(self.make_content(layer), ensure_ascii=False, default=str)
+        )
 
     @abstractmethod
     def make_content(self, layer: PredictionLayer) -> Any:

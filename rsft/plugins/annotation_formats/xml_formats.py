@@ -46,8 +46,9 @@ class PascalVoc(_XmlFormat):
 
     def parse_content(self, content: Element, objects: ObjectList) -> None:
         image = (content.findtext("filename") or "").strip()
-        width = content.findtext("size/width")
-        objects.add_image(image, width, content.findtext("size/height"))
+        objects.add_image(
+            image, content.findtext("size/width"), content.findtext("size/height")
+        )
         _check_angles(content)
         for element in content.findall("object"):
             attributes = {"class": element.findtext("name")}
@@ -126,8 +127,9 @@ class Cvat(_XmlFormat):
             for element in image:
                 if element.tag in _CVAT_SHAPES:
                     for shape in _make_cvat_shapes(element):
-                        attributes = _read_cvat_attributes(element) | tags
-                        objects.add(shape, attributes, image=name)
+                        objects.add(
+                            shape, _read_cvat_attributes(element) | tags, image=name
+                        )
                 elif element.tag != "tag":
                     objects.left_out[element.tag] += 1
             if tags and len(objects.objects) == count:

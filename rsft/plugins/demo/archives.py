@@ -106,8 +106,7 @@ def write_fusar_tree(
     with atomic_folder(root) as folder:
         write_chip = partial(_write_fusar_chip, folder, size, seed)
         rows = dict(_map(write_chip, tasks, jobs, progress, "simulating chips"))
-        write_clutter = partial(_write_clutter, folder, size, seed)
-        _map(write_clutter, range(clutter), jobs)
+        _map(partial(_write_clutter, folder, size, seed), range(clutter), jobs)
         with (folder / "meta.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\r\n")
             table.writerow(META_COLUMNS)
@@ -211,8 +210,7 @@ def _write_srsdd_scene(folder: Path, seed: int, index: int) -> None:
         shore = Shore(angle, rng.uniform(0.15, 0.45) * _SRSDD_SIDE)
     poses = place_ships(kinds, shore, _SRSDD_SIDE - _SRSDD_MARGIN, rng)
     sensor = sample_sensor(rng, (1.0, 1.0))
-    ships = list(poses.values())
-    amplitude = render_sar_scene(ships, shore, sensor, rng, _SRSDD_SIDE)
+    amplitude = render_sar_scene(list(poses.values()), shore, sensor, rng, _SRSDD_SIDE)
     base = folder / ("test" if index % 5 == 4 else "train")
     image = base / "images" / f"{index}.png"
     _save(image, amplitude_to_uint8(amplitude), compress_level=1)

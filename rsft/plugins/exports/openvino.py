@@ -151,8 +151,9 @@ def _check_graph(model: Any) -> None:
         axes = source.data.flatten()
         length = rank.get_length()
         if not ((-length <= axes) & (axes < length)).all():
-            message = "an axis of a normalization is not a dimension of its input"
-            raise ValueError(message)
+            raise ValueError(
+                "an axis of a normalization is not a dimension of its input"
+            )
     for output in model.outputs:
         shape = output.get_partial_shape()
         if shape.rank.is_dynamic or not len(shape) or shape[0].is_static:

@@ -209,8 +209,9 @@ class OpenSARShip(LabeledImages):
                     self._reject(path, reason)
                 continue
             paths = tuple(files[suffix] for suffix in suffixes)
-            fields = _parse_record(record, category)
-            chip = OpenSARShipChip(paths, scene, category, bands, **fields)
+            chip = OpenSARShipChip(
+                paths, scene, category, bands, **_parse_record(record, category)
+            )
             self.chips.append(chip)
         for x, y in records:
             self._reject(

@@ -107,8 +107,7 @@ def bundle_push(
         if out is not None:
             show_paths({"folder": out})
         elif yes or typer.confirm(question):
-            address = upload_hub_folder(folder, repository, public=public)
-            console.print(address)
+            console.print(upload_hub_folder(folder, repository, public=public))
 
 
 def _warn_about_paths(bundle: Path) -> None:

@@ -105,8 +105,9 @@ def read_source(folder: Path) -> BundleSource:
         run = {}
     evaluated = None
     if run:
-        path = bundle_dir.parent / "evaluation/metrics.json"
-        evaluated = _read_evaluation(path, bundle)
+        evaluated = _read_evaluation(
+            bundle_dir.parent / "evaluation/metrics.json", bundle
+        )
     validated = _read_validation(bundle)
     # the evaluation says more of the same chips
     if evaluated and validated and evaluated.split == validated.split:

@@ -197,8 +197,7 @@ class AsfRtc(HeaderProduct):
         )
 
     def _file(self, end: str) -> Path:
-        name = self.header.name.replace(".README.md.txt", end)
-        return self.header.with_name(name)
+        return self.header.with_name(self.header.name.replace(".README.md.txt", end))
 
 
 class OperaRtc(SensorProduct):

@@ -162,8 +162,9 @@ class Radarsat(HeaderProduct):
             gains = _range_table(lut, "pixelFirstLutValue", "gains", width)
             if (gains.values[0] <= 0).any():
                 raise ValueError(f"{path.name} has gains that are not positive")
-            offset = read_number(lut, "offset")
-            return ScaledCalibration(partial(_inverse, gains), offset)
+            return ScaledCalibration(
+                partial(_inverse, gains), read_number(lut, "offset")
+            )
         return None
 
     def _motion(self, height: int, width: int, start: str) -> RadarMotion | None:

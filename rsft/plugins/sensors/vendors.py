@@ -146,8 +146,9 @@ class Iceye(HeaderProduct):
         """Read the properties."""
         image = self.header.with_suffix(".tif")
         if self.header.suffix == ".json":
-            item = load_json(self.header, MAX_HEADER_BYTES)
-            self.properties = _object(item, "properties")
+            self.properties = _object(
+                load_json(self.header, MAX_HEADER_BYTES), "properties"
+            )
             if not image.is_file():
                 return None  # the item may name an image elsewhere
         else:

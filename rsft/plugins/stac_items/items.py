@@ -88,8 +88,9 @@ def _read_json(uri: SceneUri) -> bytes | None:
     try:
         return read_regular(Path(uri.text), _MAX_BYTES)
     except OSError as error:
-        message = f"the item cannot be read: {error.strerror}"
-        raise DataError(message, uri, "give a STAC item") from error
+        raise DataError(
+            f"the item cannot be read: {error.strerror}", uri, "give a STAC item"
+        ) from error
 
 
 def _parse_item(data: bytes, uri: SceneUri) -> tuple[dict[str, Asset], Asset]:
@@ -126,8 +127,9 @@ def _check_lists(name: str, content: Asset, uri: SceneUri) -> None:
         is_list = isinstance(values, list)
         if not is_list or not all(isinstance(value, kind) for value in values):
             expected = "objects" if kind is dict else "texts"
-            message = f"{key} of {name} is not a list of {expected}"
-            raise DataError(message, uri, "correct the item")
+            raise DataError(
+                f"{key} of {name} is not a list of {expected}", uri, "correct the item"
+            )
 
 
 def _select_assets(
@@ -139,8 +141,9 @@ def _select_assets(
         names = [name.strip() for name in asset.split(",")]
         for name in names:
             if name not in assets:
-                message = f"the item has no asset {name}"
-                raise RequestError(message, uri, f"its assets are {listing}")
+                raise RequestError(
+                    f"the item has no asset {name}", uri, f"its assets are {listing}"
+                )
         return names
     names = [name for name in assets if "data" in (assets[name].get("roles") or [])]
     if not names:
@@ -249,6 +252,7 @@ def _find_beside(uri: SceneUri, name: str, href: str) -> SceneUri:
         raise DataError(message, uri, "download it beside the item")
     if not existing[0].resolve().is_relative_to(folder.resolve()):
         message = f"the asset {name} is a file outside of the item's folder:"
-        hint = "give this file itself, if it is yours"
-        raise DataError(f"{message} {existing[0]}", uri, hint)
+        raise DataError(
+            f"{message} {existing[0]}", uri, "give this file itself, if it is yours"
+        )
     return SceneUri(str(existing[0]))

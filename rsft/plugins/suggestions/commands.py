@@ -124,8 +124,9 @@ def _audit_labels(root: Path) -> Suggestions:
 
     store = ChipStore.open(root)
     with progress() as report:
-        inputs = read_audit_inputs(store, progress=report)
-        result = predict_out_of_fold(inputs, store.classes, report)
+        result = predict_out_of_fold(
+            read_audit_inputs(store, progress=report), store.classes, report
+        )
     return suggest_audited_labels(
         store, result.table, result.probabilities, result.notes
     )

@@ -202,8 +202,9 @@ def compute_chip_features(
         images = []
         for number in range(start, min(start + _BATCH, count)):
             try:
-                unit = chips.units[number]
-                images.append(contract.to_image(chips.read(number), unit))
+                images.append(
+                    contract.to_image(chips.read(number), chips.units[number])
+                )
                 usable.append(number)
             except DataError as error:
                 faults.append(f"{chips.names[number]}: {error.message}")

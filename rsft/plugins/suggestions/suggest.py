@@ -135,8 +135,9 @@ def suggest_chips(predictions: Path, count: int) -> Suggestions:
             describe_reason(probabilities[row], classes, counts, size, distance)
         )
     chips = table.iloc[selected]
-    cuts = _find_cuts(chips, file.metadata, predictions)
-    suggested, path_notes = suggestion_table(chips, reasons, cuts)
+    suggested, path_notes = suggestion_table(
+        chips, reasons, _find_cuts(chips, file.metadata, predictions)
+    )
     return Suggestions(
         suggested, chips, classes, file.metadata, len(table), notes + path_notes
     )

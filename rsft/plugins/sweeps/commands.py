@@ -71,8 +71,7 @@ def sweep(
         exit_code = error.exit_code
     results = folder.report()
     for outcome in results.failed:
-        text = f"failed  {describe_keys(outcome.keys)}  {outcome.reason}"
-        console.print(text)
+        console.print(f"failed  {describe_keys(outcome.keys)}  {outcome.reason}")
     if results.best is not None:
         value = format_measure(settings.metric, results.best.metrics[settings.metric])
         best = describe_keys(results.best.keys)

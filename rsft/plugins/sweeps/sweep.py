@@ -203,8 +203,9 @@ class TrialRunner:
             number = signal.SIGTERM
             if isinstance(error, KeyboardInterrupt):
                 number = signal.SIGINT
-            hint = "run the same command to continue"
-            raise Interrupted(number, self.folder, hint) from error
+            raise Interrupted(
+                number, self.folder, "run the same command to continue"
+            ) from error
 
     def _start(self) -> None:
         """Start trials until the executor is busy or no trial is left."""
@@ -216,8 +217,7 @@ class TrialRunner:
             (path / OUTCOME).unlink(missing_ok=True)
             write_text(path / RECIPE, dump_recipe(trial.recipe))
             self.watcher.on_start(trial.id, trial.keys)
-            submit = self.executor.submit
-            future = submit(train_trial, path, trial.keys, self.settings)
+            future = self.executor.submit(train_trial, path, trial.keys, self.settings)
             self._running[future] = trial
 
     def _outcome(

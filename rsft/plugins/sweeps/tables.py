@@ -89,8 +89,9 @@ def write_results(
     columns = [x for x in dict.fromkeys([sweep.metric, *measures]) if x in table]
     means = mean_over_seeds(table, compared_keys(sweep), columns)
     if sweep.metric in columns:
-        ascending = sweep.mode == "min"
-        means = means.sort_values(sweep.metric, ascending=ascending, kind="stable")
+        means = means.sort_values(
+            sweep.metric, ascending=sweep.mode == "min", kind="stable"
+        )
     lines = [_line(means.columns), _line(["---"] * len(means.columns))]
     for row in means.to_dict("records"):
         lines.append(_line([format_measure(str(x), row[x]) for x in row]))

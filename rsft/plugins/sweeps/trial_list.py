@@ -51,8 +51,9 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
     """
     combinations = list(itertools.islice(_combinations(sweep), MAX_TRIALS + 1))
     if len(combinations) > MAX_TRIALS:
-        value = f"more than {MAX_TRIALS:,} runs"
-        document.add_fault("grid", value, "fewer values, or a search")
+        document.add_fault(
+            "grid", f"more than {MAX_TRIALS:,} runs", "fewer values, or a search"
+        )
         raise_faults(document, "sweep")
     for keys in _limits(sweep.search):
         _make_checked(sweep, keys, document)

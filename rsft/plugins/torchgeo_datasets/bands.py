@@ -131,8 +131,9 @@ def _declare_bands(
     from rsft.data.imagery.bands import check_bands
 
     if not (bands and unit):
-        what = "its bands and the unit of its pixels"
-        raise _unknown(name, what, "--unit uint8 --bands R,G,B")
+        raise _unknown(
+            name, "its bands and the unit of its pixels", "--unit uint8 --bands R,G,B"
+        )
     check_bands(bands)
     return BandChoice(BandGroup(dict(zip(bands, bands, strict=True)), unit), (*bands,))
 

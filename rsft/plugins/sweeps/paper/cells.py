@@ -215,8 +215,7 @@ def table_cells(table: PaperTable, root: Path | None = None) -> Iterator[Cell]:
     if root is not None:
         for name, columns in table.sets.items():
             recipe = load_recipe(find_recipe(columns.recipe.format(table.part)))
-            path = store_path(store_name(recipe), root)
-            roots[name] = {"data.root": str(path)}
+            roots[name] = {"data.root": str(store_path(store_name(recipe), root))}
     for row_name, row in table.rows.items():
         for name, columns in table.sets.items():
             part = columns.recipe.format(row.part or table.part)
@@ -283,8 +282,9 @@ def build_recipe(name: str, settings: TableSettings, keys: Mapping[str, Any]) ->
     if not settings.base_recipe:
         changes = [f"{key}={to_yaml(value)}" for key, value in keys.items()]
         return load_recipe(find_recipe(name), [*settings.overrides, *changes])
-    recipe = _move_method(name, settings.base_recipe, settings.overrides)
-    values = recipe.model_dump(exclude_unset=True)
+    values = _move_method(name, settings.base_recipe, settings.overrides).model_dump(
+        exclude_unset=True
+    )
     for key, value in keys.items():
         section, _, leaf = key.rpartition(".")
         target = values[section] if section else values

@@ -119,8 +119,9 @@ def _prepare_inputs(
     missing = prepare_stores(recipes, request.lists, progress)
     missing += list_missing_weights(recipes.values())
     if missing:
-        message = f"{len(missing)} inputs of the table are missing"
-        raise RequestError(message, "", "; ".join(missing))
+        raise RequestError(
+            f"{len(missing)} inputs of the table are missing", "", "; ".join(missing)
+        )
     roots = [Path(recipe.data.root) for recipe in recipes.values()]
     for store_root in dict.fromkeys(roots):
         store = ChipStore.open(store_root)
@@ -135,6 +136,7 @@ def _run_authors(runs: TableRuns, checkout: Path, say: Say) -> None:
     """Run the authors' code for each trial that it can do."""
     for name, trial in runs.named_trials().values():
         device = choose_device(trial.recipe.train.device).type
-        folder = authors_folder(runs.results, trial)
-        is_possible = run_authors(checkout, device, trial, folder)
+        is_possible = run_authors(
+            checkout, device, trial, authors_folder(runs.results, trial)
+        )
         say(f"authors' code: {name}: {'done' if is_possible else 'no such method'}")

@@ -66,8 +66,9 @@ def comparison_markdown(number: str, runs: TableRuns) -> str:
                 ours = _interval_text(runs.intervals(row, *column))
                 rows.append([row, column[1], _number(paper, column), authors, ours])
     title = f"{table_name(number)}, {set_name}: {table.title}"
-    headings = ["", "", "paper", "authors' code", "rsft"]
-    return _make_page(title, runs, legend, headings, rows)
+    return _make_page(
+        title, runs, legend, ["", "", "paper", "authors' code", "rsft"], rows
+    )
 
 
 def _make_page(

@@ -181,14 +181,16 @@ class TableRuns:
             One value per seed: accuracy in %, a distance, or parameters in millions.
         """
         if measure.endswith("parameters"):
-            trials = self._trials(row, set_name)
-            counts = count_parameters(trials, self.table.rows[row].classes)
+            counts = count_parameters(
+                self._trials(row, set_name), self.table.rows[row].classes
+            )
             return [counts[measure.startswith("head")] / 1e6]
         values = []
         for outcome in self._done(row, set_name):
             if measure.startswith("distance"):
-                distances = class_distances(Path(outcome.run))
-                value = distances.get(measure.removeprefix("distance "))
+                value = class_distances(Path(outcome.run)).get(
+                    measure.removeprefix("distance ")
+                )
             else:
                 value = 100 * outcome.metrics.get(measure, np.nan)
             if value is not None and np.isfinite(value):

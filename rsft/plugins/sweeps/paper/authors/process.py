@@ -171,6 +171,7 @@ def train_by_authors(checkout: Path, device: str, task: AuthorsTask) -> Trace:
             check=False,
         )
         if process.returncode:
-            message = "the code of the authors failed"
-            raise RsftError(message, checkout, process.stderr[-2000:])
+            raise RsftError(
+                "the code of the authors failed", checkout, process.stderr[-2000:]
+            )
         return Trace(**torch.load(Path(folder, "result.pt"), weights_only=True))
