@@ -1,5 +1,7 @@
 """Show the trials of a sweep: a line for each one that ended."""
 
+from dataclasses import dataclass, field
+
 from rich.console import Console
 
 from rsft.plugins.sweeps.sweep import SweepWatcher
@@ -9,31 +11,25 @@ from rsft.study.trials import KeyValues
 from rsft.types import Progress
 
 
+@dataclass
 class SweepLines(SweepWatcher):
     """Prints a line for each trial that ended, and shows how many have.
 
-    Args:
+    Attributes:
         sweep: the sweep.
         total: number of trials.
         ended: number of trials that ended in an earlier call.
         console: where to print.
         report: shows the progress.
+        keys: recipe keys of the trials that started, by their id.
     """
 
-    def __init__(
-        self,
-        sweep: Sweep,
-        total: int,
-        ended: int,
-        console: Console,
-        report: Progress,
-    ) -> None:
-        self.sweep = sweep
-        self.total = total
-        self.ended = ended
-        self.console = console
-        self.report = report
-        self.keys: dict[str, KeyValues] = {}
+    sweep: Sweep
+    total: int
+    ended: int
+    console: Console
+    report: Progress
+    keys: dict[str, KeyValues] = field(default_factory=dict)
 
     def on_start(self, id: str, keys: KeyValues) -> None:
         self.keys[id] = keys

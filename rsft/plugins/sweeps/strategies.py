@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rsft.errors import RsftError
 from rsft.plugins.sweeps.sweep_file import Space, Sweep
@@ -20,21 +21,13 @@ ATTEMPTS = 100
 """Number of proposals that may repeat a trial before a search ends."""
 
 
-class Strategy(Protocol):
-    """Chooses the trials of a study."""
-
-    def next_trial(self) -> Trial | None:
-        """Return a trial to run now; None if none is left."""
+Strategy = Callable[[], Trial | None]
+"""Chooses a trial of a study to run now; None if none is left."""
 
 
-class ListedTrials:
-    """The trials of a grid or of random draws, in their order."""
-
-    def __init__(self, trials: Iterable[Trial]) -> None:
-        self._trials = iter(trials)
-
-    def next_trial(self) -> Trial | None:
-        return next(self._trials, None)
+def list_strategy(trials: Iterable[Trial]) -> Strategy:
+    """Return the trials of a grid or of random draws, in their order."""
+    return partial(next, iter(trials), None)
 
 
 class TpeSearch:
@@ -60,7 +53,8 @@ class TpeSearch:
         self._optuna = require("optuna", "sweep")
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
 
-    def next_trial(self) -> Trial | None:
+    def __call__(self) -> Trial | None:
+        """Return a trial to run now, see `Strategy`."""
         trials = list_proposals(self.sweep, self.folder)
         for trial in trials:
             if trial.id not in self._started:

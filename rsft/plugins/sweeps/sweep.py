@@ -5,19 +5,18 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rsft.data.chips.store import ChipStore
 from rsft.errors import Interrupted
 from rsft.plugins.sweeps.figures import draw_figures
 from rsft.plugins.sweeps.halving import Halving
 from rsft.plugins.sweeps.strategies import (
-    ListedTrials,
     Strategy,
     TpeSearch,
     list_proposals,
+    list_strategy,
 )
 from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.plugins.sweeps.tables import results_table, write_results
@@ -68,16 +67,16 @@ class SweepResults:
     paths: dict[str, Path]
 
 
+@dataclass(frozen=True)
 class SweepFolder:
     """Folder RUNS/sweeps/<name>/: one folder per trial, named by its id, and results.
 
     `trials` are those that are known in advance, from `list_trials`.
     """
 
-    def __init__(self, path: Path, sweep: Sweep, trials: list[Trial]) -> None:
-        self.path = path
-        self.sweep = sweep
-        self.trials = trials
+    path: Path
+    sweep: Sweep
+    trials: list[Trial]
 
     @property
     def planned(self) -> int:
@@ -102,8 +101,7 @@ class SweepFolder:
         sweep = self.sweep
         outcomes = self.outcomes()
         table = results_table(sweep, outcomes)
-        measures = sweep.measures or [sweep.metric]
-        measures = [measure for measure in measures if measure in table]
+        measures = [x for x in sweep.measures or [sweep.metric] if x in table]
         paths = write_results(self.path, sweep, table, measures)
         paths |= draw_figures(self.path, sweep, table, measures)
         done = [x for x in outcomes.values() if x.status == "done"]
@@ -142,7 +140,7 @@ def run_sweep(
     if len(finished) >= folder.planned:
         return
     trials = [trial for trial in folder.trials if trial.id not in finished]
-    strategy: Strategy = ListedTrials(trials)
+    strategy: Strategy = list_strategy(trials)
     if sweep.method == "tpe":
         strategy = TpeSearch(sweep, folder.path, finished)
         trials = [make_trial(sweep, {})]
@@ -153,15 +151,21 @@ def run_sweep(
         epochs = max(trial.recipe.train.epochs for trial in trials)
         halving = Halving(sweep.metric, sweep.mode, sweep.grace_period, epochs)
     settings = TrialSettings(sweep.metric, sweep.cpus, halving)
-    options: dict[str, Any] = {"cpus": sweep.cpus, "gpus": sweep.gpus}
-    executor = open_executor(address or sweep.address, jobs, modules=MODULES, **options)
+    executor = open_executor(
+        address or sweep.address,
+        jobs,
+        modules=MODULES,
+        cpus=sweep.cpus,
+        gpus=sweep.gpus,
+    )
     TrialRunner(folder.path, strategy, settings, executor, watcher).run()
 
 
+@dataclass
 class TrialRunner:
     """Runs all trials of a strategy.
 
-    Args:
+    Attributes:
         folder: folder of the study.
         strategy: chooses the trials.
         settings: settings of all trials.
@@ -169,20 +173,12 @@ class TrialRunner:
         watcher: called when trials start, finish an epoch and end.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        strategy: Strategy,
-        settings: TrialSettings,
-        executor: Executor,
-        watcher: SweepWatcher,
-    ) -> None:
-        self.folder = folder.absolute()
-        self.strategy = strategy
-        self.settings = settings
-        self.executor = executor
-        self.watcher = watcher
-        self._running: dict[Future[TrialOutcome], Trial] = {}
+    folder: Path
+    strategy: Strategy
+    settings: TrialSettings
+    executor: Executor
+    watcher: SweepWatcher
+    _running: dict[Future[TrialOutcome], Trial] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run the trials until none is left.
@@ -200,20 +196,20 @@ class TrialRunner:
                         self.watcher.on_end(trial.id, self._outcome(future, trial))
                     self._start()
         except (KeyboardInterrupt, SystemExit) as error:
-            number = signal.SIGTERM
-            if isinstance(error, KeyboardInterrupt):
-                number = signal.SIGINT
+            is_sigint = isinstance(error, KeyboardInterrupt)
             raise Interrupted(
-                number, self.folder, "run the same command to continue"
+                signal.SIGINT if is_sigint else signal.SIGTERM,
+                self.folder.absolute(),
+                "run the same command to continue",
             ) from error
 
     def _start(self) -> None:
         """Start trials until the executor is busy or no trial is left."""
         while len(self._running) < self.executor.jobs:
-            trial = self.strategy.next_trial()
+            trial = self.strategy()
             if trial is None:
                 return
-            path = self.folder / TRIALS / trial.id
+            path = self.folder.absolute() / TRIALS / trial.id
             (path / OUTCOME).unlink(missing_ok=True)
             write_text(path / RECIPE, dump_recipe(trial.recipe))
             self.watcher.on_start(trial.id, trial.keys)

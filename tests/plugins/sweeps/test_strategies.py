@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rsft.plugins.sweeps.strategies import ListedTrials, TpeSearch, list_proposals
+from rsft.plugins.sweeps.strategies import TpeSearch, list_proposals, list_strategy
 from rsft.plugins.sweeps.trial_list import list_trials, make_trial
 from rsft.recipe.load import dump_recipe
 from rsft.study.outcomes import TrialOutcome
@@ -37,7 +37,7 @@ def propose(sweep, folder, count, ended=()):
     search = TpeSearch(sweep, folder, ended)
     keys = []
     for _ in range(count):
-        trial = search.next_trial()
+        trial = search()
         if trial is not None:
             start(trial, folder)
             keys.append(trial.keys)
@@ -46,8 +46,8 @@ def propose(sweep, folder, count, ended=()):
 
 def test_listed_trials_keep_their_order(read_text):
     trials = list_trials(*read_text(GRID))
-    strategy = ListedTrials(trials)
-    assert [strategy.next_trial() for _ in range(3)] == [*trials, None]
+    strategy = list_strategy(trials)
+    assert [strategy() for _ in range(3)] == [*trials, None]
 
 
 def test_the_same_seed_proposes_the_same_trials(read_text, tmp_path):
@@ -94,8 +94,8 @@ def test_a_killed_search_goes_on_with_its_proposals(read_text, tmp_path):
     keys = propose(sweep, tmp_path, 2)
     first = make_trial(sweep, keys[0])
     search = TpeSearch(sweep, tmp_path, [first.id])
-    assert search.next_trial().keys == keys[1]
-    assert search.next_trial().keys not in keys
+    assert search().keys == keys[1]
+    assert search().keys not in keys
 
 
 def test_proposals_belong_to_the_present_search(read_text, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rsft.plugins.sweeps.paper.cells import (
     table_cells,
 )
 from rsft.plugins.sweeps.paper.distances import class_distances
-from rsft.plugins.sweeps.strategies import ListedTrials
+from rsft.plugins.sweeps.strategies import list_strategy
 from rsft.plugins.sweeps.sweep import SweepWatcher, TrialRunner, drop_failed
 from rsft.plugins.sweeps.trial_process import MODULES, TrialSettings
 from rsft.study.outcomes import TrialOutcome, read_outcomes
@@ -119,7 +120,7 @@ class TableRuns:
         executor = open_executor(jobs=1, cpus=threads, modules=MODULES)
         TrialRunner(
             self.results,
-            ListedTrials(missing),
+            list_strategy(missing),
             TrialSettings("avg", threads),
             executor,
             _Narrator(names, say),
@@ -128,10 +129,7 @@ class TableRuns:
 
     def failures(self) -> list[str]:
         """Return one line per failed trial: its cell and the reason."""
-        cells = {}
-        for cell, trials in self.cells:
-            for trial in trials:
-                cells[trial.id] = cell
+        cells = {x.id: cell for cell, trials in self.cells for x in trials}
         lines = []
         for id, outcome in self.outcomes.items():
             if outcome.status == "failed":
@@ -198,17 +196,17 @@ class TableRuns:
         return values
 
 
+@dataclass
 class _Narrator(SweepWatcher):
     """Shows one line per trial that ends.
 
-    Args:
+    Attributes:
         names: names of all trials by id.
         say: shows a line.
     """
 
-    def __init__(self, names: dict[str, str], say: Callable[[str], None]) -> None:
-        self.names = names
-        self.say = say
+    names: dict[str, str]
+    say: Callable[[str], None]
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
         if outcome is None:
@@ -217,10 +215,8 @@ class _Narrator(SweepWatcher):
         if outcome.status == "done":
             result = f"avg {100 * outcome.metrics['avg']:.1f}"
         number = list(self.names).index(id) + 1
-        seconds = f"{outcome.seconds:.0f} s"
-        self.say(
-            f"{number} of {len(self.names)}: {self.names[id]}: {result} ({seconds})"
-        )
+        trial = f"{number} of {len(self.names)}: {self.names[id]}"
+        self.say(f"{trial}: {result} ({outcome.seconds:.0f} s)")
 
 
 def count_parameters(trials: Sequence[Trial], classes: int) -> tuple[int, int]:
