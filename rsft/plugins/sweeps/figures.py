@@ -125,10 +125,10 @@ def _draw_map(axes: Axes, measure: str, table: pd.DataFrame, mode: str) -> None:
         if not np.isnan(value):
             text = format_measure(measure or str(table.columns[column]), value)
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
-    frame: dict[str, Any] = {"fill": False, "edgecolor": "red", "linewidth": 2}
     for row, column in find_optima(measure, table, mode):
-        corner = (column - 0.5, row - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, clip_on=False, zorder=3, **frame))
+        frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, clip_on=False)
+        frame.set(edgecolor="red", linewidth=2, zorder=3)
+        axes.add_patch(frame)
     axes.set_xticks(
         range(len(table.columns)),
         list(map(_label, table.columns)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,10 @@ def results_table(sweep: Sweep, outcomes: Mapping[str, TrialOutcome]) -> pd.Data
     """
     rows = []
     for id, outcome in outcomes.items():
-        row: dict[str, Any] = {"id": id}
-        row |= {key: outcome.keys.get(key) for key in sweep.keys}
+        row = {"id": id, **{key: outcome.keys.get(key) for key in sweep.keys}}
         row |= {"status": outcome.status, "reason": outcome.reason}
         row |= outcome.metrics
-        row |= {"seconds": outcome.seconds, "run": outcome.run}
-        rows.append(row)
+        rows.append(row | {"seconds": outcome.seconds, "run": outcome.run})
     columns = ["id", *sweep.keys, "status", "reason", "seconds", "run"]
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     for key in sweep.keys:
@@ -92,15 +90,12 @@ def write_results(
         means = means.sort_values(
             sweep.metric, ascending=sweep.mode == "min", kind="stable"
         )
-    lines = [_line(means.columns), _line(["---"] * len(means.columns))]
+    cells = [means.columns, ["---"] * len(means.columns)]
     for row in means.to_dict("records"):
-        lines.append(_line([format_measure(str(x), row[x]) for x in row]))
+        cells.append([format_measure(str(x), row[x]) for x in row])
+    lines = [f"| {' | '.join(row)} |" for row in cells]
     for row in table[table["status"] != "done"].to_dict("records"):
         values = ", ".join(f"{key} {row[key]}" for key in sweep.keys)
         lines.append(f"\n{row['status'].capitalize()}: {values}: {row['reason']}")
     write_text(paths["table"], "\n".join(lines) + "\n")
     return paths
-
-
-def _line(cells: Iterable[Any]) -> str:
-    return f"| {' | '.join(cells)} |"

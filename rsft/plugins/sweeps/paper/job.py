@@ -114,8 +114,8 @@ def _prepare_inputs(
     """Prepare the chip stores, name all that is missing at once, and hash the chips."""
     recipes = {}
     for cell, trials in runs.cells:
-        for trial in trials:
-            recipes[request.settings.base_recipe or cell.recipe] = trial.recipe
+        if trials:
+            recipes[request.settings.base_recipe or cell.recipe] = trials[-1].recipe
     missing = prepare_stores(recipes, request.lists, progress)
     missing += list_missing_weights(recipes.values())
     if missing:

@@ -200,11 +200,13 @@ def _introduction(runs: TableRuns, legend: str) -> Iterator[str]:
         base = f"`{settings.base_recipe}` with its method"
         recipe = runs.trials[0].recipe
         train = recipe.train
+        names = dict.fromkeys(cell.recipe for cell in table_cells(table))
+        paper_stores = [store_name(load_recipe(find_recipe(name))) for name in names]
         yield (
             "**Another network on other data: not a reproduction of the paper.** Ours:"
             f" {recipe.backbone.name} on {data_names(runs)} at {recipe.data.size} px,"
             f" {train.epochs} epochs of batch {train.batch_size}; the paper's:"
-            f" {', '.join(paper_data_names(table))}.\n"
+            f" {', '.join(dict.fromkeys(paper_stores))}.\n"
         )
     if settings.overrides:
         keys = " ".join(f"`{key}`" for key in settings.overrides)
@@ -214,13 +216,6 @@ def _introduction(runs: TableRuns, legend: str) -> Iterator[str]:
         " copy of its text."
     )
     yield f"{legend}. {symbols} {table.note}".rstrip()
-
-
-def paper_data_names(table: PaperTable) -> list[str]:
-    """Return the chip stores in the paper's recipes, in the order of the columns."""
-    names = dict.fromkeys(cell.recipe for cell in table_cells(table))
-    stores = [store_name(load_recipe(find_recipe(name))) for name in names]
-    return list(dict.fromkeys(stores))
 
 
 def _missing_results(runs: TableRuns) -> Iterator[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,7 +18,7 @@ from rsft.errors import RsftError
 from rsft.recipe.library import find_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import Progress
-from rsft.utils.atomic_files import atomic_file
+from rsft.utils.atomic_files import atomic_file, sha256
 
 VAL_SHARE = 0.1
 """Share of the training chips of FUSRS for validation, as in the recipes; the authors
@@ -47,16 +45,16 @@ def prepare_stores(
     for store, name in names.items():
         if (store / DATASET).is_file():
             continue
+        hint = ""
         try:
             built = _prepare_store(store, lists, progress)
+            if built is None:
+                hint = _prepare_command(name, store)
+            elif built.resolve() != store.resolve():
+                hint = f"they are in {built}; name it with --root"
         except RsftError as error:
-            parts = filter(None, (error.message, error.location, error.hint))
-            missing.append(f"the chips {store}: {'; '.join(parts)}")
-            continue
-        if built is None:
-            missing.append(f"the chips {store}: {_prepare_command(name, store)}")
-        elif built.resolve() != store.resolve():
-            hint = f"they are in {built}; name it with --root"
+            hint = "; ".join(filter(None, (error.message, error.location, error.hint)))
+        if hint:
             missing.append(f"the chips {store}: {hint}")
     return missing
 
@@ -70,8 +68,9 @@ def _prepare_store(
         RsftError: the archives are missing or cannot be read.
     """
     if store.name == "fusrs":
-        options: dict[str, Any] = {"protocol": "published", "val": VAL_SHARE}
-        return prepare_fusrs(store, lists=lists, progress=progress, **options).root
+        return prepare_fusrs(
+            store, lists=lists, protocol="published", val=VAL_SHARE, progress=progress
+        ).root
     if store.name == "dota":
         return prepare_dota(None, store, lists=lists, progress=progress).root
     return None
@@ -128,7 +127,7 @@ def write_chip_hashes(
     if path.is_file():
         earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
         if all(earlier[name].tolist() == values for name, values in columns.items()):
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            return sha256(path)
     digests = []
     for number, chip in enumerate(columns["path"], 1):
         digests.append(pixel_digest(read_chip(store.root / chip)))
@@ -136,4 +135,4 @@ def write_chip_hashes(
             progress(number, len(table), "hashing chips")
     with atomic_file(path) as temporary:
         pd.DataFrame(columns | {"sha256": digests}).to_csv(temporary, index=False)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path)

@@ -150,37 +150,26 @@ def _method_config(recipe: Recipe, depth: int) -> MethodConfig | None:
     """Return the section peft for the authors' code; None if it has no such method."""
     settings = recipe.peft.settings
     method = recipe.peft.method
-    if method == "bitfit":
-        if settings["blocks"] == "every:1":
-            return {"bias_tuning": True}, BIASES
-        return None
+    if method == "bitfit" and settings["blocks"] == "every:1":
+        return {"bias_tuning": True}, BIASES
     if method == "vpt-shallow":
         return {"vpt_shallow": True, "vpt_len": settings["prompts"]}, VPT
-    makers = {
-        "lora": _lora_config,
-        "adapter": _bottleneck_config,
-        "adaptformer": _bottleneck_config,
-        "vpt-deep": _prompt_config,
-    }
-    if method not in makers or settings["dropout"]:
+    methods = ("lora", "adapter", "adaptformer", "vpt-deep")
+    if method not in methods or settings["dropout"]:
         return None
     blocks = select_blocks(settings["blocks"], depth)
-    if list(blocks) != list(range(blocks[0], blocks[-1] + 1)):
+    limits = [blocks[0], blocks[-1] + 1]
+    if list(blocks) != list(range(*limits)):
         return None
-    return makers[method](recipe, blocks)
+    if method == "lora":
+        return _lora_config(recipe, list(blocks), limits)
+    if method == "vpt-deep":
+        config = {"vpt_deep": True, "vpt_len": settings["prompts"], "partial": limits}
+        return config, VPT
+    return _bottleneck_config(recipe, limits)
 
 
-def _prompt_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig:
-    length = recipe.peft.settings["prompts"]
-    config = {"vpt_deep": True, "vpt_len": length, "partial": _limits(blocks)}
-    return config, VPT
-
-
-def _limits(blocks: tuple[int, ...]) -> list[int]:
-    return [blocks[0], blocks[-1] + 1]
-
-
-def _bottleneck_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig | None:
+def _bottleneck_config(recipe: Recipe, limits: list[int]) -> MethodConfig | None:
     settings = recipe.peft.settings
     method = recipe.peft.method
     modules = f"{method}_list"
@@ -190,12 +179,13 @@ def _bottleneck_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig 
             return None
         tensors["mlp.alpha"] = f"tuner.{modules}.*.meta_scale"
     width = settings["dim"]
-    config = {method: True, "partial": _limits(blocks), "adapter_dim": width}
-    config["scale_alpha"] = width  # a scale of 1
-    return config, tensors
+    config = {method: True, "partial": limits, "adapter_dim": width}
+    return config | {"scale_alpha": width}, tensors  # a scale of 1
 
 
-def _lora_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig | None:
+def _lora_config(
+    recipe: Recipe, blocks: list[int], limits: list[int]
+) -> MethodConfig | None:
     settings = recipe.peft.settings
     if settings["init"] != "rank" or settings["modulator"] != "site":
         return None
@@ -209,15 +199,13 @@ def _lora_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig | None
     if set(positions) == {"q", "v"}:
         tensors = low_rank_tensors("lora_list", "q", "v")
         if recipe.meta is not None:
-            for position in "qv":
-                theirs = f"tuner.lora_list.*.{position}.meta_alpha"
-                tensors[f"{position}.alpha"] = theirs
+            for name in "qv":
+                tensors[f"{name}.alpha"] = f"tuner.lora_list.*.{name}.meta_alpha"
         config |= {"lora": True, "scale_alpha": float(alpha)}
-        return config | {"partial": _limits(blocks)}, tensors
+        return config | {"partial": limits}, tensors
     is_parallel = "out" in positions and settings["out_insertion"] != "sequential"
     if recipe.meta is not None or is_parallel:
         return None
-    arch = {"alpha": alpha, "rank": rank}
-    arch |= {"layers": list(blocks), "modules": list(positions)}
+    arch = {"alpha": alpha, "rank": rank, "layers": blocks, "modules": list(positions)}
     config |= {"use_flora": True, "flora": {"arch": arch}}
     return config, low_rank_tensors("flora_list", *positions)

@@ -16,6 +16,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -95,20 +96,19 @@ STAND_INS: dict[str, JsonObject] = {
 """Content of the modules that the authors' code does not need here."""
 
 
+@dataclass
 class Batches:
     """Stand-in of a data loader: the batches of one epoch after the other.
 
-    Args:
+    Attributes:
         load: returns the batches of an epoch, given its number from 0.
         steps: number of batches of an epoch.
+        passes: number of epochs that were loaded.
     """
 
-    def __init__(
-        self, load: Callable[[int], Iterable[tuple[Tensor, Tensor]]], steps: int
-    ) -> None:
-        self.load = load
-        self.steps = steps
-        self.passes = 0
+    load: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+    steps: int
+    passes: int = 0
 
     def __len__(self) -> int:
         return self.steps
@@ -118,18 +118,18 @@ class Batches:
         return iter(self.load(self.passes - 1))
 
 
+@dataclass
 class OuterBatches:
     """The batches of one outer step after each epoch, as `MetaTrainer` draws them.
 
-    Args:
+    Attributes:
         learner: the learner of rsft. If its schedule takes no outer step at the end of
             an epoch, the batches are those of its first outer step in the epoch.
         trials: number of trial steps before an outer step.
     """
 
-    def __init__(self, learner: Learner, trials: int) -> None:
-        self.learner = learner
-        self.trials = trials
+    learner: Learner
+    trials: int
 
     def load_trial(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the one batch of a trial step."""
@@ -221,7 +221,7 @@ def make_trainer_class(
             self.cls_num_list = setup.store.class_counts("train").tolist()
             self.num_classes = len(self.cls_num_list)
             labels = list(range(self.num_classes))
-            self.classnames = [f"class {label}" for label in labels]
+            self.classnames = list(map("class {}".format, labels))
             self.many_idxs = self.med_idxs = self.few_idxs = labels
             self.train_loader = Batches(load_epoch, learner.batches.steps(0))
             batches = -(-len(setup.train) // 64)
@@ -307,9 +307,10 @@ def train_task(authors: Any, config: Config, task: AuthorsTask) -> JsonObject:
     setup, learner = task.prepare(sys.argv[2])
     tensors = learned_tensors(learner)
     names = {task.authors_name(name): name for name in tensors}
-    start = {}
-    for theirs, ours in names.items():
-        start[theirs] = swap_axes(ours, tensors[ours]).contiguous()
+    start = {
+        theirs: swap_axes(ours, tensors[ours]).contiguous()
+        for theirs, ours in names.items()
+    }
     torch.manual_seed(0)
     config["head_init_folder"] = "heads"
     backbone = use_frozen_network(authors, task, setup)
