@@ -19,6 +19,7 @@ from rsft.utils.untrusted.documents import read_regular
 
 _FACTOR = 10**-8.3  # CF of -83.0 dB
 _IMAGE = re.compile(r"IMG-(HH|HV|VH|VV)-")
+_PAIR = re.compile("(.*?)=(.*)")
 _PASSES = {"A": "ascending", "D": "descending"}
 _SUMMARY = "summary.txt"
 
@@ -51,19 +52,16 @@ class Alos2(HeaderProduct):
 
         Without a summary, the volume directory of CEOS only says that this is ALOS-2.
         """
-        self.summary = {}
+        text = ""
         if self.header.name == _SUMMARY:
-            text = read_regular(self.header, MAX_HEADER_BYTES).decode(
-                "utf-8", "replace"
-            )
+            data = read_regular(self.header, MAX_HEADER_BYTES)
+            text = data.decode("utf-8", "replace")
             if 'Scs_SceneID="ALOS2' not in text:
                 return None
-            for line in text.splitlines():
-                key, is_pair, value = line.partition("=")
-                if is_pair:
-                    self.summary[key.strip()] = value.strip().strip('"')
         elif (self.root / _SUMMARY).is_file():
             return None
+        pairs = _PAIR.findall(text)
+        self.summary = {key.strip(): x.strip().strip('"') for key, x in pairs}
         names = [x for key, x in self.summary.items() if "ProductFileName" in key]
         if not names:
             names = sorted(file.name for file in self.root.glob("IMG-*"))

@@ -8,6 +8,7 @@ CalibrationConst, and M = 32767 for signed pixels (1A), 65535 for unsigned ones 
 Complex products (1A, productType SLC) have the bands I and Q.
 """
 
+import itertools
 import re
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -58,19 +59,16 @@ class Gaofen3(HeaderProduct):
         self.product = read_header_xml(self.header)
         if self.product.findtext("productinfo/productType") == "SLC":
             self.complex_kind = "I and Q, SLC"
-        bands = []
-        for band in POLARIZATIONS:
-            if self._number("imageinfo/QualifyValue", band) is not None:
-                bands.append(band)
+        name = "imageinfo/QualifyValue"
+        bands = [x for x in POLARIZATIONS if self._number(name, x) is not None]
         stem = self.header.name.removesuffix(".meta.xml")
         images = {}
         for band in bands:
             names = {_POLARIZATION.sub(f"_{band}_", stem)}
             if len(bands) == 1:
                 names.add(stem)
-            files = []
-            for name in sorted(names):
-                files += [self.root / f"{name}.tiff", self.root / f"{name}.tif"]
+            ends = itertools.product(sorted(names), (".tiff", ".tif"))
+            files = [self.root / f"{name}{end}" for name, end in ends]
             images[band] = next(filter(Path.is_file, files), files[0])
         return images
 

@@ -50,6 +50,9 @@ _BAND = re.compile(rf"([a-z]+0?)_({'|'.join(POLARIZATIONS).lower()})(_db)?")
 _GRANULE = re.compile(r"S1._\w\w_(\d{8}T\d{6})_\w+_RTC\d+_\w_([gs][pad])")
 _OPERA_BAND = re.compile(rf"_({'|'.join(POLARIZATIONS)})\.\w+$")
 _CONVENTION = "PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_{}_CONVENTION"
+_TIE_POINT_GRID = (
+    "Tie_Point_Grids/Tie_Point_Grid_Info[TIE_POINT_GRID_NAME='incident_angle']"
+)
 _MAX_TIE_POINTS = 2**22
 _GRID = 129
 """Largest number of lines and columns in which a raster of angles is read."""
@@ -125,10 +128,8 @@ class Dimap(HeaderProduct):
         path = self._file("tie_point_grids/incident_angle.img")
         if not path.is_file():
             return None
-        for grid in self.document.iterfind("Tie_Point_Grids/Tie_Point_Grid_Info"):
-            if grid.findtext("TIE_POINT_GRID_NAME") == "incident_angle":
-                return _read_tie_point_grid(grid, path)
-        return None
+        grid = self.document.find(_TIE_POINT_GRID)
+        return None if grid is None else _read_tie_point_grid(grid, path)
 
 
 def _read_tie_point_grid(grid: Element, path: Path) -> LineTable:
@@ -137,12 +138,10 @@ def _read_tie_point_grid(grid: Element, path: Path) -> LineTable:
         if file.width * file.height > _MAX_TIE_POINTS:
             raise ValueError(f"{path.name} has {file.width * file.height:,} tie points")
         values = file.read(1).astype(np.float64)
-    axes = []
-    for axis, count in zip("YX", values.shape, strict=True):
-        step = read_number(grid, f"STEP_{axis}")
-        axes.append(read_number(grid, f"OFFSET_{axis}") + step * np.arange(count))
-    rows, cols = axes
-    return LineTable(rows, [cols] * len(rows), list(values))
+    rows, cols = map(np.arange, values.shape)
+    lines = read_number(grid, "OFFSET_Y") + read_number(grid, "STEP_Y") * rows
+    pixels = read_number(grid, "OFFSET_X") + read_number(grid, "STEP_X") * cols
+    return LineTable(lines, [pixels] * len(rows), list(values))
 
 
 class AsfRtc(HeaderProduct):

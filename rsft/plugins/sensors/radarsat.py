@@ -101,10 +101,11 @@ class Radarsat(HeaderProduct):
             kind += " in a map projection, without calibration"
         else:
             width = handles[0].width
-            tables = {unit: self._tables(unit, width) for unit in _UNITS}
-            for unit, bands in tables.items():
-                complete = tuple(band for band in bands if band)
-                if len(complete) == len(bands):
+            tables = {}
+            for unit in _UNITS:
+                tables[unit] = [self._table(unit, band, width) for band in self.bands]
+                complete = tuple(table for table in tables[unit] if table)
+                if len(complete) == len(self.bands):
                     calibrations[unit] = complete
             incidence = self.incidence(width, tables)
             if stop:
@@ -143,14 +144,11 @@ class Radarsat(HeaderProduct):
     def _text(self, name: str) -> str:
         return read_text(self.product, name)
 
-    def _tables(self, unit: str, width: int) -> list[ScaledCalibration | None]:
-        """Return the calibration of each band by its look-up table; None without one.
+    def _table(self, unit: str, band: str, width: int) -> ScaledCalibration | None:
+        """Return the calibration of a band by its look-up table; None without one.
 
         That of sigma0 must exist.
         """
-        return [self._table(unit, band, width) for band in self.bands]
-
-    def _table(self, unit: str, band: str, width: int) -> ScaledCalibration | None:
         for element in self.product.iterfind(self.names.tables):
             if element.get(self.names.quantity) != _UNITS[unit]:
                 continue
@@ -179,8 +177,7 @@ class Radarsat(HeaderProduct):
         attributes = self.product.find(self.names.attributes)
         if polynomial is None or attributes is None:
             return None
-        cols: Floats = np.linspace(0, width - 1, 129)
-        pixels = cols
+        cols = pixels = np.linspace(0, width - 1, 129)
         if read_text(attributes, "pixelTimeOrdering").lower() == "decreasing":
             pixels = width - 1 - cols
         try:

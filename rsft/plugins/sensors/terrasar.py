@@ -97,11 +97,13 @@ class TerraSarX(HeaderProduct):
             georef = self.header.parent / "ANNOTATION/GEOREF.xml"
             if georef.is_file():
                 grid = read_header_xml(georef).findall("geolocationGrid/gridPoint")
-            angles = _angles(grid, corners)
+            angles = _grid(grid, ("row", "col"), partial(read_number, name="inc"))
+            if angles is None:
+                value = partial(read_number, name="incidenceAngle")
+                angles = _grid(corners, _CORNER, value)
             motion = self._motion(corners, start)
-        title = self.title
-        if self._text("missionInfo/mission").startswith("PAZ"):
-            title = "PAZ"
+        is_paz = self._text("missionInfo/mission").startswith("PAZ")
+        title = "PAZ" if is_paz else self.title
         return Product(
             kind=f"{title} {self._text('productVariantInfo/productVariant')}".strip(),
             unit="amplitude",
@@ -191,14 +193,6 @@ class TerraSarX(HeaderProduct):
             looks_right = self._text("acquisitionInfo/lookDirection") != "LEFT"
             return RadarMotion(times, ranges, speed, looks_right)
         return None
-
-
-def _angles(grid: Sequence[Element], corners: Sequence[Element]) -> LineTable | None:
-    """Return the incidence angles of the geolocation grid, else of the corners."""
-    table = _grid(grid, ("row", "col"), lambda point: read_number(point, "inc"))
-    if table:
-        return table
-    return _grid(corners, _CORNER, lambda point: read_number(point, "incidenceAngle"))
 
 
 def _grid(

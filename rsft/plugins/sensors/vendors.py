@@ -15,6 +15,8 @@ Sources:
 """
 
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from rsft.data.imagery.bands import POLARIZATIONS
@@ -71,9 +73,7 @@ class NisarGcov(SensorProduct):
     def read_tags(cls, handles: Handles) -> Product | None:
         """Recognize the name of the subdataset."""
         match = _GCOV.search(handles[0].name)
-        if match:
-            return Product(kind=cls.title, unit="gamma0", bands=(match[1],))
-        return None
+        return match and Product(kind=cls.title, unit="gamma0", bands=(match[1],))
 
 
 class Capella(HeaderProduct):
@@ -202,10 +202,9 @@ class Umbra(HeaderProduct):
             return None
         self.collect = metadata["collects"][0]
         stem = self.header.name.removesuffix("_METADATA.json")
-        image = self.root / f"{stem}_GEC.tif"
-        plain = self.root / f"{stem}.tif"
-        if plain.is_file() and not image.is_file():
-            image = plain
+        geocoded = self.root / f"{stem}_GEC.tif"
+        images = (geocoded, self.root / f"{stem}.tif")
+        image = next(filter(Path.is_file, images), geocoded)
         if not image.is_file() and (self.root / f"{stem}_SICD.nitf").is_file():
             self.complex_kind = "SICD"
         return {_first_band(self.collect.get("polarizations")) or "": image}
@@ -262,14 +261,10 @@ def _describe_iceye(properties: JsonObject, factor: Any, handles: Handles) -> Pr
     )
 
 
-def _as_object(value: Any) -> JsonObject:
-    """Return a value that is a JSON object; an empty object for all others."""
-    return value if isinstance(value, dict) else {}
-
-
 def _object(parent: Any, name: str) -> JsonObject:
     """Return the JSON object under a key; an empty one without it."""
-    return _as_object(_as_object(parent).get(name))
+    value = parent.get(name) if isinstance(parent, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 def _lower(text: Any) -> str:
@@ -321,17 +316,15 @@ def _parse(text: str | None) -> JsonObject:
 
     The object is empty for other text, such as a free description.
     """
-    if text is None or len(text) > _MAX_TAG or not text.lstrip().startswith("{"):
-        return {}
-    try:
-        return _as_object(parse_json(text))
-    except (ValueError, RecursionError):
-        return {}
+    content = None
+    if text is not None and len(text) <= _MAX_TAG and text.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            content = parse_json(text)
+    return content or {}
 
 
 def _constant(angle: Any) -> LineTable | None:
     """Return a table with one angle for the whole scene; None without a number."""
-    try:
+    with suppress(TypeError, ValueError):  # no number, or one that is not finite
         return LineTable.constant(float(angle))
-    except (TypeError, ValueError):  # no number, or one that is not finite
-        return None
+    return None
