@@ -118,7 +118,10 @@ def _read_regions(
         content = {}
         for key in _CONTENT_KEYS:
             if key in value:
-                content[str(result.get("from_name", key))] = _take_single(value[key])
+                texts = value[key]
+                is_single = isinstance(texts, list) and len(texts) == 1
+                name = str(result.get("from_name", key))
+                content[name] = texts[0] if is_single else texts
         shape = {key: value[key] for key in sorted(_SHAPE_KEYS & set(value))}
         if not shape:
             shared |= content
@@ -136,12 +139,6 @@ def _read_regions(
                 if kind.endswith("labels"):
                     region.labels |= dict.fromkeys(labels)
     return list(regions.values()), shared
-
-
-def _take_single(values: Any) -> Any:
-    if isinstance(values, list) and len(values) == 1:
-        return values[0]
-    return values
 
 
 def _make_shape(shape: JsonObject, size: tuple[Any, Any]) -> shapely.Geometry:
@@ -178,8 +175,8 @@ def _find_image_key(data: JsonObject) -> str | None:
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     if "image" in texts:
         return "image"
-    names = [key for key, text in texts.items() if "." in _parse_image_name(text)]
-    return names[0] if names else None
+    names = (key for key, text in texts.items() if "." in _parse_image_name(text))
+    return next(names, None)
 
 
 def _parse_image_name(address: str) -> str:

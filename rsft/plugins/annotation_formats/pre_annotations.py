@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from rsft.inference.writers.layer import PredictionLayer, SceneBoxes
+from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.table_format import TableFormat
-from rsft.types import Floats, JsonObject, Names
+from rsft.types import Floats, JsonObject
 from rsft.utils.atomic_files import write_text
 
 
@@ -39,9 +38,45 @@ class CocoObjects(_Json):
     name = "coco.json"
 
     def make_content(self, layer: PredictionLayer) -> JsonObject:
-        info = {"description": "predictions of rsft", **layer.metadata}
-        content = coco_content(layer.table, layer.boxes, layer.classes)
-        return {"info": info, **content}
+        """Return the data set; the probability is the score.
+
+        A rotated box becomes the upright box around it, and is the segmentation.
+        """
+        images = []
+        image_ids = {}
+        for number, (name, scene) in enumerate(layer.boxes.items(), 1):
+            image_ids[name] = number
+            size = {"width": scene.width, "height": scene.height}
+            images.append({"id": number, "file_name": name, **size})
+        annotations = []
+        for number, box in enumerate(_boxes(layer), 1):
+            corners = box.corners
+            left, top = corners.min(0)
+            right, bottom = corners.max(0)
+            is_upright = all(len(np.unique(axis.round(6))) == 2 for axis in corners.T)
+            sides = np.linalg.norm(np.diff(corners[:3], axis=0), axis=1)
+            annotations.append(
+                {
+                    "id": number,
+                    "image_id": image_ids[box.scene],
+                    "category_id": layer.classes.index(box.label) + 1,
+                    "bbox": _rounded([left, top, right - left, bottom - top]),
+                    "area": round(float(sides.prod()), 3),
+                    "segmentation": [] if is_upright else [_rounded(corners.ravel())],
+                    "iscrowd": 0,
+                    "score": box.probability,
+                    "chip": box.chip,
+                }
+            )
+        categories = [
+            {"id": number, "name": name} for number, name in enumerate(layer.classes, 1)
+        ]
+        return {
+            "info": {"description": "predictions of rsft", **layer.metadata},
+            "images": images,
+            "categories": categories,
+            "annotations": annotations,
+        }
 
 
 class LabelStudioTasks(_Json):
@@ -50,100 +85,41 @@ class LabelStudioTasks(_Json):
     name = "labelstudio.json"
 
     def make_content(self, layer: PredictionLayer) -> list[JsonObject]:
+        """Return one task per scene with one prediction, for the tags label and image.
+
+        The bundle is the version of the model.
+        """
         version = str(layer.metadata.get("bundle_sha256", "rsft"))[:12]
-        return label_studio_content(layer.table, layer.boxes, version)
-
-
-def coco_content(
-    table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], classes: Names
-) -> JsonObject:
-    """Make a COCO data set of predictions.
-
-    Args:
-        table: predictions with `scene`, `chip`, `class` and `probability`, which is the
-            score.
-        scenes: sizes and boxes by the name of the scene.
-        classes: names of the classes.
-
-    Returns:
-        The content of the file. A rotated box becomes the upright box around it, and is
-        the segmentation.
-    """
-    images = []
-    image_ids = {}
-    for number, (name, scene) in enumerate(scenes.items(), 1):
-        image_ids[name] = number
-        size = {"width": scene.width, "height": scene.height}
-        images.append({"id": number, "file_name": name, **size})
-    annotations = []
-    for number, box in enumerate(_boxes(table, scenes), 1):
-        corners = box.corners
-        left, top = corners.min(0)
-        right, bottom = corners.max(0)
-        is_upright = all(len(np.unique(axis.round(6))) == 2 for axis in corners.T)
-        sides = np.linalg.norm(np.diff(corners[:3], axis=0), axis=1)
-        annotations.append(
-            {
-                "id": number,
-                "image_id": image_ids[box.scene],
-                "category_id": classes.index(box.label) + 1,
-                "bbox": _rounded([left, top, right - left, bottom - top]),
-                "area": round(float(sides.prod()), 3),
-                "segmentation": [] if is_upright else [_rounded(corners.ravel())],
-                "iscrowd": 0,
-                "score": box.probability,
-                "chip": box.chip,
+        results: dict[str, list[JsonObject]] = {name: [] for name in layer.boxes}
+        for box in _boxes(layer):
+            scene = layer.boxes[box.scene]
+            start, width, height, rotation = _rectangle(box.corners)
+            value = {
+                "x": 100 * start[0] / scene.width,
+                "y": 100 * start[1] / scene.height,
+                "width": 100 * width / scene.width,
+                "height": 100 * height / scene.height,
+                "rotation": rotation,
             }
-        )
-    categories = [
-        {"id": number, "name": name} for number, name in enumerate(classes, 1)
-    ]
-    return {"images": images, "categories": categories, "annotations": annotations}
-
-
-def label_studio_content(
-    table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], version: str
-) -> list[JsonObject]:
-    """Make pre-annotations of Label Studio.
-
-    Args:
-        table: see `coco_content`.
-        scenes: see `coco_content`.
-        version: what Label Studio shows as the version of the model.
-
-    Returns:
-        One task per scene with one prediction, for the tags `label` and `image`.
-    """
-    results: dict[str, list[JsonObject]] = {name: [] for name in scenes}
-    for box in _boxes(table, scenes):
-        scene = scenes[box.scene]
-        start, width, height, rotation = _rectangle(box.corners)
-        value = {
-            "x": 100 * start[0] / scene.width,
-            "y": 100 * start[1] / scene.height,
-            "width": 100 * width / scene.width,
-            "height": 100 * height / scene.height,
-            "rotation": rotation,
-        }
-        rounded = {key: round(float(number), 9) for key, number in value.items()}
-        results[box.scene].append(
-            {
-                "id": box.chip,
-                "from_name": "label",
-                "to_name": "image",
-                "type": "rectanglelabels",
-                "image_rotation": 0,
-                "original_width": scene.width,
-                "original_height": scene.height,
-                "score": box.probability,
-                "value": {**rounded, "rectanglelabels": [box.label]},
-            }
-        )
-    tasks = []
-    for name, result in results.items():
-        prediction = {"model_version": version, "result": result}
-        tasks.append({"data": {"image": name}, "predictions": [prediction]})
-    return tasks
+            rounded = {key: round(float(number), 9) for key, number in value.items()}
+            results[box.scene].append(
+                {
+                    "id": box.chip,
+                    "from_name": "label",
+                    "to_name": "image",
+                    "type": "rectanglelabels",
+                    "image_rotation": 0,
+                    "original_width": scene.width,
+                    "original_height": scene.height,
+                    "score": box.probability,
+                    "value": {**rounded, "rectanglelabels": [box.label]},
+                }
+            )
+        tasks = []
+        for name, result in results.items():
+            prediction = {"model_version": version, "result": result}
+            tasks.append({"data": {"image": name}, "predictions": [prediction]})
+        return tasks
 
 
 class _Box(NamedTuple):
@@ -156,11 +132,11 @@ class _Box(NamedTuple):
     corners: Floats
 
 
-def _boxes(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes]) -> Iterator[_Box]:
+def _boxes(layer: PredictionLayer) -> Iterator[_Box]:
     """Yield the box of every prediction."""
-    columns = [table[name] for name in ("scene", "chip", "class", "probability")]
+    columns = [layer.table[name] for name in ("scene", "chip", "class", "probability")]
     for scene, chip, label, probability in zip(*columns, strict=True):
-        corners = np.reshape(scenes[scene].corners[chip], (4, 2))[:, ::-1]
+        corners = np.reshape(layer.boxes[scene].corners[chip], (4, 2))[:, ::-1]
         yield _Box(scene, chip, label, round(float(probability), 6), corners)
 
 

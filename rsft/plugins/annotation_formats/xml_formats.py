@@ -19,6 +19,7 @@ from rsft.data.annotations.shapes import (
 from rsft.utils.tables import is_number
 
 _MAX_ANGLE = 2 * math.pi + 0.01
+_CVAT_SHAPES = ("box", "polygon", "points")
 _UNNAMED = "?"  # an image without a name, which is no scene
 
 
@@ -147,34 +148,19 @@ def _read_cvat_attributes(element: Element) -> dict[str, str | None]:
 
 
 def _make_cvat_shapes(element: Element) -> list[Shape]:
-    shape, fault = try_shape(_CVAT_SHAPES[element.tag], element)
+    shape, fault = try_shape(_make_cvat_shape, element)
     if isinstance(shape, shapely.MultiPoint):
         return [(point, "") for point in shape.geoms]
     return [(shape, fault)]
 
 
-def _make_cvat_box(element: Element) -> shapely.Polygon:
+def _make_cvat_shape(element: Element) -> shapely.Geometry:
     values = element.attrib
-    sides = [float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr")]
-    return make_box(*sides, degrees=float(values.get("rotation", 0)))
-
-
-def _make_cvat_polygon(element: Element) -> shapely.Polygon:
-    return make_polygon(_read_points(element))
-
-
-def _make_cvat_points(element: Element) -> shapely.MultiPoint:
-    return shapely.MultiPoint(_read_points(element))
-
-
-def _read_points(element: Element) -> Any:
-    pairs = element.get("points", "").split(";")
-    return np.array([pair.split(",") for pair in pairs], float)
-
-
-_CVAT_SHAPES = {
-    "box": _make_cvat_box,
-    "polygon": _make_cvat_polygon,
-    "points": _make_cvat_points,
-}
-"""Function that makes the shape of an element."""
+    if element.tag == "box":
+        sides = [float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr")]
+        return make_box(*sides, degrees=float(values.get("rotation", 0)))
+    pairs = values.get("points", "").split(";")
+    points = np.array([pair.split(",") for pair in pairs], float)
+    if element.tag == "points":
+        return shapely.MultiPoint(points)
+    return make_polygon(points)

@@ -65,7 +65,8 @@ class TunerModule(AdapterModule):
         super().__init__(dict.fromkeys(sites, 1.0))
         self.peft_config = make_config(tuner, values, list(rows))
         self._rows = rows
-        self._parents = {path: _parent(vit, path) for path in rows}
+        parents = {path: path.rpartition(".")[0] for path in rows}
+        self._parents = {path: vit.get_submodule(x) for path, x in parents.items()}
         self._frozen = {path: vit.get_submodule(path) for path in rows}
         has_maps = hasattr(vit, "stages")  # linear layers of ConvNeXt read maps
         self._inputs = {path: _probe(x, has_maps) for path, x in self._frozen.items()}
@@ -95,22 +96,18 @@ class TunerModule(AdapterModule):
                     f"{tuner.name} of peft: a random generator of its own, whose state"
                     " no checkpoint contains; leave the setting of its seed out"
                 )
-            if id(tensor) in earlier or not self._is_stored(tensor):
+            # the files of peft lack tensors that it computes again; those with
+            # fractions may come from a decomposition of the frozen weights, whose signs
+            # depend on the machine, so they are stored too
+            is_stored = tensor.data_ptr() in self._stored
+            is_stored = is_stored or not tensor.equal(tensor.round())
+            if id(tensor) in earlier or not is_stored:
                 continue
             earlier.add(id(tensor))
             full_name = f"{path}.{name}"
             self._tensors[full_name] = partial(_read, owner, key)
             if tensor.requires_grad:
                 self.register_parameter(mangle_name(full_name), tensor)
-
-    def _is_stored(self, tensor: Tensor) -> bool:
-        """Return whether the state needs a tensor.
-
-        The files of peft lack tensors that it computes again. Those with fractions may
-        come from a decomposition of the frozen weights, whose signs depend on the
-        machine, so they are stored too.
-        """
-        return tensor.data_ptr() in self._stored or not tensor.equal(tensor.round())
 
     def peft_state(self) -> NamedTensors:
         """Return the tensors of the files of peft by their names there."""
@@ -135,13 +132,11 @@ class TunerModule(AdapterModule):
     def inject(self) -> None:
         """Put the layers of peft in place of the frozen ones."""
         for path, layer in self.layers.items():
-            parent, name = self._parents[path]
-            setattr(parent, name, layer)
+            replace = partial(setattr, self._parents[path], path.rpartition(".")[2])
+            replace(layer)
             # blocks with a hook do not run by the kernels, which read frozen layers
             hook = layer.register_forward_hook(partial(self._scale_output, path))
-            self.add_undo(
-                path, partial(setattr, parent, name, self._frozen[path]), hook.remove
-            )
+            self.add_undo(path, partial(replace, self._frozen[path]), hook.remove)
 
     def set_network_training(self, mode: bool, is_kept: Callable[[str], bool]) -> None:
         for path, layer in self.layers.items():
@@ -278,13 +273,14 @@ def _freeze_again(layer: nn.Module, before: Mapping[str, Tensor]) -> str:
     Returns:
         The name of one that was trained or changed; "" if there is none.
     """
-    name = ""
-    for key, parameter in layer.named_parameters():
-        if parameter.requires_grad or not parameter.equal(before[key]):
-            name = name or key
+    changed = [
+        name
+        for name, x in layer.named_parameters()
+        if x.requires_grad or not x.equal(before[name])
+    ]
     with torch.no_grad():
         _restore(layer.requires_grad_(False), before)
-    return name
+    return next(iter(changed), "")
 
 
 def _own_tensors(layer: Any) -> Iterator[tuple[str, Any, str]]:
@@ -297,17 +293,14 @@ def _own_tensors(layer: Any) -> Iterator[tuple[str, Any, str]]:
         if path.split(".")[0] != "base_layer":
             for key in [*module._parameters, *module._buffers]:
                 if _read(module, key) is not None:
-                    yield _file_name(f"{path}.{key}"), module, key
+                    names = [x for x in f"{path}.{key}".split(".") if x != ADAPTER]
+                    yield ".".join(filter(None, names)), module, key
     for attribute in (*layer.adapter_layer_names, *layer.other_param_names):
         values = getattr(layer, attribute, None)
         if isinstance(values, dict):
             value = values.get(ADAPTER)
             if isinstance(value, Tensor | torch.Generator):
                 yield attribute, values, ADAPTER
-
-
-def _file_name(name: str) -> str:
-    return ".".join(x for x in name.split(".") if x and x != ADAPTER)
 
 
 def _read(owner: Any, key: str) -> Any:
@@ -331,11 +324,6 @@ def _probe(layer: nn.Module, has_maps: bool) -> Tensor:
     return torch.linspace(-1, 1, count, device=weight.device, dtype=weight.dtype).view(
         shape
     )
-
-
-def _parent(vit: nn.Module, path: str) -> tuple[nn.Module, str]:
-    parent, _, name = path.rpartition(".")
-    return vit.get_submodule(parent), name
 
 
 def _rows_by_layer(

@@ -32,12 +32,11 @@ class Tuner(NamedTuple):
         base = {info.name for info in dataclasses.fields(_peft().PeftConfig)}
         names = []
         for info in dataclasses.fields(self.config_class):
-            kind = str(info.type)
             is_pattern = info.name.endswith("_pattern")
-            is_plain = is_pattern or not re.search("list|dict|Config", kind)
-            if info.name not in base and is_plain:
+            is_plain = is_pattern or not re.search("list|dict|Config", str(info.type))
+            if is_plain and not _HIDDEN_FIELD.fullmatch(info.name):
                 names.append(info.name)
-        return tuple(name for name in names if not _HIDDEN_FIELD.fullmatch(name))
+        return tuple(name for name in names if name not in base)
 
     @property
     def takes_norms(self) -> bool:

@@ -144,9 +144,7 @@ def data_croissant(
     """
     from rsft.plugins.publishing.croissant import Publication, write_croissant
 
-    publication = Publication(
-        url, creator, None if published is None else published.isoformat()
-    )
+    publication = Publication(url, creator, published and published.isoformat())
     show_paths({"croissant": write_croissant(root, publication, overwrite=overwrite)})
     if publication.missing:
         names = ", ".join(publication.missing)

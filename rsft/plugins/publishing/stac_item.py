@@ -93,7 +93,9 @@ _ARTIFACTS = {
 
 _ENTRY_POINT = "rsft.data.imagery.contract:Contract.to_input"
 _PER_CHIP = {
-    **{"type": "processing", "format": "python", "expression": _ENTRY_POINT},
+    "type": "processing",
+    "format": "python",
+    "expression": _ENTRY_POINT,
     "description": (
         "each chip is normalized by its own mean and standard deviation, over all"
         " planes"
@@ -285,12 +287,7 @@ def describe_scaling(stretch: Stretch, mean: float, std: float) -> JsonObject:
     if stretch == IDENTITY_STRETCH:
         return {"type": "z-score", "mean": 255 * mean, "stddev": 255 * std}
     if stretch.high is None:
-        return {
-            "type": "processing",
-            "format": "python",
-            "expression": _ENTRY_POINT,
-            "description": "the maximum of the chip becomes white",
-        }
+        return _PER_CHIP | {"description": "the maximum of the chip becomes white"}
     black = stretch.low
     high = stretch.high
     values = f"clip(A, {stretch.low!r}, {stretch.white!r})"

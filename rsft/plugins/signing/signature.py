@@ -55,16 +55,17 @@ def sign_bundle(folder: Path, key: Path) -> Path:
         WeightsError: a file of the bundle is missing, changed, or not part of it.
     """
     if (folder / METADATA_FILE).is_file():
-        read_export_metadata(folder)  # raises an error unless its files are intact
+        name = str(read_export_metadata(folder)["recipe"])
     else:
         folder, _ = open_intact_index(folder)
+        name = Bundle.load(folder).recipe.name
     config: Any = require("model_signing.signing", _EXTRA).Config()
     try:
         config.use_elliptic_key_signer(private_key=key)
     # the library and cryptography raise many types for a file that is no key
     except Exception as error:
         raise _key_error(key, "private", error) from error
-    statement = {"name": _read_name(folder), "rsft_version": __version__}
+    statement = {"name": name, "rsft_version": __version__}
     statement["signed_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_bytes(folder / STATEMENT_FILE, json.dumps(statement).encode())
     config.set_hashing_config(_hashing(folder))
@@ -74,13 +75,6 @@ def sign_bundle(folder: Path, key: Path) -> Path:
             folder / SIGNATURE_FILE, (Path(temporary) / SIGNATURE_FILE).read_bytes()
         )
     return folder / SIGNATURE_FILE
-
-
-def _read_name(folder: Path) -> str:
-    """Return the name of the recipe of a bundle or an export."""
-    if (folder / METADATA_FILE).is_file():
-        return str(parse_json(read_regular(folder / METADATA_FILE))["recipe"])
-    return Bundle.load(folder).recipe.name
 
 
 def read_statement(folder: Path) -> dict[str, str]:
