@@ -12,7 +12,7 @@ from PIL import Image
 
 from rsft.data.imagery.resize import center_crop
 from rsft.plugins.demo import radar
-from rsft.plugins.demo.archives import FUSAR_SPACING
+from rsft.plugins.demo.archives import fusar_spacing
 from rsft.plugins.demo.prepare import DEMO_CLASSES
 from rsft.plugins.demo.ships import sample_ship
 from rsft.recipe.library import find_recipe
@@ -58,7 +58,7 @@ def draw_chips(out: Path, seed: int = 0) -> None:
 
 def _draw_chip(kind: str, crop: int, rng: np.random.Generator) -> np.ndarray:
     ship = sample_ship(kind, rng)
-    sensor = radar.sample_sensor(rng, FUSAR_SPACING)
+    sensor = radar.sample_sensor(rng, fusar_spacing())
     chip = radar.amplitude_to_uint8(radar.render_sar_chip(ship, sensor, rng))
     return cv2.resize(
         center_crop(chip, crop), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC

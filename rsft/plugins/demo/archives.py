@@ -21,7 +21,7 @@ from rsft.plugins.demo.radar import (
     sample_sensor,
 )
 from rsft.plugins.demo.ships import sample_ship
-from rsft.types import Progress
+from rsft.types import Progress, Spacing
 from rsft.utils.atomic_files import atomic_folder
 from rsft.utils.process_pool import Result, Task, imap_unordered
 
@@ -47,8 +47,11 @@ _NOT_SHIPS = "SeaClutterWaves"
 _FUSAR_FIELD = (880.0, 576.0)
 _FUSAR_SIZE = 256  # default side of a chip in pixels
 
-FUSAR_SPACING = (_FUSAR_FIELD[0] / _FUSAR_SIZE, _FUSAR_FIELD[1] / _FUSAR_SIZE)
-"""Meters per pixel of a chip of the default size, along azimuth and range."""
+
+def fusar_spacing(size: int = _FUSAR_SIZE) -> Spacing:
+    """Return the meters per pixel of a chip of a size, along azimuth and range."""
+    return _FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size
+
 
 _GAIN = (90.0, 110.0)  # digital numbers per unit of amplitude
 
@@ -158,7 +161,7 @@ def _write_fusar_chip(
     subcategory = list(subcategories)[sub]
     rng = np.random.default_rng((seed, code, sub, number))
     ship = sample_ship(subcategories[subcategory], rng)
-    sensor = sample_sensor(rng, _fusar_spacing(size))
+    sensor = sample_sensor(rng, fusar_spacing(size))
     amplitude = render_sar_chip(ship, sensor, rng, size)
     name = f"Ship_C{code:02}S{sub + 1:02}N{number:04}"
     pixels: NDArray[Any]
@@ -183,14 +186,10 @@ def _write_fusar_chip(
 
 def _write_clutter(folder: Path, size: int, seed: int, index: int) -> None:
     rng = np.random.default_rng((seed, 99, index))
-    sensor = sample_sensor(rng, _fusar_spacing(size))
+    sensor = sample_sensor(rng, fusar_spacing(size))
     amplitude = render_sar_scene([], None, sensor, rng, size)
     path = folder / _NOT_SHIPS / f"{_NOT_SHIPS}_{index + 1:04}.tiff"
     _save(path, amplitude_to_uint8(amplitude))
-
-
-def _fusar_spacing(size: int) -> tuple[float, float]:
-    return _FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size
 
 
 def _save(path: Path, pixels: NDArray[Any], **options: Any) -> None:

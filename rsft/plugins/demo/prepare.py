@@ -231,8 +231,7 @@ def _scene_records(
     boundaries = np.rint(np.cumsum(_SCENE_SHARES)[:-1] * len(order)).astype(int)
     split_of = {}
     for split, indices in zip(SPLITS, np.split(order, boundaries), strict=True):
-        for index in indices:
-            split_of[srsdd.images[index]] = split
+        split_of |= dict.fromkeys([srsdd.images[index] for index in indices], split)
     records = []
     skipped = Counter[str]()
     taken = Counter[tuple[str, str]]()
@@ -283,9 +282,11 @@ def _chip_records(
         splits[name] = iter(rng.permutation(np.repeat(SPLITS, numbers)).tolist())
     skipped = Counter[str]()
     records = []
-    paths = [chip.path for chip in fusar.chips]
-    categories = [chip.category for chip in fusar.chips]
-    names = make_chip_names(paths, categories, fusar.root)
+    names = make_chip_names(
+        [chip.path for chip in fusar.chips],
+        [chip.category for chip in fusar.chips],
+        fusar.root,
+    )
     for name, chip in zip(names, fusar.chips, strict=True):
         label = FUSAR_CLASSES.get(chip.category)
         if label is None:

@@ -15,6 +15,7 @@ single steady point, 0 for a point with Rayleigh fluctuation.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -23,8 +24,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import gamma
 
-from rsft.plugins.demo.ships import UNIT_BOX, Ship, box_corners, fill_polygon
-from rsft.types import Floats
+from rsft.plugins.demo.ships import (
+    UNIT_BOX,
+    Ship,
+    box_corners,
+    fill_polygon,
+    list_boxes,
+)
+from rsft.types import Floats, Spacing
 
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
@@ -176,7 +183,7 @@ class SarSensor:
             radians.
     """
 
-    spacing: tuple[float, float]
+    spacing: Spacing
     incidence: float
     looks: int
     oversampling: float
@@ -205,7 +212,7 @@ class SarSensor:
         return np.outer(line, line).astype(np.float32)
 
 
-def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
+def sample_sensor(rng: Rng, spacing: Spacing) -> SarSensor:
     """Draw a sensor with the usual parameters of spaceborne SAR, see `SarSensor`."""
     incidence = rng.uniform(30, 48)
     looks = int(rng.integers(2, 5))
@@ -282,6 +289,13 @@ def _draw_relief(poses: list[Pose], sensor: SarSensor, size: int) -> Float:
     return relief
 
 
+def _nearest_pixel(x: Floats, y: Floats, sensor: SarSensor, size: int) -> list[Any]:
+    """Return row and column (N,) of points in an image, which may be outside of it."""
+    center = (size - 1) / 2
+    places = [y / sensor.spacing[0] + center, x / sensor.spacing[1] + center]
+    return [np.rint(place).astype(int) for place in places]
+
+
 def _select_lit(scatterers: Floats, lit_from: Floats, sensor: SarSensor) -> Floats:
     """Return the scatterers in the image that are neither covered nor in a shadow.
 
@@ -292,9 +306,7 @@ def _select_lit(scatterers: Floats, lit_from: Floats, sensor: SarSensor) -> Floa
     """
     x, y, z, *_ = scatterers
     size = len(lit_from)
-    center = (size - 1) / 2
-    column = np.rint(x / sensor.spacing[1] + center).astype(int)
-    row = np.rint(y / sensor.spacing[0] + center).astype(int)
+    row, column = _nearest_pixel(x, y, sensor, size)
     inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
     nearer = np.where(inside, column - 1, 0).clip(0)
     limit = lit_from[np.where(inside, row, 0), nearer] - 0.5 * sensor.spacing[1]
@@ -345,7 +357,7 @@ def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
     return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
 
 
-def sea_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
+def sea_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
     """Draw the mean power of open water: wind texture and usually swell.
 
     Returns:
@@ -367,7 +379,7 @@ def sea_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Floa
     return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
 
 
-def _land_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
+def _land_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
     """Draw the mean power of land relative to that of the sea.
 
     Land reaches from fields to a dense port.
@@ -380,7 +392,7 @@ def _land_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Fl
     return field * np.float32(10 ** rng.uniform(0.9, 1.4))
 
 
-def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
+def _frequencies(size: int, spacing: Spacing) -> tuple[Float, Float]:
     """Return the frequencies of a real FFT in cycles per meter.
 
     Returns:
@@ -452,8 +464,7 @@ def _top_scatterers(
         pixel_area: area of a pixel in square meters.
         rng: source of randomness.
     """
-    columns = [(box.x, box.y, box.length, box.width) for box in pose.ship.deck_objects]
-    boxes = np.array(columns).reshape(-1, 4)
+    boxes = list_boxes(pose.ship.deck_objects)
     area = boxes[:, 2] * boxes[:, 3]
     counts = np.maximum(4, _DENSITY * area / pixel_area).astype(int)
     owner = np.repeat(np.arange(len(boxes)), counts)
@@ -564,10 +575,7 @@ def _from_decibel(decibel: Floats | float) -> Floats:
 def _draw_points(scatterers: Floats, sensor: SarSensor, rng: Rng, size: int) -> Complex:
     """Draw one look at the scatterers, with layover: a complex image (size, size)."""
     x, y, z, rcs, steady = scatterers
-    center = (size - 1) / 2
-    layover = z / sensor.tan_incidence
-    column = np.rint((x - layover) / sensor.spacing[1] + center).astype(int)
-    row = np.rint(y / sensor.spacing[0] + center).astype(int)
+    row, column = _nearest_pixel(x - z / sensor.tan_incidence, y, sensor, size)
     inside = (column >= 0) & (column < size)
     signal = _normal(rng, x.shape) / np.sqrt(2)
     signal = np.where(steady > 0, signal / abs(signal), signal)

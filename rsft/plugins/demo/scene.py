@@ -1,6 +1,7 @@
 """A simulated scene with a georeference, and the ships and the land in it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.plugins.demo.archives import FUSAR_SPACING
+from rsft.plugins.demo.archives import fusar_spacing
 from rsft.plugins.demo.placement import outline_deck, place_ships, sample_coast
 from rsft.plugins.demo.radar import (
     Pose,
@@ -16,7 +17,7 @@ from rsft.plugins.demo.radar import (
     render_sar_scene,
     sample_sensor,
 )
-from rsft.types import JsonObject
+from rsft.types import JsonObject, Spacing
 from rsft.utils.atomic_files import atomic_folder
 
 SCENE_FILE = "scene.tif"
@@ -48,6 +49,7 @@ SCENE_CLASSES: Mapping[str, int] = {
 }
 """Number of ships by class."""
 
+_SPACING = fusar_spacing()
 _ORIGIN = (166_000.0, 4_000.0)  # easting and northing of the upper left corner
 _SHAPE = (880, 1344)  # rows and columns: 3 km x 3 km
 # side of the simulated image; its edges are cut off, because sidelobes continue at the
@@ -85,7 +87,7 @@ def write_scene(folder: Path, *, seed: int = 0) -> None:
     from geopandas import GeoDataFrame
 
     rng = np.random.default_rng((seed, 200))
-    sensor = sample_sensor(rng, FUSAR_SPACING)
+    sensor = sample_sensor(rng, _SPACING)
     coast = sample_coast(rng, min(_extent()))
     kinds = np.repeat(list(SCENE_CLASSES), list(SCENE_CLASSES.values()))
     kinds = rng.permutation(kinds).tolist()
@@ -97,8 +99,7 @@ def write_scene(folder: Path, *, seed: int = 0) -> None:
     left = (_RENDERED - cols) // 2
     amplitude = amplitude[top : top + rows, left : left + cols]
     ships = list(map(_describe_ship, poses))
-    decks = [outline_deck(pose, sensor.tan_incidence) for pose in poses]
-    outlines = list(map(_to_map, decks))
+    outlines = [_to_map(outline_deck(x, sensor.tan_incidence)) for x in poses]
     land = _to_map(coast.outline(max(_extent())))
     with atomic_folder(folder) as temporary:
         pixels = amplitude_to_uint16(amplitude, _GAIN)
@@ -119,14 +120,15 @@ def read_scene_seed(folder: Path) -> int | None:
     """
     import rasterio
 
-    for name in (SCENE_FILE, SHIPS_FILE, LAND_FILE):
-        if not (folder / name).is_file():
-            return None
-    try:
-        with rasterio.open(folder / SCENE_FILE, driver="GTiff") as file:
-            seed = file.tags().get(_SEED_TAG, "")
-    except rasterio.errors.RasterioError:
+    names = (SCENE_FILE, SHIPS_FILE, LAND_FILE)
+    if not all((folder / name).is_file() for name in names):
         return None
+    seed = ""
+    with (
+        suppress(rasterio.errors.RasterioError),
+        rasterio.open(folder / SCENE_FILE, driver="GTiff") as file,
+    ):
+        seed = file.tags().get(_SEED_TAG, "")
     return int(seed) if seed.isdecimal() else None
 
 
@@ -145,7 +147,7 @@ def _write_raster(path: Path, pixels: NDArray[np.uint16], seed: int) -> None:
     from rasterio.transform import Affine
 
     height, width = pixels.shape
-    step_down, step_right = FUSAR_SPACING
+    step_down, step_right = _SPACING
     with rasterio.open(
         path,
         "w",
@@ -193,32 +195,30 @@ def _write_messages(
             distance = knots * _KNOT * 60 * minutes
             lon, lat, _ = earth.fwd(*center, course, distance)
             time = SCENE_TIME + timedelta(days=seed, minutes=minutes)
-            row = (
-                _MMSI + 100 * (seed % 1000) + number,
-                time.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                round(lat, 6),
-                round(lon, 6),
-                round(knots, 1),
-                course,
-                ship["class"],
-                round(ship["length_m"]),
-                round(ship["beam_m"]),
+            rows.append(
+                (
+                    _MMSI + 100 * (seed % 1000) + number,
+                    time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    round(lat, 6),
+                    round(lon, 6),
+                    round(knots, 1),
+                    course,
+                    ship["class"],
+                    round(ship["length_m"]),
+                    round(ship["beam_m"]),
+                )
             )
-            rows.append(row)
     pd.DataFrame(rows, columns=_MESSAGE_COLUMNS).to_csv(path, index=False)
 
 
-def _extent(margin: int = 0) -> tuple[float, float]:
+def _extent(margin: int = 0) -> Spacing:
     """Return the sides of the scene along x and y in meters, without a margin.
 
     Args:
         margin: pixels left out at each edge.
     """
-    rows, cols = _SHAPE
-    return (
-        (cols - 2 * margin) * FUSAR_SPACING[1],
-        (rows - 2 * margin) * FUSAR_SPACING[0],
-    )
+    height, width = (np.array(_SHAPE) - 2 * margin) * _SPACING
+    return width, height
 
 
 def _to_map(corners: NDArray[np.floating]) -> Any:

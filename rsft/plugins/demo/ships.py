@@ -102,10 +102,15 @@ class Ship:
         return np.concatenate([starboard, starboard[::-1] * (1, -1)])
 
 
+def list_boxes(deck_objects: Sequence[DeckObject]) -> Floats:
+    """Return center, length and width (N, 4) of N boxes on deck."""
+    columns = [(box.x, box.y, box.length, box.width) for box in deck_objects]
+    return np.array(columns, float).reshape(-1, 4)
+
+
 def box_corners(deck_objects: Sequence[DeckObject]) -> Floats:
     """Return the corners (N, 4, 2) of N boxes on deck, in ship coordinates."""
-    columns = [(box.x, box.y, box.length, box.width) for box in deck_objects]
-    boxes = np.array(columns).reshape(-1, 1, 4)
+    boxes = list_boxes(deck_objects)[:, None]
     return np.asarray(boxes[..., :2] + UNIT_BOX * boxes[..., 2:])
 
 
@@ -146,17 +151,14 @@ def sample_ship(kind: str, rng: Rng) -> Ship:
 
 def _fit_boxes(hull: Ship, boxes: list[DeckObject]) -> list[DeckObject]:
     """Shift and narrow boxes until they lie within the hull."""
-    columns = [(box.x, box.y, box.length / 2, box.width) for box in boxes]
-    x, y, half, width = np.array(columns).T
+    x, y, length, width = list_boxes(boxes).T
+    half = length / 2
     x = np.clip(x, half - hull.length / 2, 0.46 * hull.length - half)
     room = 0.98 * hull.half_beam(np.stack([x - half, x + half])).min(axis=0)
     width = np.minimum(width, 2 * room)
     y = np.clip(y, width / 2 - room, room - width / 2)
-    fitted = []
-    for index, box in enumerate(boxes):
-        place = {"x": x[index].item(), "y": y[index].item()}
-        fitted.append(replace(box, **place, width=width[index].item()))
-    return fitted
+    fitted = zip(boxes, x.tolist(), y.tolist(), width.tolist(), strict=True)
+    return [replace(box, x=x, y=y, width=width) for box, x, y, width in fitted]
 
 
 Range = tuple[float, float]
