@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,43 +24,13 @@ from rsft.data.chips.class_names import list_first_names, missing_classes
 from rsft.data.chips.manifest import MANIFEST, SPLITS
 from rsft.data.chips.store import AUDIT_FILE, ChipStore
 from rsft.errors import DataError
-from rsft.types import JsonObject, Names
+from rsft.types import Names
 from rsft.utils.atomic_files import check_is_free, sha256, write_text
 from rsft.utils.licenses import RESTRICTIONS, UNKNOWN, license_restrictions
 from rsft.utils.templates import render_template
 
 Node = dict[str, Any]
 """A node of JSON-LD."""
-
-COLUMN_DESCRIPTIONS: Mapping[str, str] = {
-    "name": "Name of the chip, unique within its split and class.",
-    "path": "Path of the image file, relative to this description.",
-    "split": "Split of the chip.",
-    "class": "Class of the object in the chip.",
-    "group": (
-        "Group of the class by its number of training chips: head, medium or tail."
-    ),
-    "group_key": "Scene, image or vessel of the chip.",
-    "source": "Data set that the chip comes from.",
-    "sensor": "Instrument.",
-    "unit": "Unit of the pixel values.",
-    "bands": "Names of the bands, joined by commas.",
-    "spacing_m": "Pixel spacing in meters, mean of both directions.",
-    "polarisation": "Polarization of a radar image.",
-    "incidence_deg": "Incidence angle of a radar image in degrees.",
-    "mmsi": "Maritime Mobile Service Identity of the vessel.",
-    "box": "Corners x1 y1 ... x4 y4 of the object, in pixels of the chip.",
-    "sha256": "SHA-256 of the image file.",
-    "flags": "Flags of the build, joined by commas.",
-    "added_from": "Table of a label that was added or changed later.",
-    "added_bundle": (
-        "SHA-256 of the bundle that had classified the chip before it was labeled."
-    ),
-    "added_predicted": "Class that this bundle had predicted.",
-    "added_previous": "Class of the chip before.",
-    "added_on": "Date and time of the label.",
-}
-"""Meaning of the columns of a manifest; other columns are not described."""
 
 CROISSANT_FILE = "croissant.json"
 """File name of the description in a chip store."""
@@ -71,21 +41,6 @@ _FORMATS = {
 }
 _FORMATS |= {".jpg": "image/jpeg", ".tif": "image/tiff"}
 """Media types of chip files by suffix."""
-_COLUMN_TYPES: JsonObject = {
-    "class": ["sc:Text", "cr:Label"],
-    "spacing_m": "sc:Float",
-    "incidence_deg": "sc:Float",
-    "box": "sc:Float",
-}
-"""Types of the columns that are no plain texts."""
-_COLUMN_PROPERTIES: dict[str, Node] = {
-    "class": {"references": {"field": {"@id": "classes/name"}}},
-    "split": {"references": {"field": {"@id": "splits/name"}}},
-    "path": {"equivalentProperty": "sc:contentUrl"},
-    "sha256": {"equivalentProperty": "sc:sha256"},
-    "spacing_m": {"equivalentProperty": "geocr:spatialResolution"},
-    "box": {"isArray": True, "arrayShape": "8"},
-}
 _EXAMPLES = 3  # of a finding of the audit
 _SPDX = (
     r"MIT|ISC|Apache-2\.0|BSD-[234]-Clause|CC0-1\.0|CC-BY(-NC)?(-SA|-ND)?-\d\.\d"
@@ -177,7 +132,6 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
     left_out = [f"{count:,} skipped ({why})" for why, count in store.skipped.items()]
     if store.rejected:
         left_out.append(f"{store.rejected:,} rejected as unusable")
-    names = [name for name in COLUMN_DESCRIPTIONS if name in table]
     suffixes = sorted({PurePosixPath(path).suffix for path in table["path"]})
     other = "application/octet-stream"
     manifest = store.root / MANIFEST
@@ -199,10 +153,7 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         manifest_sha256=sha256(manifest),
         suffixes=suffixes,
         media_types=sorted({_FORMATS.get(suffix, other) for suffix in suffixes}),
-        columns=COLUMN_DESCRIPTIONS,
-        described=[name for name in names if _tally(table[name])],
-        types=_COLUMN_TYPES,
-        properties=_COLUMN_PROPERTIES,
+        filled=[name for name in table if _tally(table[name])],
     )
     return dict(json.loads(text))
 
