@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rsft.plugins.sweeps.paper.cells import (
@@ -16,6 +16,7 @@ from rsft.plugins.sweeps.paper.cells import (
 from rsft.plugins.sweeps.paper.runs import TableRuns
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
+from rsft.utils.templates import render_template
 
 NOT_RUN = "-"
 MISSING = "?"
@@ -72,23 +73,25 @@ def comparison_markdown(number: str, runs: TableRuns) -> str:
 
 
 def _make_page(
-    title: str,
-    runs: TableRuns,
-    legend: str,
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    title: str, runs: TableRuns, legend: str, headings: list[str], rows: list[list[str]]
 ) -> str:
-    lines = [f"### {title}", "", *_introduction(runs, legend), ""]
-    lines += [*_make_lines(headings, rows), *_missing_results(runs)]
-    return "\n".join(lines) + "\n"
-
-
-def _make_lines(
-    headings: Sequence[str], rows: Iterable[Sequence[str]]
-) -> Iterator[str]:
-    """Iterate over the lines of a table in Markdown."""
-    for cells in (headings, ["---", *["---:"] * (len(headings) - 1)], *rows):
-        yield f"| {' | '.join(cells)} |"
+    """Fill the template of a page, page.md.jinja."""
+    paper_stores = []
+    if runs.settings.base_recipe:
+        for name in dict.fromkeys(cell.recipe for cell in table_cells(runs.table)):
+            paper_stores.append(store_name(load_recipe(find_recipe(name))))
+    return render_template(
+        __package__,
+        "page.md.jinja",
+        title=title,
+        runs=runs,
+        legend=legend,
+        headings=headings,
+        rows=rows,
+        data=data_names(runs),
+        paper_data=dict.fromkeys(paper_stores),
+        missing=dict.fromkeys(cell.recipe for cell, trials in runs.cells if not trials),
+    )
 
 
 def _interval_text(values: Sequence[tuple[float, ...]]) -> str:
@@ -118,7 +121,9 @@ def overview_markdown(tables: Mapping[str, PaperTable], results: Path) -> str:
         cells = [table_name(number), table.title, table.varies, data_names(runs)]
         rows.append([*cells, str(runs.planned_count), done])
     headings = ["", "title", "varies", "data", "runs", "done"]
-    return "\n".join(_make_lines(headings, rows)) + "\n"
+    return render_template(
+        __package__, "page.md.jinja", runs=None, headings=headings, rows=rows
+    )
 
 
 def table_name(number: str) -> str:
@@ -189,42 +194,6 @@ def _run_count(runs: TableRuns, row: str) -> str:
         return NOT_RUN
     counts = {len(runs.measured_values(row, name, "avg")) for name in runs.table.sets}
     return "-".join(map(str, sorted({min(counts), max(counts)})))
-
-
-def _introduction(runs: TableRuns, legend: str) -> Iterator[str]:
-    """Iterate over the paragraphs above a table; `legend` explains its cells."""
-    settings = runs.settings
-    table = runs.table
-    base = "used as shipped"
-    if settings.base_recipe:
-        base = f"`{settings.base_recipe}` with its method"
-        recipe = runs.trials[0].recipe
-        train = recipe.train
-        names = dict.fromkeys(cell.recipe for cell in table_cells(table))
-        paper_stores = [store_name(load_recipe(find_recipe(name))) for name in names]
-        yield (
-            "**Another network on other data: not a reproduction of the paper.** Ours:"
-            f" {recipe.backbone.name} on {data_names(runs)} at {recipe.data.size} px,"
-            f" {train.epochs} epochs of batch {train.batch_size}; the paper's:"
-            f" {', '.join(dict.fromkeys(paper_stores))}.\n"
-        )
-    if settings.overrides:
-        keys = " ".join(f"`{key}`" for key in settings.overrides)
-        yield f"Every recipe is {base}, except for {keys}.\n"
-    symbols = (
-        f"{NOT_RUN}: not run. {MISSING}: not printed in the paper, or missing from our"
-        " copy of its text."
-    )
-    yield f"{legend}. {symbols} {table.note}".rstrip()
-
-
-def _missing_results(runs: TableRuns) -> Iterator[str]:
-    """Iterate over the reasons for cells without numbers."""
-    missing = dict.fromkeys(cell.recipe for cell, trials in runs.cells if not trials)
-    if missing:
-        yield f"\nrsft has no recipe of this name: {', '.join(missing)}."
-    for failure in runs.failures():
-        yield f"\nFailed: {failure}"
 
 
 def _number(value: float | None, column: Column) -> str:
