@@ -229,7 +229,7 @@ def _scene_records(
 
     order = np.random.default_rng((seed, 1)).permutation(len(srsdd.images))
     boundaries = np.rint(np.cumsum(_SCENE_SHARES)[:-1] * len(order)).astype(int)
-    split_of = {}
+    split_of: dict[Path, str] = {}
     for split, indices in zip(SPLITS, np.split(order, boundaries), strict=True):
         split_of |= dict.fromkeys([srsdd.images[index] for index in indices], split)
     records = []

@@ -144,7 +144,9 @@ def data_croissant(
     """
     from rsft.plugins.publishing.croissant import Publication, write_croissant
 
-    publication = Publication(url, creator, published and published.isoformat())
+    publication = Publication(
+        url, creator, published.isoformat() if published else None
+    )
     show_paths({"croissant": write_croissant(root, publication, overwrite=overwrite)})
     if publication.missing:
         names = ", ".join(publication.missing)

@@ -138,7 +138,7 @@ def _read_tie_point_grid(grid: Element, path: Path) -> LineTable:
         if file.width * file.height > _MAX_TIE_POINTS:
             raise ValueError(f"{path.name} has {file.width * file.height:,} tie points")
         values = file.read(1).astype(np.float64)
-    rows, cols = map(np.arange, values.shape)
+    rows, cols = [np.arange(count, dtype=np.float64) for count in values.shape]
     lines = read_number(grid, "OFFSET_Y") + read_number(grid, "STEP_Y") * rows
     pixels = read_number(grid, "OFFSET_X") + read_number(grid, "STEP_X") * cols
     return LineTable(lines, [pixels] * len(rows), list(values))

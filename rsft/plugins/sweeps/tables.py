@@ -90,7 +90,7 @@ def write_results(
         means = means.sort_values(
             sweep.metric, ascending=sweep.mode == "min", kind="stable"
         )
-    cells = [means.columns, ["---"] * len(means.columns)]
+    cells = [list(map(str, means)), ["---"] * len(means.columns)]
     for row in means.to_dict("records"):
         cells.append([format_measure(str(x), row[x]) for x in row])
     lines = [f"| {' | '.join(row)} |" for row in cells]
