@@ -11,7 +11,7 @@ import logging
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from rsft.utils.operating_system import replace_path, sync_path
 from rsft.utils.write_errors import TEMPORARY_PREFIX, explain_os_error, writing
 
 _LOCK = "lock"
+_WORKS = "works in this folder"
 # the last one: filelock before 4, on file systems without locks
 _NO_LOCK = (
     OSError,
@@ -35,8 +36,11 @@ def check_is_free(path: Path, overwrite: bool) -> None:
     """Raise a RequestError if an output exists, unless it may be overwritten."""
     if path.exists() and not overwrite:
         kind = "folder" if path.is_dir() else "file"
-        hint = "give --overwrite to replace it, or another name"
-        raise RequestError(f"the {kind} exists already", path, hint)
+        raise RequestError(
+            f"the {kind} exists already",
+            path,
+            "give --overwrite to replace it, or another name",
+        )
 
 
 @contextmanager
@@ -160,10 +164,13 @@ def _remove(folder: Path, lock: FileLock) -> None:
 
 
 @contextmanager
-def process_lock(
-    lock_file: Path, conflict: Callable[[], RequestError]
-) -> Iterator[None]:
+def process_lock(lock_file: Path, location: Path, work: str) -> Iterator[None]:
     """Hold a lock file while the block runs; the file is removed at the end.
+
+    Args:
+        lock_file: the file.
+        location: what the lock protects.
+        work: what another process does that holds the lock, after "another process".
 
     Yields:
         None.
@@ -177,7 +184,9 @@ def process_lock(
         lock_file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0.5)
     except Timeout as error:
-        raise conflict() from error
+        raise RequestError(
+            f"another process {work}", location, "wait until it is done, or stop it"
+        ) from error
     except OSError as error:
         raise explain_os_error(error, lock_file) from error
     try:
@@ -203,7 +212,7 @@ def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
         RequestError: another process uses `folder`.
         RsftError: `folder` cannot be written.
     """
-    lock = process_lock(_lock_file(folder), lambda: _busy(folder))
+    lock = process_lock(_lock_file(folder), folder, _WORKS)
     with lock, resumable_folder(folder, fingerprint) as build:
         yield build
 
@@ -233,17 +242,9 @@ def remove_work_folder(folder: Path, lock_file: Path | None = None) -> None:
     """
     lock_file = lock_file or _lock_file(folder)
     if folder.exists() or lock_file.exists():
-        with suppress(RequestError), process_lock(lock_file, lambda: _busy(folder)):
+        with suppress(RequestError), process_lock(lock_file, folder, _WORKS):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock_file(folder: Path) -> Path:
     return folder.parent / f"{folder.name}.lock"
-
-
-def _busy(folder: Path) -> RequestError:
-    return RequestError(
-        "another process works in this folder",
-        folder,
-        "wait until it is done, or stop it",
-    )

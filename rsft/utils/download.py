@@ -11,13 +11,14 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import requests
 
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError
 from rsft.types import Progress
 from rsft.utils.atomic_files import process_lock
 from rsft.utils.operating_system import replace_path
@@ -70,18 +71,14 @@ def download(
     if target.exists():
         _verify_checksum(target, checksum, "move it away and call again")
         return target
-    busy = RequestError(
-        "another process is downloading this file",
-        target,
-        "wait until it is done, or stop it",
-    )
     part = target.with_name(target.name + ".part")
     hint = f"fetch {url} by hand and put it at {target}"
     if checksum:
         name, algorithm, digits = _parse_checksum(checksum)
         is_complete = len(digits) == 2 * hashlib.new(algorithm).digest_size
         hint += f"; its {name} {'is' if is_complete else 'begins with'} {digits}"
-    with process_lock(target.with_name(f"{target.name}.lock"), lambda: busy):
+    lock_file = target.with_name(f"{target.name}.lock")
+    with process_lock(lock_file, target, "is downloading this file"):
         for attempt in range(_ATTEMPTS):
             try:
                 _Transfer(url, part, target.name, size, progress).run()
@@ -219,28 +216,24 @@ def _run_timed(request: Callable[[], _T], count_blocks: Callable[[], int]) -> _T
     Raises:
         requests.Timeout: no further block came within `_BLOCK_SECONDS`.
     """
-    results: list[_T] = []
-    errors: list[BaseException] = []
+    future: Future[_T] = Future()
 
     def run() -> None:
         try:
-            results.append(request())
+            future.set_result(request())
         except BaseException as error:  # it is raised in the thread that waits
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     count = -1
-    while thread.is_alive():
+    while not future.done():
         if count == count_blocks():
             raise requests.Timeout(
                 f"the server sent less than {_BLOCK >> 10} KiB in {_BLOCK_SECONDS:g} s"
             )
         count = count_blocks()
-        thread.join(_BLOCK_SECONDS)
-    if errors:
-        raise errors[0]
-    return results[0]
+        wait([future], _BLOCK_SECONDS)
+    return future.result()
 
 
 def fetch_server_sha256(url: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rsft.errors import DataError, RequestError, RsftError
+from rsft.errors import DataError, RsftError
 from rsft.types import Progress
 from rsft.utils.archive_members import Member, read_members, translate_read_errors
 from rsft.utils.archives import SUFFIX, extract_archive, is_archive_name
@@ -56,12 +56,8 @@ def open_source_tree(
     if not archives and not work.exists():
         yield src
         return
-    busy = RequestError(
-        "another process is building this folder",
-        root,
-        "wait until it is done, or stop it",
-    )
-    with process_lock(root.parent / f"{work.name}.lock", lambda: busy):
+    lock_file = root.parent / f"{work.name}.lock"
+    with process_lock(lock_file, root, "is building this folder"):
         shutil.rmtree(work, ignore_errors=True)  # of a killed process
         try:
             if archives:

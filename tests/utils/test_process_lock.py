@@ -10,20 +10,19 @@ from rsft.utils.atomic_files import process_lock
 from tests.helpers.messages import mentions
 
 
-def conflict():
-    return RequestError("busy", "here", "wait")
-
-
 @pytest.mark.slow
 def test_the_file_exists_while_the_block_runs(tmp_path):
     path = tmp_path / "new/lock"
-    with process_lock(path, conflict):
+    with process_lock(path, Path("here"), "is busy"):
         assert path.is_file()
-        with pytest.raises(RequestError, match="busy"), process_lock(path, conflict):
+        with (
+            pytest.raises(RequestError, match="busy"),
+            process_lock(path, Path("here"), "is busy"),
+        ):
             pass
         assert path.is_file()
     assert list(path.parent.iterdir()) == []
-    with pytest.raises(ZeroDivisionError), process_lock(path, conflict):
+    with pytest.raises(ZeroDivisionError), process_lock(path, Path("here"), "is busy"):
         _ = 1 / 0
     assert list(path.parent.iterdir()) == []
 
@@ -34,10 +33,10 @@ def test_another_process_holds_the_lock(tmp_path):
     with (
         FileLock(path),
         pytest.raises(RequestError, match="busy"),
-        process_lock(path, conflict),
+        process_lock(path, Path("here"), "is busy"),
     ):
         pass
-    with process_lock(tmp_path / "lock", conflict):
+    with process_lock(tmp_path / "lock", Path("here"), "is busy"):
         pass
 
 
@@ -47,9 +46,12 @@ def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path, monkeypatch
     def denied(*_, **__):
         raise PermissionError
 
-    with monkeypatch.context() as patch, process_lock(tmp_path / "lock", conflict):
+    with (
+        monkeypatch.context() as patch,
+        process_lock(tmp_path / "lock", Path("here"), "is busy"),
+    ):
         patch.setattr(Path, "unlink", denied)
-    with process_lock(tmp_path / "lock", conflict):
+    with process_lock(tmp_path / "lock", Path("here"), "is busy"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -57,6 +59,9 @@ def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path, monkeypatch
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     in_the_place = pytest.raises(RsftError, match=mentions("in the place"))
-    with in_the_place as caught, process_lock(tmp_path / "file/a", conflict):
+    with (
+        in_the_place as caught,
+        process_lock(tmp_path / "file/a", Path("here"), "is busy"),
+    ):
         pass
     assert caught.value.location == str(tmp_path / "file")

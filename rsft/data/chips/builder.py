@@ -214,12 +214,8 @@ def store_lock(root: Path) -> AbstractContextManager[None]:
 
     Entering it raises a RequestError if another process has it.
     """
-    conflict = RequestError(
-        "another process is building or changing this store",
-        root,
-        "wait until it has finished, or stop it",
-    )
-    return process_lock(root.parent / f".{root.name}.lock", lambda: conflict)
+    lock_file = root.parent / f".{root.name}.lock"
+    return process_lock(lock_file, root, "is building or changing this store")
 
 
 _CHUNK = 16  # records per task of a worker process, or more if one source file has more

@@ -124,11 +124,9 @@ def note_store(root: Path, data_set: str) -> None:
         manifest_sha256=sha256(root / MANIFEST),
         command=str(read_dataset(root).get("command", "")),
     )
-    busy = RequestError(
-        "another process writes the list of chip stores", file, "run the command again"
-    )
+    lock_file = file.with_name(f"{file.name}.lock")
     try:
-        with process_lock(file.with_name(f"{file.name}.lock"), lambda: busy):
+        with process_lock(lock_file, file, "writes the list of chip stores"):
             notes = [other for other in read_notes() if other.path != note.path]
             notes = [*notes, note][-MAX_NOTES:]
             write_text(file, _Notes(stores=notes).model_dump_json(indent=1))
