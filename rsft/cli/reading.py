@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,13 @@ def open_reading_cell(files: _Files) -> list[Path]:
     )
     (allow_servers if connects or asks_servers else refuse_servers)()
     named = set(TRUSTED)
-    for text in inputs:
-        named.update(_find_inputs(text))
-    for text in _list_texts(files, Access.OBJECTS):
-        named.update(_class_names(text))
+    named.update(*map(_find_inputs, inputs))
+    named.update(*map(_class_names, _list_texts(files, Access.OBJECTS)))
     if not OFF and not landlock_version():
-        text = "this system has no walls for its reader (security.md)"
-        _log.warning("%s; RSFT_FENCE=off hides this line", text)
+        _log.warning(
+            "this system has no walls for its reader (security.md); RSFT_FENCE=off"
+            " hides this line"
+        )
     named.update(map(Path, _list_texts(files, Access.WRITE | Access.BESIDE)))
     open_cell(named, connects=connects)
     if not OFF:
@@ -120,10 +121,8 @@ def _find_inputs(text: str) -> Iterator[Path]:
         return
     try:
         if not path.exists():
-            for number, part in enumerate(path.parts):
-                if set(part) & set("*?["):
-                    path = Path(*path.parts[:number])
-                    break
+            plain = takewhile(lambda part: not set(part) & set("*?["), path.parts)
+            path = Path(*plain)
         yield from _with_neighbors(path)
     except (OSError, ValueError):  # no name of a file
         return

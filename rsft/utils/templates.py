@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING, Any
-
-from rsft.utils.untrusted.documents import code_span, escape_markdown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,3 +48,30 @@ def _make_environment(package: str, escape: bool) -> Environment:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-")
+
+
+_ACTIVE = re.compile(r"[\\`*\[\]|]")
+
+
+def escape_markdown(text: str) -> str:
+    r"""Return a text that Markdown shows as it is, without active content.
+
+    An image would make the program that shows the page send a request to its address.
+
+    Example:
+        >>> print(escape_markdown("![x](https://example.org/x.png) <b>|"))
+        !\[x\](https://example.org/x.png) &lt;b&gt;\|
+    """
+    return _ACTIVE.sub(r"\\\g<0>", escape(" ".join(text.split()), quote=False))
+
+
+def code_span(text: str) -> str:
+    """Return a text as Markdown code, whatever backticks it contains.
+
+    Example:
+        >>> print(code_span("rsft prepare folder 'a`b'"))
+        `` rsft prepare folder 'a`b' ``
+    """
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " * ("`" in text)
+    return f"{fence}{space}{' '.join(text.split())}{space}{fence}"

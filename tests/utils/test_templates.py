@@ -3,7 +3,7 @@
 import pytest
 from jinja2 import UndefinedError
 
-from rsft.utils.templates import render_template
+from rsft.utils.templates import code_span, escape_markdown, render_template
 
 
 @pytest.fixture
@@ -32,3 +32,24 @@ def test_values_are_escaped_on_request(package):
 def test_a_missing_value_is_an_error(package):
     with pytest.raises(UndefinedError, match="name"):
         render_template(package, "page.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("bulk_carrier", "bulk_carrier"),
+        ("a | b", r"a \| b"),
+        ("a\n\n# title", "a # title"),
+        ("<img src=x>", "&lt;img src=x&gt;"),
+        ("![x](https://example.org)", r"!\[x\](https://example.org)"),
+        ("`code` *strong*", r"\`code\` \*strong\*"),
+        ("a\\|b", r"a\\\|b"),
+    ],
+)
+def test_text_stays_text(text, escaped):
+    assert escape_markdown(text) == escaped
+
+
+def test_a_code_span_may_contain_backticks():
+    assert code_span("a b") == "`a b`"
+    assert code_span("a ``b") == "``` a ``b ```"

@@ -46,11 +46,7 @@ def read_blocks(stream: IO[bytes]) -> list[bytearray] | None:
 def _read(stream: IO[bytes], size: int) -> bytearray:
     """Read exactly `size` bytes."""
     data = bytearray(size)
-    rest = memoryview(data)
-    while rest:
-        # buffered streams have it
-        count = stream.readinto(rest)  # type: ignore[attr-defined]
-        if not count:
-            raise EOFError
-        rest = rest[count:]
+    # a buffered stream has it, and fills the array unless it ends
+    if stream.readinto(data) < size:  # type: ignore[attr-defined]
+        raise EOFError
     return data

@@ -72,4 +72,4 @@ def _read_setting(text: str) -> frozenset[str]:
 
 
 def _is_below(path: str, named: frozenset[str]) -> bool:
-    return path in named or any(str(x) in named for x in Path(path).parents)
+    return any(str(x) in named for x in (path, *Path(path).parents))

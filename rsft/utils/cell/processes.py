@@ -263,7 +263,8 @@ class _Process:
             (watch_memory, self._process, walls.memory),
         ):
             threading.Thread(target=target, args=args, daemon=True).start()
-        write_blocks(self._requests, [pickle.dumps(walls)])
+        pickle.dump(walls, self._requests)
+        self._requests.flush()
 
     @property
     def is_alive(self) -> bool:
@@ -284,20 +285,20 @@ class _Process:
 
     def _exchange(self, request: _Request) -> tuple[str, Any]:
         dropped = [self.dropped.popleft() for _ in range(len(self.dropped))]
-        is_done = False
         try:
             write_blocks(self._requests, [request.data, pickle.dumps(dropped)])
-            message = self._receive(request)
-            is_done = True
+            return self._receive(request)
         except (OSError, EOFError, ValueError) as error:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)  # it closed its pipes
-            raise self._explain(request, error) from error
+            fault = self._explain(request, error)
+            self.close()
+            raise fault from error
+        except BaseException:  # its answer would be that to the next request
+            self.close()
+            raise
         finally:
             self._watch.deadline = float("inf")
-            if not is_done:
-                self.close()
-        return message
 
     def _receive(self, request: _Request) -> tuple[str, Any]:
         """Return the message that ends the call, and make the calls of others."""
@@ -317,7 +318,7 @@ class _Process:
 
     def _explain(self, request: _Request, error: Exception) -> DataError:
         """Return the error for a process that gave no answer."""
-        fault = ": ".join(filter(None, (_ENDED, str(error))))
+        fault = f"{_ENDED}: {error}".removesuffix(": ")
         if self._watch.is_late:
             fault = f"it was not read within {self._seconds:,.0f} s"
         elif self._process.returncode == server.OUT_OF_MEMORY:
@@ -400,8 +401,6 @@ def _environment(*, connects: bool) -> dict[str, str]:
 
 def _interpreter() -> list[Path]:
     """Return what Python needs: its libraries, packages, and those of the system."""
-    paths = [*map(Path, _SYSTEM), Path(sys.prefix), Path(sys.base_prefix)]
-    paths.append(_SOURCE / "rsft")
-    paths += map(Path, sys.path[1:])
-    paths.append(user_data_path("proj"))  # grids, without which coordinates move
-    return paths
+    paths = map(Path, (*_SYSTEM, sys.prefix, sys.base_prefix, *sys.path[1:]))
+    # grids, without which coordinates move
+    return [*paths, _SOURCE / "rsft", user_data_path("proj")]

@@ -53,10 +53,7 @@ def serve() -> None:
     global _answers
     requests, _answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", 2**20)
     os.dup2(2, 1)  # what libraries print must not come between the answers
-    first = read_blocks(requests)
-    if first is None:
-        return
-    walls: Walls = pickle.loads(first[0])
+    walls: Walls = pickle.load(requests)
     for name in walls.hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # imports of it fail
     paths = [str(path) for path in (*walls.readable, *walls.writable)]
@@ -126,15 +123,16 @@ def describe_error(error: Exception) -> tuple[str, str, tuple[Any, ...], Any, st
     kind = next(x for x in type(error).__mro__ if x.__module__.startswith(_KNOWN))
     note = "".join(traceback.format_exception(error))[-_MAX_NOTE:]
     args: tuple[Any, ...] = error.args
-    if kind.__module__ != "builtins":
-        return kind.__module__, kind.__qualname__, args, dict(vars(error)), note
-    if isinstance(error, OSError) and error.filename is not None:
-        args = (*args[:2], error.filename)
-    if kind is Exception:
-        kind = RuntimeError
-        args = (f"{type(error).__module__}.{type(error).__qualname__}: {error}",)
-    args = tuple(arg if isinstance(arg, _PLAIN) else str(arg) for arg in args)
-    return kind.__module__, kind.__qualname__, args, {}, note
+    values = dict(vars(error))
+    if kind.__module__ == "builtins":
+        values = {}
+        if isinstance(error, OSError) and error.filename is not None:
+            args = (*args[:2], error.filename)
+        if kind is Exception:
+            kind = RuntimeError
+            args = (f"{type(error).__module__}.{type(error).__qualname__}: {error}",)
+        args = tuple(arg if isinstance(arg, _PLAIN) else str(arg) for arg in args)
+    return kind.__module__, kind.__qualname__, args, values, note
 
 
 def take(iterator: Iterator[Any]) -> tuple[bool, Any]:

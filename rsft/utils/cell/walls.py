@@ -12,7 +12,7 @@ import stat
 import struct
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rsft.utils.cell.named import OFF
 from rsft.utils.operating_system import limit_address_space
@@ -102,7 +102,7 @@ _DENIED = """
 """
 """System calls that are refused, with their numbers on x86_64 and aarch64; -1 if there
 is none."""
-_NETWORK = frozenset(("socket", "connect", "bind", "sendto", "sendmsg", "sendmmsg"))
+_NETWORK = ("socket", "connect", "bind", "sendto", "sendmsg", "sendmmsg")
 """System calls that a client of a server needs."""
 _CLONE3 = 435
 _THREAD = 0x10000  # flag of clone
@@ -118,7 +118,7 @@ def landlock_version() -> int:
     if sys.platform != "linux":
         return 0
     try:
-        return _call(_CREATE_RULESET, None, 0, _ASK_VERSION)
+        return _call("syscall", _CREATE_RULESET, None, 0, _ASK_VERSION)
     except (OSError, AttributeError):
         return 0
 
@@ -126,10 +126,12 @@ def landlock_version() -> int:
 def describe_walls() -> str:
     """Return which walls stand on this machine, for people."""
     walls = []
-    if landlock_version() and not OFF:
-        walls.append(f"Landlock, version {landlock_version()}")
-    if _architecture() and not OFF:
-        walls.append("seccomp")
+    if not OFF:
+        version = landlock_version()
+        if version:
+            walls.append(f"Landlock, version {version}")
+        if sys.platform == "linux" and platform.machine() in _ARCHITECTURES:
+            walls.append("seccomp")
     if sys.platform != "darwin":
         walls.append("limits of memory and time")
     return ", ".join(walls)
@@ -170,27 +172,15 @@ def build_walls(walls: Walls) -> None:
     if not walls.writable:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _set_option(_SET_NO_NEW_PRIVILEGES, 1, 0)
+    _call("prctl", _SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _restrict_files(walls)
     _deny_calls(connects=walls.connects)
 
 
-def _call(*values: bytes | int | None) -> int:
-    """Make a system call; its number comes first."""
+def _call(name: str, *values: bytes | int | None) -> int:
+    """Call a function of the C library, such as syscall with the number of a call."""
     words = [ctypes.c_long(x) if isinstance(x, int) else x for x in values]
-    return _check(_library().syscall(*words))
-
-
-def _set_option(option: int, *values: object) -> None:
-    """Call prctl with two values, and zeros for those that the option has not."""
-    _check(_library().prctl(option, *values, 0, 0))
-
-
-def _library() -> Any:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int) -> int:
+    result: int = getattr(ctypes.CDLL(None, use_errno=True), name)(*words)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
@@ -204,13 +194,13 @@ def _restrict_files(walls: Walls) -> None:
     connections = 0 if walls.connects or version < 4 else _ALL_TCP
     scopes = 0 if version < 6 else _ALL_SCOPES
     data = struct.pack("3Q", rights, connections, scopes)  # any version takes zeros
-    ruleset = _call(_CREATE_RULESET, data, len(data), 0)
+    ruleset = _call("syscall", _CREATE_RULESET, data, len(data), 0)
     try:
         for path in walls.readable:
             _allow(ruleset, path, _READ)
         for path in walls.writable:
             _allow(ruleset, path, rights)
-        _call(_RESTRICT_SELF, ruleset, 0)
+        _call("syscall", _RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
 
@@ -223,21 +213,14 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         is_folder = stat.S_ISDIR(os.fstat(target).st_mode)
         rule = struct.pack("=Qi", rights if is_folder else _READ_FILE, target)
-        _call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+        _call("syscall", _ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
     finally:
         os.close(target)
 
 
-def _architecture() -> tuple[int, int, int] | None:
-    """Return what is known of this machine; None without seccomp."""
-    if sys.platform != "linux":
-        return None
-    return _ARCHITECTURES.get(platform.machine())
-
-
 def _deny_calls(*, connects: bool) -> None:
     """Let the kernel refuse the calls of the table, and any new process."""
-    architecture = _architecture()
+    architecture = _ARCHITECTURES.get(platform.machine())
     if architecture is None:
         return
     column, machine, clone = architecture
@@ -256,8 +239,7 @@ def _deny_calls(*, connects: bool) -> None:
         name, *numbers = line.split()
         number = int(numbers[column])
         if number >= 0 and not (connects and name in _NETWORK):
-            program.append((jump_equal, 0, 1, number))
-            program.append((give, 0, 0, _NOT_PERMITTED))
+            program += [(jump_equal, 0, 1, number), (give, 0, 0, _NOT_PERMITTED)]
     program += [
         (jump_equal, 0, 3, clone),
         (load, 0, 0, 16),  # flags of clone: threads are no new process
@@ -268,4 +250,4 @@ def _deny_calls(*, connects: bool) -> None:
     data = b"".join(struct.pack("HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(data, len(data))
     filters = struct.pack("HP", len(program), ctypes.addressof(buffer))
-    _set_option(_SET_SECCOMP, _FILTER_MODE, filters)
+    _call("prctl", _SET_SECCOMP, _FILTER_MODE, filters, 0, 0)

@@ -6,10 +6,8 @@ A file that is a pipe, a socket or a device can block for ever, or never end.
 import io
 import json
 import os
-import re
 import stat
 from errno import EINVAL, EISDIR
-from html import escape
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -181,30 +179,3 @@ def _check(mode: int, path: Path) -> None:
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(EINVAL, _NOT_A_FILE, str(path))
-
-
-_ACTIVE = re.compile(r"[\\`*\[\]|]")
-
-
-def escape_markdown(text: str) -> str:
-    r"""Return a text that Markdown shows as it is, without active content.
-
-    An image would make the program that shows the page send a request to its address.
-
-    Example:
-        >>> print(escape_markdown("![x](https://example.org/x.png) <b>|"))
-        !\[x\](https://example.org/x.png) &lt;b&gt;\|
-    """
-    return _ACTIVE.sub(r"\\\g<0>", escape(" ".join(text.split()), quote=False))
-
-
-def code_span(text: str) -> str:
-    """Return a text as Markdown code, whatever backticks it contains.
-
-    Example:
-        >>> print(code_span("rsft prepare folder 'a`b'"))
-        `` rsft prepare folder 'a`b' ``
-    """
-    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
-    space = " " * ("`" in text)
-    return f"{fence}{space}{' '.join(text.split())}{space}{fence}"

@@ -39,7 +39,8 @@ def limit_drivers(extension: str, accepted: Collection[str]) -> bool:
         gdal.GDALGetDescription(gdal.GDALGetDriver(index)).decode()
         for index in range(gdal.GDALGetDriverCount())
     ]
-    _register(gdal, ",".join(name for name in names if name not in accepted))
+    skipped = ",".join(name for name in names if name not in accepted)
+    _register(gdal, skipped.encode())
     return True
 
 
@@ -93,7 +94,7 @@ def _load_gdal(extension: str) -> Any:
     return gdal
 
 
-def _register(gdal: Any, skipped: str | None) -> None:
+def _register(gdal: Any, skipped: bytes | None) -> None:
     """Register all drivers but those in a list with commas."""
-    gdal.CPLSetConfigOption(b"GDAL_SKIP", skipped.encode() if skipped else None)
+    gdal.CPLSetConfigOption(b"GDAL_SKIP", skipped)
     gdal.GDALAllRegister()

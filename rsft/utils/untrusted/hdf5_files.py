@@ -19,7 +19,7 @@ _HEADERS = ((8, 2), (6, 1), (4, 1))
 """Bytes of the header of a message, and of the type in it: version 1 of the header of
 an object, and version 2 with and without the order of creation."""
 _LINK_PADDING = 255  # bytes after a link in its message
-_BLOCK = re.compile(rb"FHDB")  # block of a heap, which contains links without headers
+_BLOCK = b"FHDB"  # block of a heap, which contains links without headers
 _BLOCK_BYTES = 2**16
 # links in it can be compressed
 _FILTERED_HEAP = re.compile(rb"FRHP\0..(?!\0\0)", re.DOTALL)
@@ -115,7 +115,7 @@ def _is_message(data: mmap.mmap, start: int, size: int) -> bool:
         start: first byte of the link.
         size: number of its bytes.
     """
-    if _BLOCK.search(data, max(0, start - _BLOCK_BYTES), start):
+    if data.rfind(_BLOCK, max(0, start - _BLOCK_BYTES), start) >= 0:
         return True
     for length, width in _HEADERS:
         header = data[max(0, start - length) : start]
@@ -148,10 +148,8 @@ def _read_link(data: mmap.mmap, start: int) -> tuple[tuple[bytes, bytes], int] |
 
 
 def _is_printable(text: bytes) -> bool:
-    try:
-        return bool(text) and text.decode().isprintable()
-    except UnicodeDecodeError:
-        return False
+    # a byte that is no text becomes a surrogate, which is not printable
+    return bool(text) and text.decode(errors="surrogateescape").isprintable()
 
 
 def _exists(name: bytes, folders: Collection[Path]) -> bool:

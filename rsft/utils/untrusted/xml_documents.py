@@ -15,10 +15,8 @@ the builder."""
 class _StrictBuilder(ElementTree.TreeBuilder):
     """Builds a tree, and refuses document types, deep nesting and many elements."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.depth = 0
-        self.count = 0
+    depth = 0
+    count = 0
 
     def doctype(self, name: str, pubid: str, system: str) -> None:
         """Raise an error: a document type could define entities, or name files."""
@@ -54,8 +52,9 @@ def parse_xml(data: bytes) -> ElementTree.Element:
     """
     for tag in re.finditer(rb"<[^<]*", data):  # no attribute contains <
         if tag[0].count(b"=") > MAX_XML_ATTRIBUTES:
-            message = f"an element has more than {MAX_XML_ATTRIBUTES:,} attributes"
-            raise ValueError(message)
+            raise ValueError(
+                f"an element has more than {MAX_XML_ATTRIBUTES:,} attributes"
+            )
     try:
         return ElementTree.fromstring(
             data, ElementTree.XMLParser(target=_StrictBuilder())
