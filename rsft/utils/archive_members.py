@@ -52,7 +52,6 @@ _MAX_SOLID = 100
 them."""
 _CHUNK = 2**20
 _RAR_MARK = b"Rar!\x1a\x07"
-_RAR_HINT = f"install one, or {BY_HAND_HINT}"
 _PART = re.compile(
     r"(?P<archive>.+\.(zip|rar|7z|tgz|tar(\.\w+)?))\.\d{3}|.+\.(part\d+\.rar|[rz]\d\d)",
     re.IGNORECASE,
@@ -146,9 +145,11 @@ def _read_members(archive: Path) -> Iterator[Member]:
         elif zipfile.is_zipfile(archive):
             yield from _zip_members(archive)
         else:
-            message = "the file is not a .zip, .tar or .rar archive"
-            hint = describe_part(archive) or DOWNLOAD_AGAIN_HINT
-            raise DataError(message, archive, hint)
+            raise DataError(
+                "the file is not a .zip, .tar or .rar archive",
+                archive,
+                describe_part(archive) or DOWNLOAD_AGAIN_HINT,
+            )
 
 
 def _read_content(
@@ -203,9 +204,9 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return member
 
     def _check_headers(self, archive: Any) -> None:
-        size = self.size
         shared = sum(len(x) + len(y) for x, y in archive.pax_headers.items())
-        if max(size, shared) > _MAX_HEADER or archive.long_headers > _MAX_HEADERS:
+        longest = max(self.size, shared)
+        if longest > _MAX_HEADER or archive.long_headers > _MAX_HEADERS:
             raise DataError(
                 f"a header of the archive has more than {_MAX_HEADER:,} bytes, or a"
                 f" member {_MAX_HEADERS} headers",
@@ -329,8 +330,11 @@ def translate_read_errors(archive: Path) -> Iterator[None]:
     except DataError:
         raise
     except MemoryError as error:  # of xz: a header states the size of the dictionary
-        message = "decompressing the archive takes more memory than is free"
-        raise DataError(message, archive, BY_HAND_HINT) from error
+        raise DataError(
+            "decompressing the archive takes more memory than is free",
+            archive,
+            BY_HAND_HINT,
+        ) from error
     except OSError as error:
         if error.errno not in (None, EINVAL) or error.filename is not None:
             raise  # the disk is at fault, not the archive
@@ -352,12 +356,17 @@ def _explain_rar_error(archive: Path, error: Exception) -> Exception:
     """Return what an error of rarfile means; another error as it is."""
     rarfile: Any = sys.modules["rarfile"]
     if isinstance(error, rarfile.RarCannotExec):
-        message = "a .rar archive needs the program unrar, or unar, or 7z with support"
-        return DataError(f"{message} for .rar", archive, _RAR_HINT)
+        return DataError(
+            "a .rar archive needs the program unrar, or unar, or 7z with support for"
+            " .rar",
+            archive,
+            f"install one, or {BY_HAND_HINT}",
+        )
     if isinstance(error, rarfile.PasswordRequired | rarfile.NoCrypto):
         return DataError("the archive is encrypted", archive, BY_HAND_HINT)
     if isinstance(error, rarfile.Error):
         # rarfile also runs a 7z that cannot read .rar
-        hint = ", or install unrar if another program reads it"
-        return _damaged(archive, error, hint)
+        return _damaged(
+            archive, error, ", or install unrar if another program reads it"
+        )
     return error

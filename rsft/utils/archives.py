@@ -65,8 +65,9 @@ def extract_archive(
     if not archive.is_file():
         raise RequestError("the archive does not exist", archive, "check the path")
     if target.exists():
-        message = "the folder to extract to exists"
-        raise RequestError(message, target, "remove it, or choose another")
+        raise RequestError(
+            "the folder to extract to exists", target, "remove it, or choose another"
+        )
     total = -(-archive.stat().st_size // 2**20)
     try:
         with atomic_folder(target) as folder, translate_read_errors(archive):

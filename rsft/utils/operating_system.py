@@ -59,10 +59,11 @@ def describe_path_fault(path: str) -> tuple[str, str] | None:
                 " paths in Windows"
             ),
         )
-    names = (
-        fault for part in Path(path).parts[1:] if (fault := describe_name_fault(part))
-    )
-    return next(((fault, "choose another name") for fault in names), None)
+    for part in Path(path).parts[1:]:
+        fault = describe_name_fault(part)
+        if fault:
+            return fault, "choose another name"
+    return None
 
 
 def path_to_text(path: object) -> str:
@@ -173,13 +174,11 @@ def has_gpu_driver() -> bool:
 
 def processor_name() -> str:
     """Return the name of the processor."""
-    with suppress(OSError, StopIteration):
-        lines = _PROCESSORS.read_text("utf-8", "replace").splitlines()
-        return (
-            next(line for line in lines if line.startswith("model name"))
-            .partition(":")[2]
-            .strip()
-        )
+    with suppress(OSError):
+        text = _PROCESSORS.read_text("utf-8", "replace")
+        match = re.search(r"^model name[^:\n]*:(.*)$", text, re.MULTILINE)
+        if match:
+            return match[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -228,13 +227,8 @@ def watch_memory(process: Popen[bytes], size: int) -> None:
         watched = psutil.Process(process.pid)
         # on Windows, the Python of an environment starts another process
         while process.poll() is None:
-            if (
-                sum(
-                    x.memory_info().rss
-                    for x in (watched, *watched.children(recursive=True))
-                )
-                > size
-            ):
+            family = (watched, *watched.children(recursive=True))
+            if sum(x.memory_info().rss for x in family) > size:
                 process.kill()
             time.sleep(0.02)
 
@@ -256,9 +250,10 @@ def refuse_folder(error: OSError) -> None:
     """
     if Path(error.filename).name == "lost+found":
         return
-    hint = "change its permissions, or give the folders below that can be read"
     raise RequestError(
-        f"the folder cannot be read: {error.strerror}", error.filename, hint
+        f"the folder cannot be read: {error.strerror}",
+        error.filename,
+        "change its permissions, or give the folders below that can be read",
     )
 
 

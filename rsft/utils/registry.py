@@ -138,15 +138,13 @@ class Registry(Generic[C]):
         submodules = [f"{self._builtin}.{name}" for name in listed if name in names]
         for submodule in submodules:
             import_module(submodule)
-        position = {
-            name: number for number, name in enumerate([self._builtin, *submodules])
-        }
-        ordered = sorted(
-            self._components.values(),
-            key=lambda c: position.get(c.__module__, len(position)),
-        )
-        # not in the order of import
-        self._components = {component.name: component for component in ordered}
+        # not in the order of import; those of other modules are last
+        ordered: dict[str, C] = {}
+        for name in (self._builtin, *submodules):
+            for component in self._components.values():
+                if component.__module__ == name:
+                    ordered[component.name] = component
+        self._components = ordered | self._components
 
 
 def entry_points_of(group: str) -> dict[str, EntryPoint]:

@@ -262,10 +262,7 @@ def _limit_code(path: Path) -> int | None:
 
 
 def _is_full(path: Path) -> bool:
-    for parent in (path.parent, *path.parents):
-        if parent.is_dir():
-            return shutil.disk_usage(parent).free < _NO_ROOM
-    return False
+    return shutil.disk_usage(_find_existing(path.parent)).free < _NO_ROOM
 
 
 def _shorten(path: object) -> str:
