@@ -380,8 +380,8 @@ def _small_network(job: _Job, chips: ChipImages) -> dict[str, _Probabilities]:
         or isinstance(job.store, HeldOutStore)
     ):
         return {}
-    train = recipe.train.model_copy(update={"device": job.device})
-    small = small_network_recipe(recipe.model_copy(update={"train": train}), job.store)
+    recipe = recipe.with_keys("train", device=job.device)
+    small = small_network_recipe(recipe, job.store)
     predictions = predict_with_small_network(
         small, job.split, cpu_seconds, chips.cache_file.parent, job.progress
     )

@@ -1,7 +1,7 @@
 """The sections of a recipe: one model for each, with a described field for each key."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -420,6 +420,14 @@ class Recipe(Section):
     def sections(self) -> Iterator[tuple[str, Section | None]]:
         """Iterate over names and sections; a section that is left out is None."""
         return ((name, getattr(self, name)) for name in SECTIONS)
+
+    def with_keys(self, section: str, **values: Any) -> Self:
+        """Return the recipe with other values of keys of a section.
+
+        The values are not validated.
+        """
+        changed = getattr(self, section).model_copy(update=values)
+        return self.model_copy(update={section: changed})
 
     def flatten(self) -> dict[str, Any]:
         """Return every value of the recipe by dotted key.

@@ -131,14 +131,10 @@ class Candidate:
         """
         name = f"{fold}/{folds}"
         epochs = self.epochs(share)
-        length = {"epochs": epochs, "min_steps": None}
-        update = {
-            "data": self.recipe.data.model_copy(update={"fold": name}),
-            "train": self.recipe.train.model_copy(update=length),
-            "track": TrackSection(to=[]),
-        }
         keys = {"candidate": self.name, "data.fold": name, "train.epochs": epochs}
-        return Trial(keys, self.recipe.model_copy(update=update))
+        recipe = self.recipe.with_keys("data", fold=name)
+        recipe = recipe.with_keys("train", epochs=epochs, min_steps=None)
+        return Trial(keys, recipe.model_copy(update={"track": TrackSection(to=[])}))
 
 
 @dataclass(frozen=True)

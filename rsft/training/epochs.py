@@ -37,14 +37,10 @@ def resolve_epochs(recipe: Recipe, chips: int) -> Recipe:
     if epochs <= train.epochs:
         return recipe
     factor = epochs / train.epochs
-    length = {"epochs": epochs, "warmup_epochs": train.warmup_epochs * factor}
-    sections = {
-        "train": train.model_copy(update=length),
-        "evaluate": recipe.evaluate.model_copy(
-            update={"every": round(recipe.evaluate.every * factor)}
-        ),
-    }
-    return recipe.model_copy(update=sections)
+    warmup = train.warmup_epochs * factor
+    every = round(recipe.evaluate.every * factor)
+    recipe = recipe.with_keys("train", epochs=epochs, warmup_epochs=warmup)
+    return recipe.with_keys("evaluate", every=every)
 
 
 def count_training_chips(recipe: Recipe) -> int:

@@ -33,8 +33,7 @@ def spread_filters(recipe: Recipe, bands: Sequence[str]) -> tuple[Recipe, str]:
         f"{recipe.name}: the filters of {', '.join(encoder.bands)} are spread over"
         f" {list_first_names(bands)} (data.remap=expand)"
     )
-    update = {"data": data.model_copy(update={"remap": "expand"})}
-    return recipe.model_copy(update=update), note
+    return recipe.with_keys("data", remap="expand"), note
 
 
 def find_absence(recipe: Recipe, kind: str) -> str:

@@ -124,8 +124,8 @@ def train_single_run(
         if start is not None:
             if is_single:  # an ensemble has one copy
                 start.copy_into(run.folder)
-            kept_blocks = setup.classifier.adapted.kept_blocks
-            run.update(start=start.metadata(setup.store, kept_blocks))
+            adapted = setup.classifier.adapted
+            run.update(start=start.metadata(setup.store, adapted.kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         processes = launch_processes(recipe.train, device)
         # with the precision of the first process
@@ -142,9 +142,15 @@ def train_single_run(
         listeners: list[RunListener] = []
         if run.is_writer:
             listeners = [trackers] if listener is None else [listener, trackers]
-        groups = setup.store.group_indices
-        evaluate = setup.recipe.evaluate
-        fit(processes, learner, groups, evaluate, run, listeners, checkpoint)
+        fit(
+            processes,
+            learner,
+            setup.store.group_indices,
+            setup.recipe.evaluate,
+            run,
+            listeners,
+            checkpoint,
+        )
         run.update(**learner.finish())
         if run.is_writer:
             finish(run, setup, progress)
@@ -195,15 +201,15 @@ def finish(run: Run, setup: TrainingSetup, progress: Progress | None = None) -> 
         run.update(pruned_sites=[str(site) for site in pruned])
     announce(progress, "calibration")
     bundle = make_bundle(recipe, setup)
-    device = setup.recipe.train.device
-    bundle = calibrate_bundle(bundle, setup.train, setup.val, device, progress)
+    bundle = calibrate_bundle(
+        bundle, setup.train, setup.val, setup.recipe.train.device, progress
+    )
     run.update(bundle_sha256=bundle.save(run.bundle_dir))
     run.finish()
 
 
 def make_bundle(recipe: Recipe, setup: TrainingSetup) -> Bundle:
     """Return the bundle of a trained network, without calibrator."""
-    classifier = setup.classifier
     store = setup.store
     return Bundle(
         recipe=recipe,
@@ -212,7 +218,7 @@ def make_bundle(recipe: Recipe, setup: TrainingSetup) -> Bundle:
         train_counts=tuple(int(count) for count in store.class_counts("train")),
         contract=setup.contract,
         backbone_sha256=setup.encoder.sha256,
-        tensors=classifier.learned_state(),
+        tensors=setup.classifier.learned_state(),
         licenses=(
             source_license("backbone", recipe.backbone.name, setup.encoder.license),
             source_license("data", store.name, store.license),
@@ -299,9 +305,8 @@ def finetune(
             )
         recipe = correction_recipe(Path(start))
     elif start is not None:
-        update = {"start_bundle": str(find_bundle(Path(start)))}
-        section = recipe.train.model_copy(update=update)
-        recipe = recipe.model_copy(update={"train": section})
+        folder = str(find_bundle(Path(start)))
+        recipe = recipe.with_keys("train", start_bundle=folder)
     if recipe.evaluate.tta == "turns" and is_rank_zero():
         warning = tta_warning(recipe, ChipStore.open(Path(recipe.data.root)).units)
         if warning:
@@ -320,12 +325,12 @@ def finetune(
 
 def train_ensemble(
     recipe: Recipe,
-    runs: Path = Path("runs"),
-    listener: RunListener | None = None,
+    runs: Path,
+    listener: RunListener | None,
     *,
-    source: Path | None = None,
-    resume: Path | None = None,
-    entries: Mapping[str, Any] | None = None,
+    source: Path | None,
+    resume: Path | None,
+    entries: Mapping[str, Any] | None,
 ) -> Run:
     """Train the members of an ensemble, and write the bundle that averages them.
 
@@ -365,9 +370,9 @@ def train_ensemble(
         if start is not None:
             start.copy_into(run.folder)
         folder = run.folder / MEMBERS_DIR
-        size = recipe.train.ensemble_size
         members = [
-            _train_member(recipe, index, folder, listener) for index in range(size)
+            _train_member(recipe, index, folder, listener)
+            for index in range(recipe.train.ensemble_size)
         ]
         if run.is_writer:
             first = members[0].metadata
@@ -406,15 +411,12 @@ def _train_member(
 
 def member_recipe(recipe: Recipe, index: int) -> Recipe:
     """Return the recipe of one member of an ensemble, with its own name and seed."""
-    train = recipe.train.model_copy(update={"ensemble_size": 1})
+    seed = recipe.seed
     # the first member has the recipe's seed, so it equals a single run of the recipe
     if index:
-        seed = int(np.random.SeedSequence((recipe.seed, index)).generate_state(1)[0])
-    else:
-        seed = recipe.seed
-    return recipe.model_copy(
-        update={"name": f"run-{index + 1}", "seed": seed, "train": train}
-    )
+        seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+    member = recipe.model_copy(update={"name": f"run-{index + 1}", "seed": seed})
+    return member.with_keys("train", ensemble_size=1)
 
 
 def _write_mean_table(run: Run, members: list[Run], name: str, keys: list[str]) -> None:

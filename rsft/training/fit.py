@@ -55,7 +55,6 @@ def fit(
         Interrupted: SIGINT or SIGTERM; a checkpoint is saved.
         RsftError: a loss is not finite, or a file cannot be written.
     """
-    batches = learner.batches
     train = learner.train
     early_stopping = EarlyStopping(train.patience, train.min_delta)
     with (
@@ -70,7 +69,7 @@ def fit(
             is_after_epoch = epoch > 0 and first == 0
             if early_stopping.is_due or (is_after_epoch and learner.is_done()):
                 break
-            recorder.start_epoch(epoch, batches.steps(epoch))
+            recorder.start_epoch(epoch, learner.batches.steps(epoch))
             for index, loss, chips in train_epoch(processes, learner, epoch, first):
                 recorder.add_step(index, loss, chips * processes.world_size)
                 checkpointer.after_step(TrainingPosition(epoch, index + 1))
@@ -85,11 +84,8 @@ def fit(
                         processes, learner, groups, checkpointer.after_validation_batch
                     )
                 early_stopping.update(measures["val_macro"])
-            recorder.end_epoch(
-                learner.epoch_row(epoch) | measures,
-                learner.loops.scales(),
-                learner.loops.spreads(),
-            )
+            row = learner.epoch_row(epoch) | measures
+            recorder.end_epoch(row, learner.loops.factors())
             learner.end_epoch(run, epoch)
             checkpointer.after_epoch(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step

@@ -63,14 +63,11 @@ def _with_fastest_precision(recipe: Recipe, device: torch.device) -> Recipe:
 
     bfloat16 is preferred to float16, which needs a scaled loss.
     """
-    fastest = "fp32"
     for precision in HALF_DTYPES:
         is_fast = has_instructions(precision, device)
         if is_fast and _find_fault(recipe, device, precision) is None:
-            fastest = precision
-            break
-    train = recipe.train.model_copy(update={"precision": fastest})
-    return recipe.model_copy(update={"train": train})
+            return recipe.with_keys("train", precision=precision)
+    return recipe.with_keys("train", precision="fp32")
 
 
 def _find_fault(

@@ -166,20 +166,18 @@ class Recorder:
         self._epoch_pace = self._pace()
 
     def end_epoch(
-        self,
-        measures: dict[str, float],
-        scales: dict[Site, float],
-        spreads: dict[Site, float],
+        self, measures: dict[str, float], factors: dict[Site, Tensor]
     ) -> None:
         """Write the row of the epoch and the learned scales.
 
         Args:
             measures: columns of metrics.csv, without those on time and memory.
-            scales: learned scales by site; empty without a modulator.
-            spreads: standard deviation of the factors of each site that has several.
+            factors: learned factors of each site, whose mean is its scale; empty
+                without a modulator.
         """
         row = measures | self._epoch_pace | peak_memory()
-        self.run.add_epoch(row, scales, spreads)
+        self.run.add_epoch(row, factors)
+        scales = {site: float(values.mean()) for site, values in factors.items()}
         for listener in self.listeners:
             listener.on_epoch_end(row, scales)
 

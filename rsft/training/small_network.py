@@ -71,7 +71,7 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
         A recipe for `rsft.finetune`.
     """
     data = recipe.data
-    side = recipe.data.crop or recipe.data.size
+    side = data.crop or data.size
     epochs = count_epochs(STEPS, int(store.class_counts("train").sum()), BATCH_SIZE)
     augment = data.augment
     if augment == "none":
@@ -81,17 +81,16 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
             augment = "optical"
     shipped = load_recipe(find_recipe(SMALL_NETWORK_RECIPE))
     size = next((size for size in SIZES if side <= size), SIZES[-1])
-    chips = {"root": str(store.root), "size": size, "augment": augment}
-    chips |= {key: getattr(data, key) for key in ("crop", "bands", "unit", "declare")}
-    length = {"epochs": epochs, "warmup_epochs": epochs * WARMUP_SHARE}
-    sections: dict[str, Any] = {
-        "data": shipped.data.model_copy(update=chips),
-        "train": shipped.train.model_copy(
-            update=length | {"device": recipe.train.device}
-        ),
-    }
-    return shipped.model_copy(
-        update={"name": "small-network", "seed": recipe.seed, **sections}
+    chips = {key: getattr(data, key) for key in ("crop", "bands", "unit", "declare")}
+    small = shipped.model_copy(update={"name": "small-network", "seed": recipe.seed})
+    small = small.with_keys(
+        "data", root=str(store.root), size=size, augment=augment, **chips
+    )
+    return small.with_keys(
+        "train",
+        epochs=epochs,
+        warmup_epochs=epochs * WARMUP_SHARE,
+        device=recipe.train.device,
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rsft.data.loading.batches import Batch
 from rsft.models.classifier import Classifier
 from rsft.peft.model.adapted_model import AdaptedModel
+from rsft.peft.model.stage_runner import without_gradient
 from rsft.peft.modulator import Modulator
 from rsft.peft.modules.scaled import BottleneckMlp, LowRankModule
 from rsft.peft.sites import Site
@@ -27,7 +28,6 @@ from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.meta.bilevel import (
     BiLevelLoop,
     MetaSplitter,
-    requires_grad_only,
     restore_on_exit,
 )
 from rsft.training.objective import Objective, widen
@@ -126,10 +126,7 @@ class MetaloraLoop(BiLevelLoop):
                     torch.autograd.backward(self.inner_scaler.scale(loss))
                 self._step_theta(self.gamma)
             self.classifier.eval()
-            with (
-                requires_grad_only(self.gamma, self.theta),
-                self._alpha_as_factors(),
-            ):
+            with without_gradient(self.theta), self._alpha_as_factors():
                 weight = objective.outer_weight
                 loss = self._loss(objective.outer_batch, objective.outer, weight)
                 scaled_loss = self.outer_scaler.scale(loss)

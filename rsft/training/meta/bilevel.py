@@ -19,6 +19,7 @@ from torch.func import functional_call
 from rsft.data.loading.batches import Batch
 from rsft.errors import RsftError
 from rsft.models.classifier import Classifier
+from rsft.peft.model.stage_runner import without_gradient
 from rsft.peft.sites import Site
 from rsft.recipe.registries import SAMPLERS, SCHEDULES
 from rsft.recipe.schema import MetaSection, TrainSection
@@ -267,18 +268,6 @@ class BiLevelLoop:
             return {}
         return modulator.factors()
 
-    def scales(self) -> dict[Site, float]:
-        """Return the learned scale of every site, the mean of its factors."""
-        return {site: float(factors.mean()) for site, factors in self.factors().items()}
-
-    def spreads(self) -> dict[Site, float]:
-        """Return the standard deviation of the factors of sites that have several."""
-        return {
-            site: float(values.std(correction=0))
-            for site, values in self.factors().items()
-            if len(values) > 1
-        }
-
     def inner_step(self, batch: Batch, objective: Objective) -> Tensor:
         """Add the gradient of a batch to theta.
 
@@ -294,7 +283,7 @@ class BiLevelLoop:
         Raises:
             NonFiniteLossError: the loss is not finite; theta does not change.
         """
-        with requires_grad_only(self.theta, self.gamma):
+        with without_gradient(self.gamma):
             loss = self._inner_loss(batch, objective)
             self._check_finite(inner=loss)
             self._descend(loss)
@@ -325,7 +314,7 @@ class BiLevelLoop:
             return self.outer_scaler.scale(loss)
 
         order = self._meta.order
-        with requires_grad_only(self.gamma, [] if order == 2 else self.theta):
+        with without_gradient([] if order == 2 else self.theta):
             gradients = hypergradient(
                 self.theta,
                 self.gamma,
@@ -400,8 +389,8 @@ class BiLevelLoop:
     def _step_theta(self, trained_too: Parameters = ()) -> None:
         average_gradients([*self.theta, *trained_too])
         self.inner_scaler.unscale_(self.inner_optimizer)
-        adapted = self.classifier.adapted
         invariant = self.meta is not None and self.meta.scale_invariant_steps
+        adapted = self.classifier.adapted
         with adapted.in_function_space() if invariant else nullcontext():
             if self.train.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(self.theta, self.train.max_grad_norm)
@@ -463,22 +452,6 @@ class BiLevelLoop:
     def _meta(self) -> MetaSection:
         assert self.meta is not None
         return self.meta
-
-
-@contextmanager
-def requires_grad_only(
-    trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]
-) -> Iterator[None]:
-    """Within the block only `trained` requires gradients; on exit both do."""
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
 
 
 class MetaSplitter:

@@ -159,8 +159,7 @@ def _load_recipe(
     """Return the recipe of a run; that of a run of rsft 0.2 keeps its stretch."""
     recipe = load_recipe(folder / RECIPE_FILE, overrides)
     if metadata and "auto_stretch" not in metadata and recipe.data.stretch == "auto":
-        data = recipe.data.model_copy(update={"stretch": "auto-0.2"})
-        return recipe.model_copy(update={"data": data})
+        return recipe.with_keys("data", stretch="auto-0.2")
     return recipe
 
 
@@ -200,10 +199,27 @@ def require_same_chips(run: RunInfo, root: Path | str) -> None:
         RequestError: its manifest has changed, or run.json does not name its hash.
     """
     before = str(run.metadata.get("data", {}).get("manifest_sha256"))
-    now = hash_manifest(root)
+    require_same_hash(run, root, "the chips", before, hash_manifest(root))
+
+
+def require_same_hash(
+    run: RunInfo, root: Path | str, name: str, before: str, now: str
+) -> None:
+    """Raise an error if an input of a run has changed since the run began.
+
+    Args:
+        run: the run.
+        root: folder of its chip store.
+        name: the input, in the plural.
+        before: hash of the input in run.json.
+        now: its hash today.
+
+    Raises:
+        RequestError: the hashes differ.
+    """
     if before != now:
         raise RequestError(
-            f"the chips have changed since the run began (hash {before[:12]}, now"
+            f"{name} have changed since the run began (hash {before[:12]}, now"
             f" {now[:12]})",
             f"{run.folder}, chips {root}",
             "restore them, or start a new run of the recipe",

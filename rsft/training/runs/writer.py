@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ from rsft.utils.operating_system import (
 from rsft.utils.write_errors import explain_os_error
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rsft.training.setup import TrainingSetup
 
 _log = logging.getLogger(__name__)
@@ -151,9 +154,10 @@ class Run:
     # of sessions before this one
     _earlier_seconds: float = field(default=0.0, repr=False)
     _session_began: float = field(default_factory=time.monotonic, repr=False)
-    _rows: list[dict[str, float]] = field(default_factory=list, repr=False)
-    _scales: list[JsonObject] = field(default_factory=list, repr=False)
-    _pseudo_labels: list[JsonObject] = field(default_factory=list, repr=False)
+    # by table
+    _rows: defaultdict[str, list[JsonObject]] = field(
+        default_factory=lambda: defaultdict(list), repr=False
+    )
 
     @classmethod
     def create(
@@ -333,37 +337,31 @@ class Run:
 
     def drop_epochs_from(self, epoch: int) -> None:
         """Delete the rows of an epoch and of later epochs, which are trained again."""
-        tables: dict[str, list[Any]] = {
-            reader.METRICS_FILE: self._rows,
-            MODULATOR_FILE: self._scales,
-            reader.PSEUDO_LABELS_FILE: self._pseudo_labels,
-        }
-        for name, rows in tables.items():
+        for name in (reader.METRICS_FILE, MODULATOR_FILE, reader.PSEUDO_LABELS_FILE):
             path = self.folder / name
             if self.is_writer and path.is_file():
                 table = pd.read_csv(path)
-                rows[:] = table[table["epoch"] < epoch].to_dict("records")
-                if rows:
-                    self._write_table(name, rows)
-                else:
+                rows: list[Any] = table[table["epoch"] < epoch].to_dict("records")
+                self._add_rows(name, rows)
+                if not rows:
                     path.unlink()
 
-    def add_epoch(
-        self,
-        row: dict[str, float],
-        scales: dict[Site, float],
-        spreads: dict[Site, float],
-    ) -> None:
-        """Append an epoch to metrics.csv, and the learned scales to modulator.csv."""
-        self._rows.append(row)
-        self._write_table(reader.METRICS_FILE, self._rows)
-        if scales:
-            for site, scale in scales.items():
-                scale_row = {"epoch": row["epoch"], **site._asdict(), "value": scale}
-                if site in spreads:
-                    scale_row["spread"] = spreads[site]
-                self._scales.append(scale_row)
-            self._write_table(MODULATOR_FILE, self._scales)
+    def add_epoch(self, row: dict[str, float], factors: dict[Site, Tensor]) -> None:
+        """Append an epoch to metrics.csv, and the learned scales to modulator.csv.
+
+        Args:
+            row: a row of metrics.csv.
+            factors: learned factors of each site, whose mean is its scale.
+        """
+        self._add_rows(reader.METRICS_FILE, [row])
+        scales = []
+        for site, values in factors.items():
+            scale = {"epoch": row["epoch"], **site._asdict()}
+            scale["value"] = float(values.mean())
+            if len(values) > 1:
+                scale["spread"] = float(values.std(correction=0))
+            scales.append(scale)
+        self._add_rows(MODULATOR_FILE, scales)
 
     def add_pseudo_labels(self, epoch: int, counts: Sequence[int]) -> None:
         """Append an epoch to pseudo_labels.csv."""
@@ -373,15 +371,17 @@ class Run:
                 "foreign",
                 "chips",
             )
-            self._pseudo_labels.append(
-                {"epoch": epoch, **dict(zip(columns, counts, strict=True))}
-            )
-            self._write_table(reader.PSEUDO_LABELS_FILE, self._pseudo_labels)
+            row = {"epoch": epoch, **dict(zip(columns, counts, strict=True))}
+            self._add_rows(reader.PSEUDO_LABELS_FILE, [row])
 
-    def _write_table(self, name: str, rows: list[JsonObject]) -> None:
-        if self.is_writer:
+    def _add_rows(self, name: str, rows: Sequence[JsonObject]) -> None:
+        """Append rows to a table, which is written whole; no file without rows."""
+        self._rows[name] += rows
+        if rows and self.is_writer:
             with atomic_file(self.folder / name) as temporary:
-                pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+                pd.DataFrame(self._rows[name]).to_csv(
+                    temporary, index=False, float_format="%.6g"
+                )
 
 
 def mark_done(folder: Path) -> None:
@@ -412,37 +412,24 @@ def require_unchanged_inputs(
     Raises:
         RequestError: the chips, the backbone or the number of threads have changed.
     """
-    store = setup.store
-    reader.require_same_chips(info, store.root)
-    pool = info.metadata.get("pool") or {}
-    inputs = {
-        "the backbone's weights": (
-            info.metadata.get("backbone_sha256"),
-            setup.encoder.sha256,
-        ),
-        "the unlabeled chips": (
-            pool.get("sha256"),
-            setup.pool.sha256 if setup.pool else "",
-        ),
-    }
-    for name, (before, now) in inputs.items():
-        if before is not None and before != now:
-            message = (
-                f"{name} have changed since the run began (hash {before[:12]}, now"
-                f" {now[:12]})"
-            )
-            hint = "restore them, or start a new run of the recipe"
-            raise RequestError(message, f"{info.folder}, chips {store.root}", hint)
+    root = setup.store.root
+    reader.require_same_chips(info, root)
+    now = setup.encoder.sha256
+    before = info.metadata.get("backbone_sha256", now)
+    reader.require_same_hash(info, root, "the backbone's weights", before, now)
+    now = setup.pool.sha256 if setup.pool else ""
+    before = (info.metadata.get("pool") or {}).get("sha256", now)
+    reader.require_same_hash(info, root, "the unlabeled chips", before, now)
     began_with = info.metadata.get("hardware", {}).get("threads")
     threads = torch.get_num_threads()
     is_on_cpu = device == "cpu" == info.metadata.get("device")
     if is_on_cpu and began_with not in (None, threads):
-        message = (
+        raise RequestError(
             f"the run began with {began_with} threads, but PyTorch has {threads} now:"
-            " its weights would differ"
+            " its weights would differ",
+            info.folder,
+            f"resume with OMP_NUM_THREADS={began_with}, or start a new run",
         )
-        hint = f"resume with OMP_NUM_THREADS={began_with}, or start a new run"
-        raise RequestError(message, info.folder, hint)
 
 
 def _now() -> str:

@@ -193,7 +193,7 @@ def test_the_steps_equal_those_of_the_authors(checkpointing, monkeypatch):
     assert losses == [
         (pytest.approx(expected, rel=1e-10), expected) for _, expected in losses
     ]
-    scales = list(loops.scales().values())
+    scales = [float(values.mean()) for values in loops.factors().values()]
     assert scales == pytest.approx((alpha / RANK).tolist(), rel=1e-10)
 
 
@@ -269,7 +269,7 @@ def test_the_factors_of_adaptformer_replace_its_own_scale_in_outer_steps():
         and (loops.alpha - START).abs().min() > 1e-6
     )
     assert {len(values) for values in loops.factors().values()} == {24}
-    assert min(loops.spreads().values()) > 1e-4
+    assert min(values.std() for values in loops.factors().values()) > 1e-4
     take_steps(loops, make_batch(0), losses_of())
     assert "momentum_buffer" in loops.inner_optimizer.state[scale]
 
