@@ -17,7 +17,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from rsft.backbones.archived_weights import Archive
+from pydantic import TypeAdapter
+
 from rsft.backbones.card import (
     ENCODER_GROUP,
     Card,
@@ -87,18 +88,10 @@ def find_encoder(name: str) -> PublishedEncoder:
 def listed_encoders() -> tuple[ListedEncoder, ...]:
     """Return all listed encoders, in the order of `rsft.backbones.names`."""
     document = json.loads(LISTING.read_text("utf-8"))
-    shipped = []
-    for entry in document["encoders"]:
-        for name in ("bands", "mean", "std"):
-            entry[name] = tuple(entry[name])
-        if entry["remote"]:
-            archive = entry["remote"].pop("archive")
-            entry["remote"] = Remote(
-                **entry["remote"], archive=Archive(**archive) if archive else None
-            )
-        shipped.append(ListedEncoder(**entry))
+    reader = TypeAdapter(tuple[ListedEncoder, ...])
+    shipped = reader.validate_python(document["encoders"])
     if document["versions"] == listing_versions():
-        return tuple(shipped)
+        return shipped
     counts = {(encoder.name, encoder.size): encoder.parameters for encoder in shipped}
     cards = _usable_cards()
     return tuple(list_card(card, counts.get((card.name, card.size))) for card in cards)

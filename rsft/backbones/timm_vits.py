@@ -114,9 +114,14 @@ STRIDE = 32
 _MODULES = ("resnet", "convnext", "swin_transformer", "swin_transformer_v2")
 
 
+def _is_of(name: str, *modules: str) -> bool:
+    """Return whether a model of timm is defined in one of some modules."""
+    return is_model_in_modules(name.split(".")[0], modules)
+
+
 def is_hierarchical_model(name: str) -> bool:
     """Return whether a model of timm is a ResNet, a ConvNeXt, a Swin or a Swin V2."""
-    return is_model_in_modules(name.split(".")[0], _MODULES)
+    return _is_of(name, *_MODULES)
 
 
 def build_hierarchical(
@@ -140,11 +145,11 @@ def build_hierarchical(
     Raises:
         RequestError: `size` is not a multiple of 32, and the network is no ResNet.
     """
-    is_resnet = is_model_in_modules(architecture.split(".")[0], ["resnet"])
-    check_input_size(architecture, 1 if is_resnet else STRIDE, size)
+    stride = 1 if _is_of(architecture, "resnet") else STRIDE
+    check_input_size(architecture, stride, size)
     if "swin" in architecture:
         options["img_size"] = size
-    if is_model_in_modules(architecture.split(".")[0], ["swin_transformer_v2"]):
+    if _is_of(architecture, "swin_transformer_v2"):
         network: Any = _on_meta_device(architecture)
         windows = []
         for stage in network.layers:
@@ -172,7 +177,7 @@ def _skip_options(name: str) -> dict[str, Any]:
 
     It would take most of the time.
     """
-    is_plain = is_model_in_modules(name.split(".")[0], _SKIPS_INITIALIZATION)
+    is_plain = _is_of(name, *_SKIPS_INITIALIZATION)
     if is_plain and torch.get_default_device().type == "meta":
         return {"weight_init": "skip"}
     return {}

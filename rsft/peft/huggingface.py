@@ -83,8 +83,11 @@ def export_peft(
         ...     len(import_peft(create(), folder).sites)
         24
     """
-    modules = adapted.adapter_modules
-    others = {type(m).__name__ for m in modules if not isinstance(m, LowRankModule)}
+    others = {
+        type(module).__name__
+        for module in adapted.adapter_modules
+        if not isinstance(module, LowRankModule)
+    }
     if others:
         raise ValueError(
             "the layout of PEFT's LoRA holds only low-rank additions, not"
@@ -227,12 +230,11 @@ def bypasses_peft(adapted: AdaptedModel) -> bool:
     Attention with q_bias (EVA-02, Swin V2, BEiT) does so, unless its qkv_bias_separate
     is set.
     """
-    attention = [
-        module
-        for module in adapted.vit.modules()
-        if getattr(module, "q_bias", None) is not None
-    ]
-    return any(type(module.qkv) is not nn.Linear for module in attention)
+    for module in adapted.vit.modules():
+        has_bias = getattr(module, "q_bias", None) is not None
+        if has_bias and type(module.qkv) is not nn.Linear:
+            return True
+    return False
 
 
 @torch.no_grad()

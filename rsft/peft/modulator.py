@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -86,14 +85,11 @@ class Modulator(nn.Module):
         self.widths = tuple(widths or [1] * len(self.sites))
         self.init_gamma = scale_to_gamma(init_scale)
         self.gamma = nn.Parameter(torch.full((sum(self.widths),), self.init_gamma))
-        starts = [
-            end - width
-            for end, width in zip(accumulate(self.widths), self.widths, strict=True)
-        ]
-        self._factors = [
-            x if n == 1 else slice(x, x + n)
-            for x, n in zip(starts, self.widths, strict=True)
-        ]
+        self._factors: list[int | slice] = []
+        start = 0
+        for width in self.widths:
+            self._factors.append(start if width == 1 else slice(start, start + width))
+            start += width
         # site index -> gamma, unaffected by optimizer steps
         self._frozen_gamma: dict[int, Tensor] = {}
         # site after site, see `use_factors`

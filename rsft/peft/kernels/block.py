@@ -11,7 +11,7 @@ are stored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +32,8 @@ _ALL_ROWS = slice(None)
 _MAX_STORED_TOKENS = 256
 
 
-class _Linear(Protocol):
-    """Applies some rows of a linear layer, (B, N, width_in) -> (B, N, rows)."""
-
-    def __call__(
-        self, owner: Any, name: str, x: Tensor, rows: slice = _ALL_ROWS
-    ) -> Tensor: ...
+_Linear = Callable[..., Tensor]
+"""Returns (owner, name, x, rows) -> the output of rows of a layer."""
 
 
 def low_rank_block(

@@ -5,6 +5,7 @@ or separate q, k and v, norms of queries, keys and the output of attention, Laye
 an MLP with GELU, or a SwiGLU with packed or separate layers.
 """
 
+from operator import attrgetter
 from typing import Any, cast
 
 import torch
@@ -63,7 +64,7 @@ def unsupported_reason(block: nn.Module) -> str | None:
     for path, is_unusual in unusual.items():
         if is_unusual:
             return (
-                f"{path} is {_get_nested(block, path)}, which the kernel has no"
+                f"{path} is {attrgetter(path)(block)}, which the kernel has no"
                 " gradient for"
             )
     for name, module in modules.items():
@@ -115,7 +116,7 @@ def add_branch(block: Any, index: int, residual: Tensor, branch: Tensor) -> Tens
 def _unusual_attention(block: Any) -> dict[str, bool]:
     """Return path -> whether the kernel has no gradient, for norms and attention."""
     attn = block.attn
-    is_fused = getattr(block.attn, "qkv", None) is not None
+    is_fused = getattr(attn, "qkv", None) is not None
     layers = ("qkv", "proj") if is_fused else ("q_proj", "k_proj", "v_proj", "proj")
     return {
         "norm1": not isinstance(block.norm1, nn.LayerNorm),
@@ -134,11 +135,10 @@ def _unusual_attention(block: Any) -> dict[str, bool]:
 
 def _unusual_mlp(mlp: Any) -> dict[str, bool]:
     """Return path -> whether the kernel has no gradient, for the MLP."""
-    is_gelu = type(mlp).__name__ == "Mlp"
+    kind = type(mlp).__name__
+    is_gelu = kind == "Mlp"
     norms = nn.Identity if is_gelu else nn.Identity | nn.LayerNorm
-    layers = (
-        ("fc1_g", "fc1_x", "fc2") if type(mlp).__name__ == "SwiGLU" else ("fc1", "fc2")
-    )
+    layers = ("fc1_g", "fc1_x", "fc2") if kind == "SwiGLU" else ("fc1", "fc2")
     return {
         "mlp.norm": not isinstance(getattr(mlp, "norm", nn.Identity()), norms),
         "mlp.act": type(mlp.act).__name__ not in (GELUS if is_gelu else ("SiLU",)),
@@ -146,9 +146,3 @@ def _unusual_mlp(mlp: Any) -> dict[str, bool]:
         "mlp.drop1": mlp.drop1.p > 0,
         **{f"mlp.{name}": type(getattr(mlp, name)) is not nn.Linear for name in layers},
     }
-
-
-def _get_nested(module: Any, path: str) -> Any:
-    for name in path.split("."):
-        module = getattr(module, name)
-    return module

@@ -377,8 +377,8 @@ class ForwardPasses(nn.Module):
     def _run_suffix(
         self, x: Tensor, start: int, options: ForwardOptions
     ) -> tuple[Tensor, ...]:
-        stages = self._runner.stages
         first = EMBEDDING if x.ndim == 4 else start
+        last = self._runner.stages.depth + 1
         with ExitStack() as stack:
             if self._shares_scale_operators(x, options):
                 stack.enter_context(without_gradient(options.no_grad_parameters))
@@ -386,7 +386,6 @@ class ForwardPasses(nn.Module):
                 for module in self.adapter_modules:
                     if isinstance(module, LowRankModule):
                         stack.enter_context(module.scale_together())
-            last = stages.depth + 1
             tokens, *block_tokens = self._runner.run(x, first, last, options)
         return tokens[:, :1] if options.class_token_only else tokens, *block_tokens
 
@@ -395,10 +394,8 @@ class ForwardPasses(nn.Module):
 
         The kernels do without, and a checkpointed block computes its scales again.
         """
-        runner = self._runner
-        is_plain = runner.compiled is not None or not use_kernels(
-            x.device, runner.kernels
-        )
+        uses_kernels = use_kernels(x.device, self._runner.kernels)
+        is_plain = self._runner.compiled is not None or not uses_kernels
         needs_each = options.checkpointing or options.split is not None
         return is_plain and not needs_each and self.modulator is not None
 

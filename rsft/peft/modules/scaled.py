@@ -220,15 +220,14 @@ class LowRankLinear(_AdaptedLayer, nn.Linear):
             (B, ..., width_out).
         """
         kernels = next(iter(self.adapters.values())).kernels
-        if self.bias is None or not self.bias.requires_grad:
-            return low_rank_linear(
-                x, self.weight, self.bias, self.deltas(), training=True, kernels=kernels
-            )
+        is_trained = self.bias is not None and self.bias.requires_grad
+        bias = None if is_trained else self.bias
         y = low_rank_linear(
-            x, self.weight, None, self.deltas(), training=True, kernels=kernels
+            x, self.weight, bias, self.deltas(), training=True, kernels=kernels
         )
-        # BitFit trains the bias, and the kernel has no gradient for it
-        return y + self.bias.to(y.dtype)
+        if is_trained:  # by BitFit; the kernel has no gradient for it
+            y = y + self.bias.to(y.dtype)
+        return y
 
 
 class LowRankConv2d(_AdaptedLayer, nn.Conv2d):
