@@ -31,8 +31,6 @@ class LossConfig(Protocol):
         adjusts_logits: optional; whether the loss is cross entropy of logits that are
             adjusted to the class prior. Pseudo-labels then have the same loss, with the
             prior of their own; with other losses they have cross entropy.
-        uses_prior: optional; whether `drawn_counts` has an effect. Reports then print
-            the class prior of the draws.
     """
 
     name: ClassVar[str]

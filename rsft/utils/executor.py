@@ -301,10 +301,10 @@ class RayExecutor(Executor):
     def __init__(
         self,
         address: str,
-        jobs: int | None = None,
-        attempts: int = 1,
-        cpus: int = 1,
-        gpus: float | None = 0.0,
+        jobs: int | None,
+        attempts: int,
+        cpus: int,
+        gpus: float | None,
     ) -> None:
         self._ray = require("ray", "ray")
         try:

@@ -34,14 +34,11 @@ class Discriminant:
         weight: (C, D).
         bias: (C,); -inf for a class without chips.
         shrinkage: share of the diagonal in the covariance.
-        held_out_score: mean over classes of the log probability of the own class of a
-            chip that is left out; None if every class has a single chip.
     """
 
     weight: Floats
     bias: Floats
     shrinkage: float
-    held_out_score: float | None
 
 
 def fit_discriminant(
@@ -63,14 +60,11 @@ def fit_discriminant(
     chips = ChipStatistics(features, labels, n_classes)
     if chips.can_leave_out:
         scores = chips.held_out_scores(SHRINKAGES)
-        best = int(scores.argmax())
-        shrinkage = SHRINKAGES[best]
-        score = float(scores[best])
+        shrinkage = SHRINKAGES[int(scores.argmax())]
     else:
         shrinkage = 1.0
-        score = None
     weight, bias = chips.solve(shrinkage)
-    return Discriminant(weight, bias, shrinkage, score)
+    return Discriminant(weight, bias, shrinkage)
 
 
 class ChipStatistics:

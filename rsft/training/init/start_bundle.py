@@ -95,17 +95,12 @@ class StartBundle:
         folder = find_bundle(run / START_DIR if run is not None and has_copy else path)
         bundle = Bundle.load(folder)
         if len(bundle.members) != members:
-            hint = (
-                f"set train.ensemble_size={len(bundle.members)}, which trains each of"
-                " them"
-            )
-            if len(bundle.members) > 1 and members == 1:
+            count = len(bundle.members)
+            hint = f"set train.ensemble_size={count}, which trains each of them"
+            if members == 1:
                 hint += ", or start at one of them: <run folder>/members/run-1"
             raise RequestError(
-                (
-                    f"the bundle has {len(bundle.members)} runs, but the recipe trains"
-                    f" {members}"
-                ),
+                f"the bundle has {count} runs, but the recipe trains {members}",
                 folder,
                 hint,
             )
@@ -133,27 +128,22 @@ class StartBundle:
         Raises:
             RequestError: backbone, planes or a unit differ.
         """
-        bundle = self.bundle
-        hint = (
-            "start a run without --from, or prepare the chips like those of the bundle"
-        )
-        if encoder.sha256 != bundle.backbone_sha256:
+        expected = self.bundle.backbone_sha256
+        if encoder.sha256 != expected:
             raise RequestError(
-                (
-                    f"the backbone's weights differ ({encoder.sha256[:12]}, bundle"
-                    f" {bundle.backbone_sha256[:12]})"
-                ),
+                f"the backbone's weights differ ({encoder.sha256[:12]}, bundle"
+                f" {expected[:12]})",
                 f"backbone.name {encoder.name}",
                 "use the weights that the bundle was trained on",
             )
-        contract = bundle.contract
+        contract = self.bundle.contract
         if encoder.bands != contract.planes:
-            planes = (
-                f"{', '.join(encoder.bands)}; the bundle has"
-                f" {', '.join(contract.planes)}"
-            )
             raise RequestError(
-                f"the planes of the network's input are {planes}", store.root, hint
+                f"the planes of the network's input are {', '.join(encoder.bands)}; the"
+                f" bundle has {', '.join(contract.planes)}",
+                store.root,
+                "start a run without --from, or prepare the chips like those of the"
+                " bundle",
             )
         contract = contract.model_copy(update={"bands": store.bands})
         for unit in store.units:
@@ -290,7 +280,6 @@ def _initialize_rows(
     classifier: Classifier, train: ChipImages, new: list[int], recipe: Recipe
 ) -> None:
     """Initialize the rows of the new classes in the head of a classifier."""
-    head = classifier.head
     section = recipe.head
     indices = np.flatnonzero(
         (section.init == "linear-probe") | np.isin(train.labels, new)
@@ -309,7 +298,7 @@ def _initialize_rows(
     state = fresh.state_dict()
     source = np.searchsorted(present, new).tolist()
     with torch.no_grad():
-        for name, parameter in head.named_parameters():
+        for name, parameter in classifier.head.named_parameters():
             old = [row for row in range(len(parameter)) if row not in new]
             rows = state[name][source]
             if parameter.ndim == 1:

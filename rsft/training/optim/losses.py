@@ -42,7 +42,6 @@ class LogitAdjustmentLoss:
 
     name: ClassVar = "logit_adjustment"
     title: ClassVar = "logit-adjusted cross entropy"
-    uses_prior: ClassVar = True
     adjusts_logits: ClassVar = True
 
     tau: Annotated[
@@ -154,11 +153,6 @@ class LDAMLoss:
     beta: Beta = 0.9999
 
     @property
-    def uses_prior(self) -> bool:
-        """Whether the class prior has an effect: re-weighting uses the draws."""
-        return self.drw_start is not None
-
-    @property
     def unneeded(self) -> dict[str, str]:
         """Keys without an effect: without re-weighting, beta has none."""
         if self.drw_start is not None:
@@ -209,7 +203,6 @@ class ClassBalancedLoss:
 
     name: ClassVar = "class_balanced"
     title: ClassVar = "class-balanced cross entropy"
-    uses_prior: ClassVar = True
 
     beta: Beta = 0.9999
 
@@ -242,7 +235,6 @@ class BalancedSoftmaxLoss:
 
     name: ClassVar = "balanced_softmax"
     title: ClassVar = "balanced softmax"
-    uses_prior: ClassVar = True
     adjusts_logits: ClassVar = True
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
@@ -274,7 +266,6 @@ class LADELoss:
 
     name: ClassVar = "lade"
     title: ClassVar = "LADE"
-    uses_prior: ClassVar = True
 
     weight: Annotated[
         float, Setting("weight of LADE's regularizer relative to cross entropy", ge=0)

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -328,11 +329,11 @@ class PseudoLabeler(Part):
             0, len(self.val) - 1, min(_MAX_CHIPS * len(per_class), len(self.val))
         ).astype(int)
         with self._teacher() as teacher:
-            size = self.eval_batch_size
-            known = compute_features(teacher, self.train, chips, size)
-            known = teacher.final_features(known)
-            new = compute_features(teacher, self.val, others, size)
-            new = teacher.final_features(new)
+            compute = partial(
+                compute_features, teacher, batch_size=self.eval_batch_size
+            )
+            known = teacher.final_features(compute(self.train, chips))
+            new = teacher.final_features(compute(self.val, others))
         features = known.float().cpu().numpy()
         _, whitening = fit_distance(features, labels[chips], len(self.target))
         white_chips = torch.from_numpy(whiten_references(features, whitening))
@@ -355,11 +356,9 @@ class PseudoLabeler(Part):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        mean = self.mean_probabilities
-        shares = self.shares
         return {
-            "mean": mean,
-            "shares": shares,
+            "mean": self.mean_probabilities,
+            "shares": self.shares,
             "distance": self.distance,
             "counts": self.counts,
         }

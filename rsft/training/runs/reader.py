@@ -212,7 +212,7 @@ def require_same_hash(
         root: folder of its chip store.
         name: the input, in the plural.
         before: hash of the input in run.json.
-        now: its hash today.
+        now: its present hash.
 
     Raises:
         RequestError: the hashes differ.

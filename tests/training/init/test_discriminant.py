@@ -72,7 +72,6 @@ def test_the_best_shrinkage_is_taken_and_classes_are_equally_likely():
     features, labels = clusters((40, 30, 3))
     discriminant = fit_discriminant(features, labels, 4)
     scores = ChipStatistics(features, labels, 4).held_out_scores(SHRINKAGES)
-    assert discriminant.held_out_score == max(scores)
     assert discriminant.shrinkage == SHRINKAGES[scores.argmax()]
     logits = features @ discriminant.weight.T + discriminant.bias
     assert (logits.argmax(axis=1) == labels).mean() > 0.9
@@ -86,7 +85,7 @@ def test_one_chip_per_class():
     features, labels = clusters((1, 1, 1))
     features[:, 0] = 7  # tells nothing
     discriminant = fit_discriminant(features, labels, 3)
-    assert discriminant.shrinkage == 1 and discriminant.held_out_score is None
+    assert discriminant.shrinkage == 1
     logits = features @ discriminant.weight.T + discriminant.bias
     assert logits.argmax(axis=1).tolist() == [0, 1, 2]
 

@@ -233,12 +233,11 @@ def test_margins_of_ldam_count_different_chips():
     ldam = LOSSES["ldam"]()
     plain = make_loss(ldam, PRIOR_COUNTS, 1.0)(*DRAWN)
     balanced = make_loss(ldam, PRIOR_COUNTS, 0.0)(*DRAWN)
-    assert torch.equal(plain, balanced) and not ldam.uses_prior
+    assert torch.equal(plain, balanced)
 
 
 def test_weights_of_ldam_follow_the_sampler():
     ldam = LOSSES["ldam"](margin=0.0, drw_start=0.0, beta=0.9)
-    assert ldam.uses_prior
     expected = make_loss(LOSSES["class_balanced"](beta=0.9), PRIOR_COUNTS, 0.5)(*DRAWN)
     assert torch.equal(make_loss(ldam, PRIOR_COUNTS, 0.5)(*DRAWN), expected)
 
