@@ -37,8 +37,11 @@ from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 
-BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
-LARGE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+Architecture = dict[str, Any]
+"""Arguments of timm's `VisionTransformer`."""
+
+BASE: Architecture = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+LARGE: Architecture = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 NORM = partial(nn.LayerNorm, eps=1e-6)
 DECODER = (
     "mask_token",
@@ -56,7 +59,7 @@ SATMAE_LICENSE = "unknown; the code is CC-BY-NC-4.0"
 
 def build_mae_vit(
     name: str,
-    architecture: dict[str, Any],
+    architecture: Architecture,
     mean_pooled: bool,
     size: int,
     patch: int = 16,
@@ -164,7 +167,7 @@ def convert_sarmae(state: State) -> State:
     )
 
 
-def _sarmae_card(kind: str, architecture: dict[str, Any]) -> Card:
+def _sarmae_card(kind: str, architecture: Architecture) -> Card:
     name = f"sarmae_vit_{kind}_patch16_224.sar1m"
     file = f"SARMAE_vit{kind[0]}_checkpoint-last"
     page = "https://huggingface.co/Wenquandan777/SARMAE"
@@ -306,7 +309,7 @@ def _convert_pretrained(state: State) -> State:
     return tensors
 
 
-def _group_card(kind: str, architecture: dict[str, Any], file: str, md5: str) -> Card:
+def _group_card(kind: str, architecture: Architecture, file: str, md5: str) -> Card:
     page = "https://zenodo.org/record/7338613"
     name = f"satmae_vit_{kind}_patch8_96.fmow_sentinel"
     task = "pre-trained on fMoW-Sentinel, 200 epochs"

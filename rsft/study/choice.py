@@ -35,7 +35,7 @@ from rsft.study.outcomes import RECIPE, TRIALS, TrialOutcome, read_outcome
 from rsft.study.runs import run_trial
 from rsft.study.trials import Trial
 from rsft.training.listeners import RunListener, StepReport
-from rsft.training.runs.reader import hash_data, lock_run
+from rsft.training.runs.reader import Epoch, hash_data, lock_run
 from rsft.types import JsonObject
 from rsft.utils.atomic_files import write_text
 
@@ -123,7 +123,7 @@ class _Meter(RunListener):
             raise BudgetSpentError
         self.listener.on_step(step)
 
-    def on_epoch_end(self, row: dict[str, float], scales: Any) -> None:
+    def on_epoch_end(self, row: Epoch, scales: Any) -> None:
         self.save()
         self.listener.on_epoch_end(row, scales)
 

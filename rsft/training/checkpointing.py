@@ -17,6 +17,7 @@ import torch
 from rsft.errors import Interrupted, RsftError
 from rsft.recipe.schema import TrainSection
 from rsft.training.learner import Learner
+from rsft.training.parts.base import StateDict
 from rsft.training.processes import all_reduce_max, broadcast_object
 from rsft.training.recorder import EarlyStopping
 from rsft.training.runs.writer import Run
@@ -61,7 +62,7 @@ class Checkpoint(NamedTuple):
     """
 
     position: TrainingPosition
-    state: dict[str, Any]
+    state: StateDict
     path: Path | None = None
 
 
@@ -282,7 +283,7 @@ class Checkpointer:
         self._last_saved_at = time.monotonic()
         self._steps_since_save = 0
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> StateDict:
         return self.learner.state_dict() | {
             "early_stopping": self.early_stopping.state_dict()
         }

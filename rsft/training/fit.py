@@ -23,6 +23,7 @@ from rsft.training.objective import Objective
 from rsft.training.parts.base import Moment
 from rsft.training.processes import Processes, all_gather_object
 from rsft.training.recorder import EarlyStopping, Recorder, StepTimer
+from rsft.training.runs.reader import Epoch
 from rsft.training.runs.writer import Run
 from rsft.types import GROUPS
 
@@ -186,7 +187,7 @@ def validate(
     learner: Learner,
     groups: dict[str, list[int]],
     after_batch: Callable[[], None],
-) -> dict[str, float]:
+) -> Epoch:
     """Return loss and accuracy on the validation split.
 
     Args:
@@ -212,7 +213,7 @@ def measure_outputs(
     learner: Learner,
     outputs: Sequence[tuple[Tensor, Tensor]],
     groups: dict[str, list[int]],
-) -> dict[str, float]:
+) -> Epoch:
     """Compute loss and accuracy of the validation split over all processes.
 
     The loss has the class prior of the training split, so it can be compared between

@@ -17,9 +17,10 @@ from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
 from rsft.training.objective import Objective
 from rsft.training.optim import optimizers
 from rsft.training.optim.losses import loss_at
-from rsft.training.parts.base import Moment, Part
+from rsft.training.parts.base import Moment, Part, StateDict
 from rsft.training.processes import all_gather_object, average_statistics
 from rsft.training.recorder import StepTimer
+from rsft.training.runs.reader import Epoch
 from rsft.training.runs.writer import Run
 from rsft.types import JsonObject
 
@@ -112,7 +113,7 @@ class Learner:
         if outer is not None:
             self.losses[1].append(outer)
 
-    def epoch_row(self, epoch: int) -> dict[str, float]:
+    def epoch_row(self, epoch: int) -> Epoch:
         """Return the measures of an epoch (from 0) that ends, and reset its losses.
 
         Returns:
@@ -162,7 +163,7 @@ class Learner:
         """Return the loss of logits (N, C) and labels (N,) of validation chips."""
         return float(loss_at(self.loss.validation, self.progress)(logits, labels))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return all state that changes during training, between two steps.
 
         Every random number is a function of (seed, epoch, batch), so the state has no
@@ -180,7 +181,7 @@ class Learner:
         if loops.is_step_unfinished:
             gradients = [parameter.grad for parameter in loops.theta]
         losses = [torch.stack(values) if values else None for values in self.losses]
-        state: dict[str, Any] = {
+        state: StateDict = {
             "learned": learned,
             "optimizers": [optimizer.state_dict() for optimizer in loops.optimizers],
             "scalers": [scaler.state_dict() for scaler in scalers],
@@ -198,7 +199,7 @@ class Learner:
             state[name] = parameter.detach()
         return {name: _to_cpu(value) for name, value in state.items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore the state of a checkpoint."""
         loops = self.loops
         scalers = (loops.inner_scaler, loops.outer_scaler)

@@ -9,6 +9,7 @@ from rsft.peft import Site
 from rsft.types import JsonObject
 
 if TYPE_CHECKING:
+    from rsft.training.runs.reader import Epoch
     from rsft.training.runs.writer import Run
 
 
@@ -64,7 +65,7 @@ class RunListener:
     def on_step(self, step: StepReport) -> None:
         """Handle a finished step."""
 
-    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+    def on_epoch_end(self, row: Epoch, scales: dict[Site, float]) -> None:
         """Handle a finished epoch.
 
         Args:

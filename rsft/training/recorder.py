@@ -12,6 +12,8 @@ from torch import Tensor
 
 from rsft.peft import Site
 from rsft.training.listeners import RunListener, StepReport
+from rsft.training.parts.base import StateDict
+from rsft.training.runs.reader import Epoch
 from rsft.training.runs.writer import Run
 from rsft.utils.operating_system import peak_memory_bytes
 
@@ -165,9 +167,7 @@ class Recorder:
         """Stop the clock of the epoch, before the validation."""
         self._epoch_pace = self._pace()
 
-    def end_epoch(
-        self, measures: dict[str, float], factors: dict[Site, Tensor]
-    ) -> None:
+    def end_epoch(self, measures: Epoch, factors: dict[Site, Tensor]) -> None:
         """Write the row of the epoch and the learned scales.
 
         Args:
@@ -234,11 +234,11 @@ class EarlyStopping:
             self.best_score = score
             self.wait_count = 0
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the state for a checkpoint."""
         return {"best": self.best_score, "waited": self.wait_count}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore the state of a checkpoint."""
         self.best_score = state["best"]
         self.wait_count = state["waited"]

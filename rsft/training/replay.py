@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +31,7 @@ from rsft.training.runs.replay_file import (
     Replay,
     read_replay,
 )
-from rsft.types import Progress
+from rsft.types import JsonObject, Progress
 from rsft.utils.atomic_files import write_text
 
 _log = logging.getLogger(__name__)
@@ -229,7 +228,7 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _replace_foreign_keys(
     recipe: Recipe, folder: Path, overrides: Sequence[str]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the defaults of those keys of a bundle's recipe that do not act.
 
     Raises:
@@ -253,7 +252,7 @@ def _replace_foreign_keys(
             " ".join(f"{key}={to_yaml(foreign[key])}" for key in ignored),
         )
     # a key of `track` alone may be a fault: without a tracker it has no effect
-    values: dict[str, Any] = {"track": {}}
+    values: JsonObject = {"track": {}}
     for key in foreign:
         if key != "data.root" and not key.startswith("track."):
             values[key] = default_value(key)
@@ -262,6 +261,6 @@ def _replace_foreign_keys(
     return values
 
 
-def _load_with(path: Path, values: dict[str, Any], overrides: Sequence[str]) -> Recipe:
+def _load_with(path: Path, values: JsonObject, overrides: Sequence[str]) -> Recipe:
     given = [f"{key}={to_yaml(value)}" for key, value in values.items()]
     return load_recipe(path, [*given, *overrides])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lightning.fabric.loggers.logger import Logger
 
     from rsft.recipe.schema import Recipe
+    from rsft.training.runs.reader import Epoch
     from rsft.training.runs.writer import Run
 
 
@@ -122,7 +123,7 @@ class TrackerListener(RunListener):
             values = {tag: getattr(step, field) for field, tag in _TAGS.items()}
             self._log_values(step.done, values)
 
-    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+    def on_epoch_end(self, row: Epoch, scales: dict[Site, float]) -> None:
         """Record the row of metrics.csv and the learned scales."""
         values = {f"epoch/{name}": value for name, value in row.items()}
         del values["epoch/epoch"], values["epoch/step"]

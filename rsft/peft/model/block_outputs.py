@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from rsft.peft.modules.adapter_module import transformer_blocks
+from rsft.peft.modules.adapter_module import Tensors, transformer_blocks
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def record_block_outputs(
 
 
 def append_output(
-    outputs: list[Tensor], module: nn.Module, args: tuple[Tensor, ...], output: Tensor
+    outputs: list[Tensor], module: nn.Module, args: Tensors, output: Tensor
 ) -> None:
     """Store an output, as a forward hook with the list as its first argument."""
     outputs.append(output)

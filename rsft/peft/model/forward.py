@@ -12,7 +12,7 @@ from rsft.peft.kernels import use_kernels
 from rsft.peft.model.stage_runner import ForwardOptions, StageRunner, without_gradient
 from rsft.peft.model.stages import EMBEDDING
 from rsft.peft.modulator import Modulator
-from rsft.peft.modules.adapter_module import AdapterModule, require_tokens
+from rsft.peft.modules.adapter_module import AdapterModule, Tensors, require_tokens
 from rsft.peft.modules.scaled import LowRankModule
 
 
@@ -286,7 +286,7 @@ class ForwardPasses(nn.Module):
 
     def run_suffix_with_blocks(
         self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None
-    ) -> tuple[Tensor, ...]:
+    ) -> Tensors:
         """Run the output of `run_frozen_prefix` up to the final norm.
 
         Outputs of earlier blocks are returned as well.
@@ -374,9 +374,7 @@ class ForwardPasses(nn.Module):
         finally:
             self._split = None
 
-    def _run_suffix(
-        self, x: Tensor, start: int, options: ForwardOptions
-    ) -> tuple[Tensor, ...]:
+    def _run_suffix(self, x: Tensor, start: int, options: ForwardOptions) -> Tensors:
         first = EMBEDDING if x.ndim == 4 else start
         last = self._runner.stages.depth + 1
         with ExitStack() as stack:

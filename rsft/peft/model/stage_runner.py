@@ -22,6 +22,7 @@ from rsft.peft.kernels import (
 )
 from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.model.stages import EMBEDDING, ViTStages
+from rsft.peft.modules.adapter_module import Tensors
 from rsft.peft.modules.scaled import LowRankLinear
 
 if TYPE_CHECKING:
@@ -89,9 +90,7 @@ class StageRunner:
         frozen = not any(parameter.requires_grad for parameter in block.parameters())
         return self._is_standard[index] and frozen and not _is_hooked(block)
 
-    def run(
-        self, x: Tensor, start: int, stop: int, options: ForwardOptions
-    ) -> tuple[Tensor, ...]:
+    def run(self, x: Tensor, start: int, stop: int, options: ForwardOptions) -> Tensors:
         """Run the stages from `start` up to, but not including, `stop`.
 
         A network that cannot be run stage by stage runs as a whole.

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from rsft.peft.sites import LAYER_POSITIONS, POSITIONS, Site
 
+Tensors = tuple[Tensor, ...]
+"""Inputs of a module, or outputs of blocks."""
+
 NamedTensors = dict[str, Tensor]
 """Tensors by name."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from rsft.peft.modules import adapter_module
 from rsft.peft.modules.adapter_module import (
     AdapterModule,
     TargetLayer,
+    Tensors,
     mangle_name,
     trainable_kwargs,
 )
@@ -138,13 +139,11 @@ class BottleneckModule(AdapterModule):
                 )
             self.add_undo(str(site), *(hook.remove for hook in hooks))
 
-    def _store_input(
-        self, site: Site, norm: nn.Module, args: tuple[Tensor, ...]
-    ) -> None:
+    def _store_input(self, site: Site, norm: nn.Module, args: Tensors) -> None:
         self._inputs[site] = args[0]
 
     def _add_output(
-        self, site: Site, mlp: nn.Module, args: tuple[Tensor, ...], output: Tensor
+        self, site: Site, mlp: nn.Module, args: Tensors, output: Tensor
     ) -> Tensor:
         module = self.get_submodule(mangle_name(site))
         x = self._inputs.pop(site) if self.parallel else output
@@ -297,9 +296,7 @@ class LowRankModule(AdapterModule):
         for site, rank in ranks.items():
             self._add_parameters(site, rank, method.init)
 
-    def _add_parameters(
-        self, site: Site, rank: int, init: Literal["width", "rank"]
-    ) -> None:
+    def _add_parameters(self, site: Site, rank: int, init: str) -> None:
         """Add the parameters of a site."""
         raise NotImplementedError
 
@@ -425,9 +422,7 @@ def _remove_adapter(layer: nn.Linear | nn.Conv2d, site: Site) -> None:
 class LoRAModule(LowRankModule):
     """Separate factors A and B for every site."""
 
-    def _add_parameters(
-        self, site: Site, rank: int, init: Literal["width", "rank"]
-    ) -> None:
+    def _add_parameters(self, site: Site, rank: int, init: str) -> None:
         self.add_module(
             mangle_name(site),
             _Factors(self.target_layers[site], self.input_shape(site), rank, init),
@@ -449,9 +444,7 @@ class LoTRModule(LowRankModule):
             `LowRankModule`.
     """
 
-    def _add_parameters(
-        self, site: Site, rank: int, init: Literal["width", "rank"]
-    ) -> None:
+    def _add_parameters(self, site: Site, rank: int, init: str) -> None:
         target = self.target_layers[site]
         name = f"shared/{site.position}"
         shape = self.input_shape(site)
@@ -492,7 +485,7 @@ class _Factors(nn.Module):
         target: TargetLayer,
         input_shape: torch.Size,
         rank: int,
-        init: Literal["width", "rank"],
+        init: str,
     ) -> None:
         super().__init__()
         self.a = nn.Parameter(

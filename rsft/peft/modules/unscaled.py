@@ -15,6 +15,7 @@ from rsft.peft.modules import adapter_module
 from rsft.peft.modules.adapter_module import (
     AdapterModule,
     NamedTensors,
+    Tensors,
     mangle_name,
     named_blocks,
     require_tokens,
@@ -95,9 +96,7 @@ class PromptModule(AdapterModule):
                 attn.num_prefix_tokens += self.count
         self.add_undo(f"blocks.{len(self._blocks) - 1}.exit", *undo)
 
-    def _insert_prompts(
-        self, block: int, module: nn.Module, args: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
+    def _insert_prompts(self, block: int, module: nn.Module, args: Tensors) -> Tensors:
         x, *other_args = args
         # a trace makes len(x) constant
         prompts = self.get_parameter(_parameter_name(block)).expand(x.shape[0], -1, -1)
@@ -109,7 +108,7 @@ class PromptModule(AdapterModule):
         )
 
     def _remove_prompts(
-        self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor
+        self, module: nn.Module, args: Tensors, output: Tensor
     ) -> Tensor:
         return torch.cat(
             [output[:, : self._prefix], output[:, self._prefix + self.count :]], dim=1
@@ -326,7 +325,7 @@ class ScaleShiftModule(AdapterModule):
             )
 
     def _scale_and_shift(
-        self, name: str, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor
+        self, name: str, layer: nn.Module, args: Tensors, output: Tensor
     ) -> Tensor:
         scale, shift = self._parameters_of(name)
         if isinstance(layer, nn.Conv2d):  # its features come before height and width

@@ -6,14 +6,20 @@ and has no decay that depends on the step.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 
 from rsft.models.classifier import Classifier
 from rsft.peft.modules.adapter_module import NamedTensors
 from rsft.recipe.schema import SemiSection
-from rsft.training.parts.base import Part, PartContext, copy_weights, swapped_weights
+from rsft.training.parts.base import (
+    Part,
+    PartContext,
+    StateDict,
+    copy_weights,
+    swapped_weights,
+)
 from rsft.types import JsonObject
 
 TEACHER_DECAY = 0.99
@@ -81,11 +87,11 @@ class WeightAverage(Part):
         self.classifier.load_learned_state(self.state)
         return {}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the mean."""
         return self.state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore the mean, on the device of the classifier."""
         device = self.classifier.theta[0].device
         self.state = {name: tensor.to(device) for name, tensor in state.items()}

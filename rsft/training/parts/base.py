@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from rsft.training.setup import TrainingSetup
     from rsft.types import Indices
 
+StateDict = dict[str, Any]
+"""What changes during training, for a checkpoint."""
+
 Autocast = Callable[[], AbstractContextManager[Any]]
 """Returns the context of a forward pass."""
 
@@ -114,11 +117,11 @@ class Part:
         """Give the classifier its final weights, and return entries of run.json."""
         return {}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the state for a checkpoint."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore the state of a checkpoint."""
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from rsft.recipe.schema import Recipe, SemiSection
 from rsft.training.init.frozen_features import compute_features
 from rsft.training.objective import Objective
 from rsft.training.parts.average import WeightAverage
-from rsft.training.parts.base import Moment, Part, PartContext
+from rsft.training.parts.base import Moment, Part, PartContext, StateDict
 from rsft.training.processes import all_reduce_mean, is_rank_zero
 from rsft.training.runs.writer import Run
 from rsft.types import Indices, JsonObject
@@ -354,7 +354,7 @@ class PseudoLabeler(Part):
             nearest_distance(features.float() @ whitening, white_chips) > limit
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the state for a checkpoint."""
         return {
             "mean": self.mean_probabilities,
@@ -363,7 +363,7 @@ class PseudoLabeler(Part):
             "counts": self.counts,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore the state of a checkpoint."""
         self.mean_probabilities = state["mean"].to(self.device)
         self.shares = state["shares"]

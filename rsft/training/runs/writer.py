@@ -346,7 +346,7 @@ class Run:
                 if not rows:
                     path.unlink()
 
-    def add_epoch(self, row: dict[str, float], factors: dict[Site, Tensor]) -> None:
+    def add_epoch(self, row: reader.Epoch, factors: dict[Site, Tensor]) -> None:
         """Append an epoch to metrics.csv, and the learned scales to modulator.csv.
 
         Args:
