@@ -14,6 +14,7 @@ import numpy as np
 from pyproj import CRS
 
 from rsft.data.annotations.base import FRACTION, PIXEL, Annotations
+from rsft.data.annotations.table_checks import refuse_most
 from rsft.errors import RequestError
 from rsft.scenes.locations import Location, SceneLocations
 from rsft.scenes.raster import RasterScene
@@ -30,8 +31,6 @@ _REACH = 0.1
 
 _REACH_PIXELS = 2.0
 """Number of pixels by which any box may reach over the edge of its image."""
-
-_EXAMPLES = 3
 
 
 def check_positions(
@@ -62,20 +61,17 @@ def _check_degrees(positions: SceneLocations, annotations: Annotations) -> None:
     crs = positions.crs
     if crs in (PIXEL, FRACTION) or not CRS.from_user_input(crs).is_geographic:
         return
-    bounds = annotations.table.bounds.abs()
-    is_wrong = (bounds > np.tile(_MAX_DEGREES, 2)).any(axis=1)
-    total = len(bounds.dropna())
-    if 2 * is_wrong.sum() <= total:
-        return
-    examples = [
-        f"row {number}: x {left:.10g}, y {bottom:.10g}"
-        for number, left, bottom, *_ in bounds[is_wrong][:_EXAMPLES].itertuples()
-    ]
-    raise _contradiction(
-        positions,
-        f"{is_wrong.sum():,} of {total:,} positions are no degrees, but their"
-        f" coordinate system is {crs[:40]}",
-        examples,
+    bounds = annotations.table.bounds.abs().dropna()
+
+    def describe(row: int) -> str:
+        x, y = bounds.iloc[row, :2]
+        return f"row {bounds.index[row]}: x {x:.10g}, y {y:.10g}"
+
+    refuse_most(
+        positions.file,
+        (bounds > np.tile(_MAX_DEGREES, 2)).any(axis=1),
+        f"positions are no degrees, but their coordinate system is {crs[:40]}",
+        describe,
         "state their coordinate system: GeoJSON without one is in degrees, and so are"
         " columns lon and lat; write a GeoPackage, or columns x and y with --crs",
     )
@@ -191,12 +187,12 @@ def _check_corners(
     for start in (first, (first + last) / 2):  # x and y are the corner or the center
         fits = (sizes > start) & (start >= 0) & (sizes <= limits)
         if fits.all():
-            raise _contradiction(
-                positions,
+            example = _describe(positions.locations[reaches.argmax()])
+            raise RequestError(
                 f"{reaches.sum():,} of {len(extents):,} boxes reach over the edge of"
                 f" {scene.path.name}; all lie in it if their width and height are x and"
-                " y of the opposite corner",
-                _list_examples(positions, reaches),
+                f" y of the opposite corner: {example}",
+                positions.file,
                 "write width and height in place of the second corner",
             )
 
@@ -205,26 +201,16 @@ def _refuse_most(
     positions: SceneLocations, is_wrong: Any, reason: str, hint: str
 ) -> None:
     """Raise an error if more than half of the positions are wrong."""
-    total = len(positions.locations)
-    if 2 * is_wrong.sum() > total:
-        message = f"{is_wrong.sum():,} of {total:,} objects {reason}"
-        examples = _list_examples(positions, is_wrong)
-        raise _contradiction(positions, message, examples, hint)
+
+    def describe(row: int) -> str:
+        return _describe(positions.locations[row])
+
+    refuse_most(positions.file, is_wrong, f"objects {reason}", describe, hint)
 
 
-def _list_examples(positions: SceneLocations, is_wrong: Any) -> list[str]:
-    examples = []
-    for number in np.flatnonzero(is_wrong)[:_EXAMPLES]:
-        location = positions.locations[number]
-        top, left, bottom, right = _find_extent(location)
-        text = f"x {left:.6g}, y {top:.6g}"
-        if location.extent:
-            text = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
-        examples.append(f"row {location.source_row}: {text}")
-    return examples
-
-
-def _contradiction(
-    positions: SceneLocations, message: str, examples: list[str], hint: str
-) -> RequestError:
-    return RequestError(f"{message}: {'; '.join(examples)}", positions.file, hint)
+def _describe(location: Location) -> str:
+    top, left, bottom, right = _find_extent(location)
+    text = f"x {left:.6g}, y {top:.6g}"
+    if location.extent:
+        text = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
+    return f"row {location.source_row}: {text}"

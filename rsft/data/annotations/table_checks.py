@@ -6,7 +6,7 @@ Messages have three examples. A few wrong rows among right ones are left out els
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,28 @@ _THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(\.\d{3})+")
 """A number whose points may separate thousands."""
 
 _EXAMPLES = 3
+
+
+def refuse_most(
+    path: Path, is_wrong: Any, reason: str, describe: Callable[[int], str], hint: str
+) -> None:
+    """Raise an error if more than half of the rows of a file are wrong.
+
+    Args:
+        path: the file.
+        is_wrong: which of them (N,) are.
+        reason: what is wrong, after the number of rows.
+        describe: returns the text of a row.
+        hint: how to correct it.
+
+    Raises:
+        RequestError: most are wrong; the message has three examples.
+    """
+    count = np.count_nonzero(is_wrong)
+    if 2 * count > len(is_wrong):
+        examples = "; ".join(map(describe, np.flatnonzero(is_wrong)[:_EXAMPLES]))
+        message = f"{count:,} of {len(is_wrong):,} {reason}: {examples}"
+        raise RequestError(message, path, hint)
 
 
 def check_thousands(path: Path, names: str, cells: pd.DataFrame) -> None:
@@ -60,16 +82,16 @@ def check_numbers(path: Path, names: str, cells: pd.DataFrame, numbers: Floats) 
     """
     is_present = ~cells.map(lambda text: text.strip().lower() in MISSING).to_numpy(bool)
     is_wrong = (is_present & ~np.isfinite(numbers)).any(axis=1)
-    if 2 * is_wrong.sum() <= len(cells):
-        return
-    examples = []
-    for line, *texts in cells[is_wrong][:_EXAMPLES].itertuples():
-        listed = ", ".join(repr(text[:20]) for text in texts)
-        examples.append(f"line {line}: {listed}")
-    raise RequestError(
-        f"{names} are no numbers in {is_wrong.sum():,} of {len(cells):,} rows:"
-        f" {'; '.join(examples)}",
+
+    def describe(row: int) -> str:
+        texts = ", ".join(repr(text[:20]) for text in cells.iloc[row])
+        return f"line {cells.index[row]}: {texts}"
+
+    refuse_most(
         path,
+        is_wrong,
+        f"rows have no numbers in {names}",
+        describe,
         "write decimal numbers with a point, south and west negative, without units,"
         " letters and separators of thousands",
     )
@@ -94,15 +116,15 @@ def check_order(
     Raises:
         RequestError: most do.
     """
-    if 2 * is_reversed.sum() <= len(ids):
-        return
-    examples = []
-    for row in np.flatnonzero(is_reversed)[:_EXAMPLES]:
+
+    def describe(row: int) -> str:
         listed = ", ".join(f"{number:.10g}" for number in numbers[row])
-        examples.append(f"row {ids[row]}: {listed}")
-    raise RequestError(
-        f"{is_reversed.sum():,} of {len(ids):,} boxes end before they begin ({names}):"
-        f" {'; '.join(examples)}",
+        return f"row {ids[row]}: {listed}"
+
+    refuse_most(
         path,
+        is_reversed,
+        f"boxes end before they begin ({names})",
+        describe,
         "name the columns xmin, ymin, width and height if the last two are sizes",
     )
