@@ -246,12 +246,13 @@ def _check_corner(path: Path, columns: _Columns) -> None:
         return
     x, y = map(columns.name_of, columns.position)
     width, height = map(columns.name_of, _SIZES)
+    first, second = columns.position
     raise RequestError(
         f"{x}, {y} may be the corner or the center of a box with {width} and {height}",
         path,
-        f"rename them to xmin and ymin, or to x_center and y_center; or say it with"
-        f" --columns xmin={x},ymin={y}, or with xcenter and ycenter; for points without"
-        f" boxes, with {' and '.join(columns.position)}",
+        "rename them to xmin and ymin, or to x_center and y_center; or say it:"
+        f" --columns xmin={x},ymin={y} or --columns xcenter={x},ycenter={y}; for points"
+        f" without boxes: --columns {first}={x},{second}={y}",
     )
 
 
