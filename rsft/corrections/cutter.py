@@ -310,9 +310,8 @@ class _SceneCutter:
         self.spacing = resolve_spacing(scene.spacing, ChipOptions(spacing=spacing))
         if self.spacing:
             self.spacing = self.spacing[0] * down, self.spacing[1] * along
-        limits = scene.height, scene.width
         self.window = ChipWindow(
-            record["side"], record["margin"], (down, along), limits
+            record["side"], record["margin"], (down, along), scene.size
         )
 
     def cut(self, row: CorrectedRow) -> Pixels:

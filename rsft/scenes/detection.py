@@ -301,7 +301,6 @@ class _Detector:
             DataError: the values cannot be in the unit of the scene.
         """
         land = self.land
-        size = (self.scene.height, self.scene.width)
         medians = []  # of the windows
 
         def read_water(window: PixelWindow) -> Pixels:
@@ -316,6 +315,7 @@ class _Detector:
             return np.where(land(window)[:, :, None], 0, intensity)
 
         bands = len(self.reader.indices)
+        size = self.scene.size
         mean, cell_looks = measure_cells(size, bands, windows, read_water)
         if medians:
             self._check_unit(float(np.median(medians)))

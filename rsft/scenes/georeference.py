@@ -31,6 +31,7 @@ from rasterio.transform import (
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
+from rsft.data.imagery.products.elements import TiePoint
 from rsft.scenes.control_points import describe_outliers, find_outliers
 from rsft.types import LONLAT, Floats, Spacing
 
@@ -68,7 +69,7 @@ class Georeference:
     description: str
     crs_text: str
     affine: tuple[float, ...] = ()
-    points: tuple[tuple[float, float, float, float], ...] = ()
+    points: tuple[TiePoint, ...] = ()
     rpcs: Mapping[str, Any] = field(default_factory=dict)
     middle_lon: float | None = None
 
@@ -173,7 +174,7 @@ class Georeference:
 
 
 def read_georeference(
-    file: Any, tie_points: Sequence[tuple[float, float, float, float]] = ()
+    file: Any, tie_points: Sequence[TiePoint] = ()
 ) -> Georeference | None:
     """Read the georeference of an open rasterio data set.
 
@@ -247,7 +248,7 @@ def rectangle_corners(top: float, left: float, bottom: float, right: float) -> F
 @lru_cache
 def _read_crs_to_lonlat(text: str, thread: int) -> Transformer:
     """Return the transformer from a WKT, of which each thread needs its own."""
-    return _to_lonlat(CRS.from_wkt(text))
+    return open_lonlat(CRS.from_wkt(text))
 
 
 def _from_transform(file: Any) -> Georeference:
@@ -279,7 +280,7 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
         description = f"{MAX_SPLINE_POINTS} of {description}"
         order = np.random.default_rng(0).permutation(len(points))
         points = [points[index] for index in order[:MAX_SPLINE_POINTS]]
-    lon, lat = _to_lonlat(crs).transform(
+    lon, lat = open_lonlat(crs).transform(
         [point.x for point in points], [point.y for point in points]
     )
     lon_rad = np.radians(lon)
@@ -322,16 +323,16 @@ def _crs(crs: Any) -> CRS:
     return CRS.from_user_input(crs).to_2d()
 
 
-def _to_lonlat(crs: CRS) -> Transformer:
+def open_lonlat(crs: CRS | str) -> Transformer:
+    """Return the transformation of a coordinate system to longitude and latitude."""
     return Transformer.from_crs(crs, LONLAT, always_xy=True)
 
 
 @lru_cache
 def _name(crs: Any) -> str:
-    code = CRS.from_user_input(crs).to_epsg()
-    if code:
-        return f"EPSG:{code}"
-    return CRS.from_user_input(crs).name
+    crs = CRS.from_user_input(crs)
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else crs.name
 
 
 def _polygon(ring: Floats) -> BaseGeometry | None:

@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pyproj import CRS, Transformer
 
 from rsft.data.annotations.base import AT, FRACTION, PIXEL
-from rsft.scenes.georeference import rectangle_corners
+from rsft.scenes.georeference import open_lonlat, rectangle_corners
 from rsft.scenes.raster import RasterScene
-from rsft.types import LONLAT, Box, Floats, Rejection
+from rsft.types import Box, Floats, Rejection
 
 NUDGE = 1e-3
 """Pixels; larger than the rounding error of a conversion to degrees and back."""
@@ -103,9 +102,7 @@ class SceneLocations:
         scene_crs = PIXEL
         georeference = scene.georeference
         if georeference and self.crs not in (PIXEL, FRACTION):
-            source = CRS.from_user_input(self.crs)
-            to_lonlat = Transformer.from_crs(source, LONLAT, always_xy=True)
-            bounds = np.array(to_lonlat.transform_bounds(*bounds))
+            bounds = np.array(open_lonlat(self.crs).transform_bounds(*bounds))
             outline = rectangle_corners(0, 0, scene.height, scene.width)
             lonlat = georeference.pixels_to_lonlat(*outline.T)
             area = np.concatenate([lonlat.min(axis=0), lonlat.max(axis=0)])

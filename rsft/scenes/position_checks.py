@@ -176,7 +176,7 @@ def _check_corners(
     Raises:
         RequestError: they were.
     """
-    limits = np.array([scene.height, scene.width])
+    limits = np.array(scene.size)
     first = extents[:, :2]
     last = extents[:, 2:]
     sizes = last - first

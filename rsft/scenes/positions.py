@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import shapely
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from rsft.data.annotations.base import (
@@ -21,10 +21,11 @@ from rsft.data.annotations.base import (
 )
 from rsft.data.annotations.images import find_annotations
 from rsft.errors import RequestError
+from rsft.scenes.georeference import open_lonlat
 from rsft.scenes.locations import NUDGE, Location, SceneLocations
 from rsft.scenes.position_checks import check_positions
 from rsft.scenes.raster import RasterScene
-from rsft.types import LONLAT, Floats
+from rsft.types import Floats
 
 _MAX_COORDINATE = 1e9
 """Rows and columns of a position are below it: GEOS finds no rectangle around much
@@ -221,7 +222,7 @@ def _find_exchange(
     centers = shapely.get_coordinates([shape.centroid for shape in shapes])
     pixels = to_pixels(centers[:, ::-1])
     with np.errstate(invalid="ignore"):
-        is_inside = (pixels >= 0) & (pixels < (scene.height, scene.width))
+        is_inside = (pixels >= 0) & (pixels < scene.size)
     count = int(is_inside.all(axis=1).sum())
     if not count or (inside and count < len(shapes)):
         return []
@@ -257,10 +258,9 @@ def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:
     if crs == PIXEL:
         return lambda xy: xy[:, ::-1]
     if crs == FRACTION:
-        return lambda xy: xy[:, ::-1] * (scene.height, scene.width)
+        return lambda xy: xy[:, ::-1] * scene.size
     try:
-        source = CRS.from_user_input(crs)
-        to_lonlat = Transformer.from_crs(source, LONLAT, always_xy=True)
+        to_lonlat = open_lonlat(crs)
     except ProjError as error:  # of the code, or of its operation
         raise RequestError(
             f"the coordinate system {crs[:200]} cannot be used",

@@ -157,6 +157,11 @@ class RasterScene:
     assets: Names = ()
 
     @property
+    def size(self) -> Size:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
     def calibrations(self) -> tuple[Calibration, ...] | None:
         """Calibration of each band to `unit`; None if stored values have this unit."""
         return self.product.calibrations.get(self.unit or "")

@@ -154,7 +154,7 @@ class CopyingReader(SceneReader):
 
     def _read_inside(self, window: PixelWindow) -> ReadPixels:
         if not self._missing:
-            shape = (self.scene.height, self.scene.width, len(self.indices))
+            shape = (*self.scene.size, len(self.indices))
             copy = np.memmap(self._file, self.scene.dtype, "r", 0, shape)
             return np.array(
                 copy[window.top : window.bottom, window.left : window.right]

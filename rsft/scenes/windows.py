@@ -148,7 +148,7 @@ def make_window(
             "--size or --grid",
             f"give {MAX_CHIP_SIDE} or less",
         )
-    return ChipWindow(side, size.margin or 0, scale, (scene.height, scene.width))
+    return ChipWindow(side, size.margin or 0, scale, scene.size)
 
 
 def default_size(spec: ChipSpec | None) -> ChipSize:

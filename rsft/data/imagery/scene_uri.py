@@ -178,15 +178,22 @@ class SceneUri:
     @property
     def url(self) -> str | None:
         """The http address of the file that contains the scene; None without one."""
-        match = None if self.is_path else _HTTP.search(self.text)
-        if not match or self.text.startswith("/vsicurl?"):
+        address = self._address
+        if not address or self.text.startswith("/vsicurl?"):
             return None
-        address = re.split(r'["}]', self.text[match.start() :])[0]
-        if match.start():  # behind a prefix, the path of a member may follow
+        if not self.text.startswith(address):
+            # behind a prefix, the path of a member may follow
             address = re.sub(
                 r"(\.zip|\.tar|\.tgz|\.tar\.gz)/.*", r"\1", address, flags=re.IGNORECASE
             )
-        return quote_url(match[0].lower() + address[len(match[0]) :])
+        scheme, separator, name = address.partition("://")
+        return quote_url(scheme.lower() + separator + name)
+
+    @property
+    def _address(self) -> str:
+        """The http address in the text, with all that follows it; "" without one."""
+        match = None if self.is_path else _HTTP.search(self.text)
+        return re.split(r'["}]', self.text[match.start() :])[0] if match else ""
 
     @property
     def gdal_name(self) -> str:
@@ -237,11 +244,8 @@ class SceneUri:
         return _UNSAFE.sub("_", stem)
 
     def __str__(self) -> str:
-        match = None if self.is_path else _HTTP.search(self.text)
-        if not match:
-            return self.text
-        address = re.split(r'["}]', self.text[match.start() :])[0]
-        return self.text.replace(address, public_url(address))
+        address = self._address
+        return self.text.replace(address, public_url(address)) if address else self.text
 
     def absolute(self) -> SceneUri:
         """Return the same name with an absolute path. Only paths change."""

@@ -293,7 +293,7 @@ class LabeledObjects:
         if fault or not item.location.extent:
             return fault
         scene = item.scene
-        window = ChipWindow(side=None, limits=(scene.height, scene.width))
+        window = ChipWindow(side=None, limits=scene.size)
         height, width = window.window_at(item.location).size
         if min(height, width) >= self.min_size:
             return ""
