@@ -276,14 +276,12 @@ def _audit_table(
                 "chips whose file differs from the manifest", altered, len(table)
             )
         )
-    classes: dict[str, dict[str, dict[str, int]]] = {}
-    counts = (
-        table.groupby(["class", "source", "split"], observed=True).size().reset_index()
-    )
-    for label, source, split, count in counts.itertuples(index=False, name=None):
-        classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[
-            split
-        ] = int(count)
+    sizes = table.groupby(["class", "source", "split"], observed=True).size()
+    counts = sizes.unstack(fill_value=0).reindex(columns=splits)
+    classes = {
+        label: rows.droplevel("class").to_dict("index")
+        for label, rows in counts.groupby("class", observed=True)
+    }
     return AuditResult(subject, totals, findings, classes)
 
 

@@ -15,6 +15,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.imagery import rasters
 from rsft.data.imagery.band_names import read_band_names
 from rsft.data.imagery.products.calibration import Calibration
@@ -319,7 +320,9 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: Item | None) -> 
     if not handles[0].count:
         hint = "give one of the rasters in it"
         if handles[0].subdatasets:
-            hint = f"give one of them: {_list_names(handles[0].subdatasets)}"
+            hint = (
+                f"give one of them: {list_first_names(handles[0].subdatasets, _LISTED)}"
+            )
         raise DataError("the raster has no bands, only other rasters", uri, hint)
     check_encoding(handles, uri)
     if len({(file.shape, file.dtypes) for file in handles}) == 1:
@@ -336,13 +339,6 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: Item | None) -> 
         uri,
         f"give one of its files, such as {SceneUri(handles[0].name).name}",
     )
-
-
-def _list_names(names: Sequence[str]) -> str:
-    listed = list(names[:_LISTED])
-    if len(names) > _LISTED:
-        listed.append("...")
-    return ", ".join(listed)
 
 
 def _describe(
@@ -521,7 +517,7 @@ def _only_raster(uri: SceneUri) -> str | None:
         raise RequestError(
             f"the {title} contains {len(members)} rasters",
             uri,
-            f"give one of them: {_list_names(members)}",
+            f"give one of them: {list_first_names(members, _LISTED)}",
         )
     if not members:
         raise DataError(

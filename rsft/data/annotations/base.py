@@ -294,9 +294,9 @@ def annotation_table(
     ids: Sequence[Any],
     attributes: Iterable[pd.Series[Any]] = (),
     *,
-    scores: Sequence[float | None] | None = None,
-    images: Sequence[str] | None = None,
-    faults: Sequence[str] | None = None,
+    scores: Sequence[float | None] | float = np.nan,
+    images: Sequence[str] = "",
+    faults: Sequence[str] = "",
 ) -> GeoDataFrame:
     """Return the table of `Annotations`.
 
@@ -325,12 +325,10 @@ def annotation_table(
     names = unique_names([str(column.name) for column in columns], reserved)
     table = pd.concat([identity, *columns], axis=1).set_axis([AT, *names], axis=1)
     table.index = index
-    table[SCORE] = np.nan if scores is None else np.array(scores, float)
-    table[IMAGE] = "" if images is None else list(images)
-    table[FAULT] = "" if faults is None else list(faults)
-    shapes = np.empty(count, object)
-    shapes[:] = list(geometry)
-    return GeoDataFrame(table, geometry=shapes)
+    table[SCORE] = np.array(scores, float)
+    table[IMAGE] = images
+    table[FAULT] = faults
+    return GeoDataFrame(table, geometry=list(geometry))
 
 
 def describe_counts(path: Path, what: str, counts: Mapping[str, int]) -> list[str]:

@@ -80,10 +80,20 @@ class ChipRecord:
         )
 
 
-def describe_rejections(rejected: Iterable[Rejection]) -> str:
-    """Return the three most frequent reasons for a hint.
+def describe_rejections(
+    rejected: Iterable[Rejection],
+    skipped: Mapping[str, int] | None = None,
+    hint: str = "",
+) -> str:
+    """Return the three most frequent reasons for a hint, each with a file.
 
-    Each has its count and a file. It is "" if nothing was rejected.
+    Args:
+        rejected: the rejected inputs.
+        skipped: numbers of inputs that were left out, by reason.
+        hint: what comes first.
+
+    Returns:
+        The text; "" for nothing.
 
     Example:
         >>> describe_rejections([("1.txt", 1, "5 fields"), ("2.txt", 0, "no text")])
@@ -94,10 +104,11 @@ def describe_rejections(rejected: Iterable[Rejection]) -> str:
     for file, line, reason in rejected:
         counts[reason] += 1
         examples.setdefault(reason, f"{file}:{line}" if line else file)
-    return "; ".join(
-        f"{count:,} rejected: {reason} ({examples[reason]})"
-        for reason, count in counts.most_common(3)
-    )
+    texts = [hint] if hint else []
+    texts += [f"{count:,} x {reason}" for reason, count in (skipped or {}).items()]
+    for reason, count in counts.most_common(3):
+        texts.append(f"{count:,} rejected: {reason} ({examples[reason]})")
+    return "; ".join(texts)
 
 
 @dataclass(frozen=True)

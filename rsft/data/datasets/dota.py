@@ -185,12 +185,11 @@ class DOTAObjects:
             reasons = describe_rejections(self.rejected)
             raise DataError("no image can be used", root, reasons)
         if not self.images:
-            hints = [f"give the folder that contains {DOTA_ARCHIVE.content}"]
-            hints += [f"found: {n} x {reason}" for reason, n in self.skipped.items()]
+            hint = f"give the folder that contains {DOTA_ARCHIVE.content}"
             raise RequestError(
                 f"the folder does not contain an image with labels of DOTA v{version}",
                 root,
-                "; ".join(hints),
+                describe_rejections(self.rejected, self.skipped, hint),
             )
 
     def _read_image(self, path: Path, label_file: Path, split: str) -> None:

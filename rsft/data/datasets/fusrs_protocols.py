@@ -128,12 +128,10 @@ def _read_archive(
             sources.ships = files.ships
             sources.images = files.images
     if not (sources.chips if archive is FUSAR_SHIP_ARCHIVE else sources.images):
-        hints = [hint]
-        hints += [f"{count:,} {text}" for text, count in files.skipped.most_common(3)]
-        if files.rejected:
-            hints.append(describe_rejections(files.rejected))
         raise RequestError(
-            f"the folder does not contain {archive.name}", path, "; ".join(hints)
+            f"the folder does not contain {archive.name}",
+            path,
+            describe_rejections(files.rejected, files.skipped, hint),
         )
     for reason, count in files.skipped.items():
         sources.skipped[f"{archive.name}: {reason}"] = count

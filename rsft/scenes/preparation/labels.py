@@ -309,10 +309,9 @@ class LabeledObjects:
             return RequestError(
                 message, self.labels, "give a file with one row for each object"
             )
-        reasons = [describe_rejections(self.rejected)]
+        reasons = [describe_rejections(self.rejected, self.skipped)]
         if self._outside and not self._inside:
             reasons.insert(0, self._ranges)
-        reasons += [f"{count:,} x {reason}" for reason, count in self.skipped.items()]
         reasons += dict.fromkeys(self.notes)
         message = f"no label can be used in {self.scenes:,} scenes"
         return RequestError(message, self.labels, "; ".join(filter(None, reasons)))

@@ -234,7 +234,7 @@ def test_folders_determine_split_and_version(tmp_path, layout):
         source.skipped == {"label file of v1.0": 3, "label file of horizontal boxes": 1}
         and source.rejected == []
     )
-    with pytest.raises(RequestError, match=mentions("found: 2 x label file of v1.5")):
+    with pytest.raises(RequestError, match=mentions("2 x label file of v1.5")):
         DOTAObjects(tmp_path, "2.0")
 
 

@@ -69,13 +69,9 @@ class LabelTable:
                 seen[image] = number
                 self.files.append(LabeledFile(str(image), label, split))
         if not self.files:
-            hints = ["each row needs an existing file and a class"]
-            hints += [f"{count:,} {reason}" for reason, count in self.skipped.items()]
-            if self.rejected:
-                hints.append(describe_rejections(self.rejected))
-            raise RequestError(
-                "no row of the table can be used", path, "; ".join(hints)
-            )
+            hint = "each row needs an existing file and a class"
+            hint = describe_rejections(self.rejected, self.skipped, hint)
+            raise RequestError("no row of the table can be used", path, hint)
         self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
 

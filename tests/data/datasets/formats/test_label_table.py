@@ -81,7 +81,7 @@ def test_verdicts(tmp_path):
     assert [reason for _, _, reason in source.rejected] == [
         "a.tif is already listed in line 2"
     ]
-    with pytest.raises(RequestError, match="1 unsure"):
+    with pytest.raises(RequestError, match="1 x unsure"):
         LabelTable(table(tmp_path, *rows[1:2], header="path,class,verdict"))
 
 
