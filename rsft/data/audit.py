@@ -278,7 +278,7 @@ def _audit_table(
         )
     sizes = table.groupby(["class", "source", "split"], observed=True).size()
     counts = sizes.unstack(fill_value=0).reindex(columns=splits)
-    classes = {
+    classes: Any = {
         label: rows.droplevel("class").to_dict("index")
         for label, rows in counts.groupby("class", observed=True)
     }

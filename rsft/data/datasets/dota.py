@@ -17,7 +17,7 @@ from rsft.data.datasets.formats.box_labels import (
     build_class_lookup,
     read_label_file,
 )
-from rsft.data.datasets.formats.text_files import parse_finite
+from rsft.data.datasets.formats.text_files import SourceReport, parse_finite
 from rsft.data.datasets.published_archives import DOTA_ARCHIVE
 from rsft.data.imagery.reader import read_chip, read_image_header
 from rsft.errors import DataError, RequestError
@@ -128,7 +128,7 @@ class DOTAObject(LabelRow):
         return list(np.subtract(self.box, self.window[:2] * 4).tolist())
 
 
-class DOTAObjects:
+class DOTAObjects(SourceReport):
     """The objects of DOTA below a folder, each with its crop window.
 
     `DOTA <https://captain-whu.github.io/DOTA>`__ is a data set for object detection in
@@ -207,7 +207,7 @@ class DOTAObjects:
         height, width = header_of_image.size
         if mode not in _MODE_FLAGS:
             reason = f"the image has mode {mode}, but 8-bit gray or RGB is expected"
-            self.rejected.append((str(path), 0, reason))
+            self.reject(path, reason)
             return
         spacing = parse_finite(header.get("gsd"))
         image = DOTAImage(
@@ -236,7 +236,7 @@ class DOTAObjects:
                 if first != row.line:
                     raise DataError(f"same class and window as line {first}")
             except DataError as error:
-                self.rejected.append((str(image.label_file), row.line, error.message))
+                self.reject(image.label_file, error.message, row.line)
                 continue
             clipped = window != unclipped_window(row.box)
             self.objects.append(

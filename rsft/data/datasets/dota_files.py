@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from rsft.data.datasets.formats.label_rows import read_numbered_lines
-from rsft.data.datasets.formats.text_files import find_split
+from rsft.data.datasets.formats.text_files import SourceReport, find_split
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError
-from rsft.types import Rejection
 from rsft.utils.operating_system import walk_files
 
 DOTAVersion = Literal["1.0", "1.5", "2.0"]
@@ -28,7 +26,7 @@ _LABEL_LINE = re.compile(r"(imagesource|gsd)\b|([-+.\de]+\s+){8}\S", re.IGNORECA
 """A header, or a box and a class."""
 
 
-class DOTATree:
+class DOTATree(SourceReport):
     """The pairs of image and label file below a folder.
 
     An image and its label file have the same split and stem; their folders do not
@@ -45,10 +43,9 @@ class DOTATree:
     """
 
     def __init__(self, root: Path, version: DOTAVersion) -> None:
+        super().__init__()
         self.root = root
         self.version = version
-        self.skipped: Counter[str] = Counter()
-        self.rejected: list[Rejection] = []
         image_paths = []
         texts = []
         for path in filter(Path.is_file, sorted(map(Path, walk_files(root)))):
@@ -73,9 +70,7 @@ class DOTATree:
             if key in images:
                 self.pairs[key] = (images[key], label_file)
             else:
-                self.rejected.append(
-                    (str(label_file), 0, f"image {label_file.stem} is missing")
-                )
+                self.reject(label_file, f"image {label_file.stem} is missing")
         self.skipped["image without a label file"] = len(images) - len(self.pairs)
         self.skipped = +self.skipped
 
@@ -116,9 +111,7 @@ class DOTATree:
             if versions[path] != versions[first]:
                 self.skipped["file that the folder of another version repeats"] += 1
             elif path != first:
-                self.rejected.append(
-                    (str(path), 0, f"{path.stem} exists already: {first}")
-                )
+                self.reject(path, f"{path.stem} exists already: {first}")
         return chosen
 
 

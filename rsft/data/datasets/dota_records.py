@@ -112,9 +112,7 @@ def list_crop_records(
     for path, line, split, key in _read_lists(lists):
         item = objects.get(key)
         if not item:
-            dataset.rejected.append(
-                (str(path), line, f"no label file has the object {key}")
-            )
+            dataset.reject(path, f"no label file has the object {key}", line)
             continue
         listed.add(key)
         name = key.partition("/")[2]

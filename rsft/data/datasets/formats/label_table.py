@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -21,12 +20,12 @@ from rsft.data.datasets.formats.label_rows import (
     sort_class_names,
 )
 from rsft.data.datasets.formats.labeled_files import LabeledFile
+from rsft.data.datasets.formats.text_files import SourceReport
 from rsft.errors import RequestError
-from rsft.types import Rejection
 from rsft.utils.untrusted.text_tables import read_text_table
 
 
-class LabelTable:
+class LabelTable(SourceReport):
     """The images in the rows of a CSV table.
 
     The columns are `path` (relative to the folder of the table), `class` and optionally
@@ -48,9 +47,8 @@ class LabelTable:
     """
 
     def __init__(self, path: Path, not_a_target: str | None = None) -> None:
+        super().__init__()
         self.files: list[LabeledFile] = []
-        self.skipped: Counter[str] = Counter()
-        self.rejected: list[Rejection] = []
         seen: dict[Path, int] = {}
         table = _read_table(path)
         for number, row in zip(table.index, table.to_dict("records"), strict=True):
@@ -64,7 +62,7 @@ class LabelTable:
             fault = describe_verdict_fault(row["verdict"])
             fault = fault or _describe_fault(image, label, split, seen)
             if fault:
-                self.rejected.append((str(path), number, fault))
+                self.reject(path, fault, number)
             else:
                 seen[image] = number
                 self.files.append(LabeledFile(str(image), label, split))

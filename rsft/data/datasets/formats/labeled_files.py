@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from rsft.data.datasets.formats.label_rows import (
     read_list_rows,
     sort_class_names,
 )
-from rsft.data.datasets.formats.text_files import SPLIT_FOLDERS
+from rsft.data.datasets.formats.text_files import SPLIT_FOLDERS, SourceReport
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import RequestError
-from rsft.types import Rejection
 from rsft.utils.operating_system import path_order, walk_files
 
 _NO_CLASS = re.compile(
@@ -52,7 +50,7 @@ class LabeledFile:
         return Path(self.name)
 
 
-class LabeledFiles:
+class LabeledFiles(SourceReport):
     """The labeled images of a folder.
 
     It has one of three layouts; the first one that matches is read.
@@ -84,10 +82,9 @@ class LabeledFiles:
             if root.exists():
                 fault = "this is a file, not a folder"
             raise RequestError(fault, root, _HINT)
+        super().__init__()
         self.root = root
         self.files: list[LabeledFile] = []
-        self.skipped: Counter[str] = Counter()
-        self.rejected: list[Rejection] = []
         self.layout = self._find_files()
         self.skipped = +self.skipped
         if not self.files:
@@ -134,7 +131,7 @@ class LabeledFiles:
             elif not fault and image in seen:
                 fault = f"{relative} is already listed in line {seen[image]}"
             if fault:
-                self.rejected.append((str(path), number, fault))
+                self.reject(path, fault, number)
             else:
                 seen[image] = number
                 self.files.append(LabeledFile(str(image), label, split))

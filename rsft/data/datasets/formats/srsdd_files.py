@@ -28,7 +28,7 @@ from rsft.data.datasets.formats.gray_images import (
 )
 from rsft.data.datasets.formats.text_files import (
     PathOrText,
-    Rejected,
+    SourceReport,
     find_split,
     iterate_files,
     read_text_lines,
@@ -134,7 +134,7 @@ def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     return np.asarray(np.minimum(folded, period - folded))
 
 
-class SRSDDShips:
+class SRSDDShips(SourceReport):
     """The ships in the label files of SRSDD at any depth below a folder.
 
     A label file belongs to the image of its stem in the nearest folder, i.e. the
@@ -156,9 +156,8 @@ class SRSDDShips:
     """
 
     def __init__(self, root: PathOrText, split: str = "all") -> None:
+        super().__init__()
         self.root = Path(root)
-        self.skipped: Counter[str] = Counter()
-        self.rejected: Rejected = []
         images, labels = self._find_files(split)
         label_of = self._choose_labels(self._choose_images(images, labels))
         self.images = sorted(label_of, key=_image_order)
@@ -202,7 +201,7 @@ class SRSDDShips:
         for label, (depth, candidates) in nearest.items():
             # an image farther away than those of the folder is that of other labels
             if not candidates or depth < depths[label.parent]:
-                self.rejected.append((str(label), 0, f"image {label.stem} is missing"))
+                self.reject(label, f"image {label.stem} is missing")
                 continue
             image = _choose_copy(label, candidates, _IMAGE_FOLDERS, have_same_pixels)
             self._reject_copies(image, candidates)
@@ -221,9 +220,9 @@ class SRSDDShips:
         return label_of
 
     def _reject_copies(self, original: Path, copies: _Paths) -> None:
-        reason = f"{original.stem} exists already: {original}"
-        others = sorted(copy for copy in copies if copy != original)
-        self.rejected += [(str(copy), 0, reason) for copy in others]
+        for copy in sorted(copies):
+            if copy != original:
+                self.reject(copy, f"{original.stem} exists already: {original}")
 
     def _find_nearest(self, path: Path, others: _Paths) -> tuple[int, _Paths]:
         """Return the files in the deepest folder that contains `path` too.

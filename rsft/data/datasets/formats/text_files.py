@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,24 @@ PathParts = tuple[str, ...]
 
 Rejected = list[tuple[str, int, str]]
 """File, line (0 for the whole file) and reason."""
+
+
+class SourceReport:
+    """Counts the inputs of a data set that give no sample.
+
+    Attributes:
+        skipped: number of inputs that are left out on purpose, by reason.
+        rejected: inputs that cannot be used.
+    """
+
+    def __init__(self) -> None:
+        self.skipped: Counter[str] = Counter()
+        self.rejected: Rejected = []
+
+    def reject(self, path: Path, reason: str, line: int = 0) -> None:
+        """Add a file, or one of its lines, to the rejected inputs."""
+        self.rejected.append((str(path), line, reason))
+
 
 SPLIT_FOLDERS = {
     "train": "train",
