@@ -68,13 +68,13 @@ class ChipRecord:
             (str(path), file_state(path))
             for path in (self.source_path, *self.image_paths)
         ]
-        bands = self.bands, self.selected_bands
         return _digest(
             [
                 files,
                 self.line,
                 self.read_pixels is None,
-                *bands,
+                self.bands,
+                self.selected_bands,
                 dict(self.extra_columns),
             ]
         )
@@ -147,13 +147,8 @@ class StoreDescription:
 
         A build resumes the work of a stopped build with the same hash.
         """
-        if self.groups is None:
-            groups = None
-        else:
-            groups = {group: list(names) for group, names in self.groups.items()}
-        return _digest(
-            [self.name, list(self.classes), self.command, groups, __version__]
-        )[:16]
+        values = [self.name, self.classes, self.command, self.groups, __version__]
+        return _digest(values)[:16]
 
 
 def _digest(values: list[Any]) -> str:

@@ -141,12 +141,8 @@ def find_note(root: Path) -> StoreNote | None:
         DataError: the file is damaged.
     """
     path = str(root.resolve())
-    notes = [
-        note for note in read_notes() if note.path == path and not note.find_fault()
-    ]
-    if notes:
-        return notes[0]
-    return None
+    notes = (note for note in read_notes() if note.path == path)
+    return next((note for note in notes if not note.find_fault()), None)
 
 
 def find_notes(name: str, data_set: str = "") -> list[StoreNote]:

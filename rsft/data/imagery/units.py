@@ -247,10 +247,9 @@ def check_unit(pixels: Pixels, unit: str) -> None:
     high = float(values.max())
     rule = _broken_rule(unit, low, high, values)
     if rule:
-        text = f"values from {low:.4g} to {high:.4g}"
-        if low == high:
-            text = f"the value {low:.4g}"
-        raise DataError(f"{text}, but {unit} is {rule}", hint=UNIT_HINT)
+        raise DataError(
+            f"values from {low:.4g} to {high:.4g}, but {unit} is {rule}", hint=UNIT_HINT
+        )
 
 
 def _broken_rule(unit: str, low: float, high: float, values: Pixels) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -95,9 +96,7 @@ def prepare_dota(
     check_choice(classes, "--classes", (15, 18))
     min_size = MIN_SIZE if lists is None else 1
 
-    def read(folder: Path) -> DOTAObjects:
-        return DOTAObjects(folder, version, num_classes=classes, min_size=min_size)
-
+    read = partial(DOTAObjects, version=version, num_classes=classes, min_size=min_size)
     title = f"an image with labels of DOTA v{version}"
     with build.open_source() as folder:
         dataset = open_source(DOTA_ARCHIVE, folder, title, read)
