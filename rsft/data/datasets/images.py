@@ -61,15 +61,16 @@ class LabeledImages(NonGeoDataset):
         panels = list(image)
         if len(image) >= 3:
             panels = [image[:3].transpose(1, 2, 0)]
-        title = f"Label: {self.classes[int(sample['label'])]}"
-        if "prediction" in sample:
-            title += f"\nPrediction: {self.classes[int(sample['prediction'])]}"
+        title = ""
+        if show_titles:
+            title = f"Label: {self.classes[int(sample['label'])]}"
+            if "prediction" in sample:
+                title += f"\nPrediction: {self.classes[int(sample['prediction'])]}"
         figure, axes = plt.subplots(1, len(panels), squeeze=False)
         for ax, panel in zip(axes[0], panels, strict=True):
             ax.imshow(stretch_to_white(panel), cmap="gray", vmin=0, vmax=1)
             ax.axis("off")
-            if show_titles:
-                ax.set_title(title)
+            ax.set_title(title)
         if suptitle is not None:
             figure.suptitle(suptitle)
         return figure

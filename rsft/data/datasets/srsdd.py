@@ -20,7 +20,6 @@ from rsft.data.datasets.images import (
     Sample,
     Transforms,
     load_gray_image,
-    stretch_to_white,
 )
 
 
@@ -135,10 +134,9 @@ class SRSDD(LabeledImages):
             show_titles: whether to show the classes beside the boxes.
             suptitle: title of the figure.
         """
-        figure, axes = plt.subplots(figsize=(10, 10))
-        image = stretch_to_white(sample["image"][0].numpy())
-        axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-        axes.axis("off")
+        figure = super().plot(sample, show_titles=False, suptitle=suptitle)
+        figure.set_size_inches(10, 10)
+        axes = figure.axes[0]
         colors = plt.get_cmap("tab10")
         polygons = sample["bbox"].reshape(-1, 4, 2).numpy()
         for polygon, label in zip(polygons, sample["label"].tolist(), strict=True):
@@ -146,6 +144,4 @@ class SRSDD(LabeledImages):
             axes.add_patch(Polygon(polygon, fill=False, edgecolor=color, alpha=0.7))
             if show_titles:
                 axes.annotate(self.classes[label], polygon[0], color=color)
-        if suptitle is not None:
-            figure.suptitle(suptitle)
         return figure

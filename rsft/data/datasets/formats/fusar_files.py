@@ -17,7 +17,6 @@ from rsft.data.datasets.formats.text_files import (
     PathParts,
     iterate_files,
 )
-from rsft.types import Names
 
 FUSAR_CATEGORIES = (
     "Cargo",
@@ -84,7 +83,7 @@ class FUSARChip:
     polarization: str | None = None
     incidence_deg: float | None = None
     spacing_m: float | None = None
-    flags: Names = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def named_category(self) -> str | None:
@@ -157,7 +156,7 @@ class FUSARChips:
             return None
         category = named = _named_category(path.name)
         subcategory = ""
-        flags: Names = (FROM_NAME,)
+        flags: tuple[str, ...] = (FROM_NAME,)
         if level is not None:
             category = _category(folders[level])
             subcategory = "/".join(folders[level + 1 :])

@@ -9,9 +9,9 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rsft.data.datasets.formats.text_files import Rejected, read_text_lines
-from rsft.types import JsonObject
 
 META_COLUMNS = (
     "id",
@@ -82,7 +82,7 @@ class Metadata:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.rejected: Rejected = []
-        self.rows: dict[_Key, JsonObject] = {}
+        self.rows: dict[_Key, dict[str, Any]] = {}
         self.used: set[_Key] = set()
         self._keys = defaultdict[tuple[str, str], list[_Key]](list)
 
@@ -95,7 +95,7 @@ class Metadata:
                 if fault:
                     self.rejected.append((str(path), number, fault))
 
-    def find(self, category: str, subcategory: str, stem: str) -> JsonObject:
+    def find(self, category: str, subcategory: str, stem: str) -> dict[str, Any]:
         """Return the fields of a `FUSARChip`; empty if no row describes the chip.
 
         Args:
