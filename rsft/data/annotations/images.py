@@ -105,9 +105,10 @@ def _find_file(folder: Path, image: Path) -> tuple[Path, bool]:
                 matches.append(path)
     if len(matches) > 1:
         listed = ", ".join(path.name for path in matches)
-        message = f"{len(matches)} files for {image.name}: {listed}"
         raise RequestError(
-            message, folder, "keep one of them, or give the path of the file"
+            f"{len(matches)} files for {image.name}: {listed}",
+            folder,
+            "keep one of them, or give the path of the file",
         )
     if not matches:
         raise NoAnnotationsError(

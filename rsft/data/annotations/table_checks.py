@@ -41,8 +41,9 @@ def refuse_most(
     count = np.count_nonzero(is_wrong)
     if 2 * count > len(is_wrong):
         examples = "; ".join(map(describe, np.flatnonzero(is_wrong)[:_EXAMPLES]))
-        message = f"{count:,} of {len(is_wrong):,} {reason}: {examples}"
-        raise RequestError(message, path, hint)
+        raise RequestError(
+            f"{count:,} of {len(is_wrong):,} {reason}: {examples}", path, hint
+        )
 
 
 def check_thousands(path: Path, names: str, cells: pd.DataFrame) -> None:

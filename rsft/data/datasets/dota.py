@@ -185,11 +185,14 @@ class DOTAObjects(SourceReport):
             reasons = describe_rejections(self.rejected)
             raise DataError("no image can be used", root, reasons)
         if not self.images:
-            hint = f"give the folder that contains {DOTA_ARCHIVE.content}"
             raise RequestError(
                 f"the folder does not contain an image with labels of DOTA v{version}",
                 root,
-                describe_rejections(self.rejected, self.skipped, hint),
+                describe_rejections(
+                    self.rejected,
+                    self.skipped,
+                    f"give the folder that contains {DOTA_ARCHIVE.content}",
+                ),
             )
 
     def _read_image(self, path: Path, label_file: Path, split: str) -> None:

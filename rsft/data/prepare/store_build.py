@@ -165,8 +165,11 @@ def _make_build(name: str, arguments: dict[str, Any]) -> StoreBuild:
 def check_choice(value: object, option: str, allowed: Collection[object]) -> None:
     """Raise RequestError if the value of an option is not an allowed one."""
     if value not in allowed:
-        hint = f"choose one of {', '.join(map(str, allowed))}"
-        raise RequestError(f"unknown value {value}", option, hint)
+        raise RequestError(
+            f"unknown value {value}",
+            option,
+            f"choose one of {', '.join(map(str, allowed))}",
+        )
 
 
 def parse_unit_option(text: str) -> str:

@@ -117,8 +117,11 @@ def read_text_lines(path: Path) -> list[tuple[int, str]]:
     """
     size = path.stat().st_size
     if size > MAX_LIST_BYTES:
-        reason = f"it has {size:,} bytes; the limit is {MAX_LIST_BYTES:,}"
-        raise OSError(errno.EFBIG, reason, str(path))
+        raise OSError(
+            errno.EFBIG,
+            f"it has {size:,} bytes; the limit is {MAX_LIST_BYTES:,}",
+            str(path),
+        )
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
