@@ -36,7 +36,7 @@ class Declaration:
         str | None,
         _pix(
             "Unit, if the files do not declare it: amplitude, intensity, sigma0, db,"
-            " gamma0, gamma0_db or beta0.",
+            " gamma0, gamma0_db, beta0 or sentinel1_dn.",
             parse=parse_unit_option,
         ),
     ] = None

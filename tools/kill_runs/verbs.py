@@ -116,6 +116,7 @@ VERBS = {
             "predict INPUTS/runs/ships INPUTS/scenes/*.tif --detect -o maps --engine"
             " torch",
         ),
+        _verb("detect", "detect INPUTS/scenes/*.tif -o objects.gpkg --chips cut"),
         _verb(
             "ais-match",
             "ais match INPUTS/scene/scene.tif --ais INPUTS/scene/ais.csv --html"

@@ -55,7 +55,7 @@ _DIGITAL_HINT = (
 )
 UNIT_HINT = (
     "declare the unit that the pixels have, with --unit: amplitude, intensity, sigma0,"
-    " db, gamma0, gamma0_db or beta0; values below 0 are decibels"
+    " db, gamma0, gamma0_db, beta0 or sentinel1_dn; values below 0 are decibels"
 )
 """Hint for pixels whose unit is missing or wrong. It suggests no unit: that of a model
 need not be that of a file."""

@@ -29,6 +29,7 @@ _READ_ERRORS = (
     DataError,
     pa.ArrowException,
     zipfile.BadZipFile,
+    UnicodeDecodeError,  # names in a Parquet file
     EOFError,
     NotImplementedError,
 )

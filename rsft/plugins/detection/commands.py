@@ -55,12 +55,16 @@ def detect(
     from rsft.inference.writers.columns import table_columns
     from rsft.inference.writers.tables import check_output_path, write_prediction_table
     from rsft.plugins.detection.job import DetectionRequest, detect_in_scenes
+    from rsft.scenes.recorded import recorded_detector
 
     declaration = replace(declaration, spacing_m=spacing)
     request = DetectionRequest(detector, declaration, size, chips)
     check_output_path(out, table_columns(()), overwrite=overwrite)
-    with report_progress(as_json) as report:
-        layer = detect_in_scenes(scenes, request, report)
+    with (
+        report_progress(as_json) as report,
+        recorded_detector(out, detector, declaration, report) as find,
+    ):
+        layer = detect_in_scenes(scenes, request, find, report)
         write_prediction_table(layer, out, overwrite=overwrite)
     paths = {"objects": out}
     if chips is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rsft.inference.predict.predictor import path_names
 from rsft.inference.predict.python_words import python_words
 from rsft.inference.predict.scene_table import geo_table
 from rsft.plugins.detection.job import DetectionRequest, detect_in_scenes
+from rsft.scenes.detection import detect_objects
 from rsft.scenes.options import ChipSize, Declaration
 from rsft.scenes.query import CfarOptions, parse_land
 from rsft.types import Progress
@@ -66,5 +68,11 @@ def detect(
             None if chips is None else Path(chips),
         )
         paths = [Path(name) for name in path_names(scene, "scene")]
-        layer = detect_in_scenes(paths, request, progress)
+        find = partial(
+            detect_objects,
+            options=request.detector,
+            declaration=request.declaration,
+            progress=progress,
+        )
+        layer = detect_in_scenes(paths, request, find, progress)
     return geo_table(layer.table, layer.crs, layer.metadata["notes"])

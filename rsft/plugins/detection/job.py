@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -20,7 +20,7 @@ from rsft.inference.writers.layer import (
     PredictionLayer,
     creation_metadata,
 )
-from rsft.scenes.detection import describe_scene_pixels, detect_objects
+from rsft.scenes.detection import describe_scene_pixels
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.options import UNDECLARED, ChipOptions, ChipSize, Declaration
 from rsft.scenes.preparation.builder import open_scenes
@@ -54,6 +54,7 @@ class DetectionRequest:
 def detect_in_scenes(
     sources: Sequence[Path],
     request: DetectionRequest,
+    detect: Callable[[RasterScene], SceneLocations],
     progress: Progress | None = None,
 ) -> PredictionLayer:
     """Detect objects in scenes, and cut their chips.
@@ -63,7 +64,8 @@ def detect_in_scenes(
     Args:
         sources: files, folders, patterns and lists of scenes.
         request: how objects are detected.
-        progress: called with numbers of scenes and of windows.
+        detect: detects the objects of a scene.
+        progress: called with numbers of scenes.
 
     Returns:
         The layer, with one row per object of the class `OBJECT`.
@@ -72,13 +74,12 @@ def detect_in_scenes(
         RequestError: an option contradicts a scene.
         DataError: a scene cannot be read.
     """
-    declaration = request.declaration
     scene_objects: list[tuple[RasterScene, SceneLocations]] = []
     notes: list[str] = []
     rows: list[JsonObject] = []
     with gdal_environment():
-        for scene in open_scenes(sources, declaration.unit, progress):
-            objects = detect_objects(scene, request.detector, declaration, progress)
+        for scene in open_scenes(sources, request.declaration.unit, progress):
+            objects = detect(scene)
             scene_objects.append((scene, objects))
             notes += objects.notes
         locations = [objects.locations for _, objects in scene_objects]

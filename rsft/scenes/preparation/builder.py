@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -16,9 +16,8 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.splits import check_val_share
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.products.product import is_product
-from rsft.data.imagery.scene_uri import SceneUri, file_state
+from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
-from rsft.scenes.detection import detect_objects
 from rsft.scenes.inputs import find_scenes
 from rsft.scenes.locate import locate
 from rsft.scenes.locations import SceneLocations
@@ -41,14 +40,12 @@ from rsft.scenes.raster import (
     gdal_environment,
     open_scene,
 )
-from rsft.scenes.recorded import find_once
+from rsft.scenes.recorded import recorded_detector
 from rsft.scenes.requirements import select_unit
 from rsft.scenes.windows import ChipWindow, check_boxes, fit_size, make_window
 from rsft.types import Progress
-from rsft.utils.journal import Journal, journal_path
 from rsft.utils.operating_system import walk_files
 from rsft.utils.progress import track
-from rsft.version import __version__
 
 _SHARED_SCENES = (
     "warning: chips of one scene are in several splits, so that the measured accuracy"
@@ -141,33 +138,13 @@ class SceneStoreBuilder:
                 jobs=jobs,
             )
 
-    @contextmanager
-    def _detector(self) -> Iterator[Callable[[RasterScene], SceneLocations]]:
-        """Yield a function that detects objects and records them.
-
-        They are recorded until the store is built.
-        """
+    def _detector(
+        self,
+    ) -> AbstractContextManager[Callable[[RasterScene], SceneLocations]]:
         detector = self.query.detect
         if not detector:
-            yield lambda scene: SceneLocations()
-            return
-        land = file_state(detector.land) if isinstance(detector.land, Path) else None
-        key = repr((__version__, self.declaration, detector, land))
-        journal = Journal(journal_path(self.root), key)
-
-        def detect(scene: RasterScene) -> SceneLocations:
-            name = f"detected in {scene.path}, {scene.path.state()}"
-            find = partial(
-                detect_objects, scene, detector, self.declaration, self.progress
-            )
-            return find_once(journal, name, find)
-
-        is_built = False
-        try:
-            yield detect
-            is_built = True
-        finally:
-            journal.close(is_built)
+            return nullcontext(lambda scene: SceneLocations())
+        return recorded_detector(self.root, detector, self.declaration, self.progress)
 
     def _find_objects(self, detect: Callable[[RasterScene], SceneLocations]) -> None:
         """Find the labeled objects of all scenes.

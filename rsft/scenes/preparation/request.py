@@ -95,8 +95,8 @@ class SceneStoreRequest:
         str | None,
         _chips(
             "Unit, if the files do not declare it: amplitude, intensity, sigma0, db,"
-            " gamma0, gamma0_db or beta0. Products with a calibration are read as"
-            " sigma0 otherwise.",
+            " gamma0, gamma0_db, beta0 or sentinel1_dn. Products with a calibration"
+            " are read as sigma0 otherwise.",
             parse=parse_unit_option,
         ),
     ] = None

@@ -11,6 +11,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.writers.layer import LAYER_NAME
+from rsft.scenes import recorded
 from rsft.scenes.options import ChipSize
 from rsft.scenes.query import Query
 from tests.helpers.scenes import (
@@ -60,6 +61,33 @@ def test_at_takes_the_layer(rsft, detected, tmp_path, monkeypatch):
     request = PredictionRequest(Query(at=detected))
     result = predict(tmp_path / "run", scenes, tmp_path / "out.gpkg", request)
     assert len(result.table) == 6 and "score" in str(result.table.columns)
+
+
+def test_killed_job_does_not_detect_again(rsft, tmp_path, monkeypatch):
+    scenes = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        scenes.append(write_sea(tmp_path / name / f"{name}.tif"))
+    searched = []
+    detect_objects = recorded.detect_objects
+
+    def detect(scene, *options):
+        if searched == ["a.tif"]:
+            searched.append("interrupted")
+            raise KeyboardInterrupt
+        searched.append(scene.path.name)
+        return detect_objects(scene, *options)
+
+    monkeypatch.setattr(recorded, "detect_objects", detect)
+    command = ("detect", *scenes, "-o", "objects.csv")
+    assert rsft(*command)[0] != 0
+    assert list(tmp_path.glob(".objects.csv.journal"))
+    assert rsft(*command)[0] == 0
+    assert searched == ["a.tif", "interrupted", "b.tif"]
+    assert not list(tmp_path.glob(".objects.csv.journal"))
+    resumed = (tmp_path / "objects.csv").read_text()
+    assert rsft(*command, "--overwrite")[0] == 0
+    assert (tmp_path / "objects.csv").read_text() == resumed
 
 
 def test_bare_scene_needs_a_spacing(rsft, tmp_path):
