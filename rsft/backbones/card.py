@@ -171,14 +171,14 @@ class ListedEncoder(EncoderInfo):
     @property
     def path(self) -> Path | None:
         """The weights file, which need not exist; None for random weights."""
-        if self.weights is None:
+        if not self.weights:
             return None
         return weights_path(self)
 
     @property
     def state(self) -> str:
         """Where the weights are: "random", "in rsft", "here", "to get" or "by hand"."""
-        if self.remote is None:
+        if not self.remote:
             if self.file or self.is_frozen:
                 return "in rsft"
             return "random"
@@ -253,7 +253,7 @@ def weights_path(card: PublishedEncoder) -> Path:
     Raises:
         WeightsError: the encoder has no weights.
     """
-    if card.weights is None:
+    if not card.weights:
         raise WeightsError(
             "this network has no weights file",
             card.name,
@@ -401,7 +401,7 @@ def _published_checksum(card: PublishedEncoder) -> str | None:
 
     Packaged weights have it in their model card.
     """
-    if card.weights is None:
+    if not card.weights:
         return None
     if isinstance(card.weights, Remote):
         if card.weights.sha256 or not card.weights.md5:
@@ -428,7 +428,7 @@ def _hint_fetch(card: PublishedEncoder) -> str:
     if not isinstance(remote, Remote):
         return "reinstall rsft"
     size = f" ({remote.bytes / 1e6:,.0f} MB)" if remote.bytes else ""
-    if remote.url is None:
+    if not remote.url:
         return (
             f"create or download {remote.file}{size} by hand ({card.about};"
             f" {remote.page}) and put it at {path}"

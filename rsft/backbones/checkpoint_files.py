@@ -138,7 +138,7 @@ def read_torch_file(path: Path) -> Any:
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # a damaged or hostile pickle raises anything
         match = _FORBIDDEN.search(str(error))
-        if match is None:
+        if not match:
             text = str(error).strip() or type(error).__name__
             raise _damaged(path, text.splitlines()[0]) from error
         raise WeightsError(

@@ -168,7 +168,7 @@ def register_encoder(name: str, module: nn.Module, *, size: int, **about: Any) -
         8
     """
     current = CARDS.get(name)
-    if current is not None and not current.is_frozen:
+    if current and not current.is_frozen:
         raise ValueError(f"an encoder of rsft is called {name}")
     card = frozen_card(name, lambda: module, size=size, **about)
     CARDS[name] = card

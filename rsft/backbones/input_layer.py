@@ -176,7 +176,7 @@ def resize_meta_inputs(backbone: Backbone, planes: int) -> None:
 
 def _first_layer(backbone: Backbone) -> nn.Conv2d:
     path = first_layer_path(backbone.vit)
-    if path is None:
+    if not path:
         raise RequestError(
             f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}",
             _BANDS_KEY,

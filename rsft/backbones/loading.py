@@ -59,7 +59,7 @@ def find_card(name: str, blocks: int | None = None) -> Card:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
     """
     card = registered_cards().get(name) or _external_card(name)
-    if card is None:
+    if not card:
         closest = difflib.get_close_matches(name, names(), n=1)
         if closest:
             hint = f"did you mean {closest[0]}?"
@@ -140,7 +140,7 @@ def _with_first_blocks(card: Card, blocks: int) -> Card:
         kept = {}
         for name, tensor in tensors.items():
             match = re.match(r"blocks\.(\d+)\.", name)
-            if match is None or int(match[1]) < blocks:
+            if not match or int(match[1]) < blocks:
                 kept[name] = tensor
         return kept
 
@@ -236,7 +236,7 @@ def load_backbone(
             vit = card.build(size)
             digest = tensors_sha256(vit.state_dict())
             return make_backbone(card, vit, digest, license=card.license)
-        if card.weights is None:
+        if not card.weights:
             return _start_at_random(card, size, seed)
         weights = find_weights(card)
         if isinstance(card.weights, Path):
@@ -368,7 +368,7 @@ def _is_published(card: Card, path: Path) -> bool:
     published = ""
     if isinstance(card.weights, Remote):
         published = card.weights.file
-    elif card.weights is not None:
+    elif card.weights:
         published = card.weights.name
     return path.name == published or read_metadata(path).get("backbone") == card.name
 

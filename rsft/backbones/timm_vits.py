@@ -245,7 +245,7 @@ def timm_card(name: str) -> Card | None:
     if not is_model(name):
         return None
     config = _config(name)
-    if config is None or not (config.hf_hub_id or is_local):
+    if not config or not (config.hf_hub_id or is_local):
         raise RequestError(
             f"timm has no weights of {name} on the hub",
             "backbone.name",

@@ -310,9 +310,9 @@ def torchgeo_card(name: str) -> Card | None:
         )
     architecture = _architecture(weights)
     scale = _scale(weights)
-    if architecture is not None and scale is not None:
+    if architecture and scale is not None:
         return _card(weights, architecture, *scale)
-    if architecture is None:
+    if not architecture:
         begin = next(begin for begin in _REFUSED if weights_name.startswith(begin))
         reason = _REFUSED[begin]
     elif weights.normalizations:

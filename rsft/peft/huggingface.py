@@ -318,7 +318,7 @@ def _factors_by_layer(
     layers: dict[str, NamedTensors] = {}
     for key, tensor in tensors.items():
         match = pattern.fullmatch(key)
-        if match is None:
+        if not match:
             raise ValueError(f"{folder}: {key} is neither lora_A nor lora_B of a layer")
         if match[2] != "B.bias" or tensor.any():
             layers.setdefault(match[1], {})[match[2]] = tensor

@@ -74,7 +74,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             target[leaf] = value
     _drop_min_steps(values, overridden)
     recipe = _validate(document, overridden) if is_readable else None
-    if recipe is None or document.faults:
+    if not recipe or document.faults:
         raise RecipeError(sorted(document.faults, key=lambda fault: fault.line))
     return recipe
 
@@ -100,7 +100,7 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
             _add_fault(document, key, item, overridden)
         return None
     for name, section in recipe.sections():
-        if section is None:
+        if not section:
             continue
         for key, words in section.unneeded.items():
             if key in section.model_fields_set:
@@ -157,7 +157,7 @@ def dump_recipe(recipe: Recipe) -> str:
             f"# {SECTIONS[name].about()}",
             f"{name}:" if section else f"{name}: null",
         ]
-        if section is not None:
+        if section:
             infos = section.key_infos
             unneeded = section.unneeded
             for key, value in section:

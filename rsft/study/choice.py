@@ -242,12 +242,12 @@ class AutoSearch:
         trial = candidate.trial(fold, self.plan.settings.folds, share)
         folder = self.folder / TRIALS / trial.id
         outcome = read_outcome(folder)
-        if outcome is not None:
+        if outcome:
             is_old = outcome.data != hash_data(trial.recipe.data)
             if is_old or outcome.status == "failed":
                 (folder / _CPU_FILE).unlink(missing_ok=True)
                 outcome = None
-        if outcome is None:
+        if not outcome:
             outcome = self._train(trial, folder)
         results[fold] = Result(outcome, _read_cpu_seconds(folder))
         rows = comparison.rows()
@@ -342,9 +342,9 @@ class AutoSearch:
             return ranking, "; ".join(faults)
         best = ranking.candidates[0]
         compared = None
-        if self.pool_stage is not None:
+        if self.pool_stage:
             compared = comparison.rank_stage(self.pool_stage)
-        if compared is None or best not in compared.candidates:
+        if not compared or best not in compared.candidates:
             budget = self.plan.settings.budget
             return ranking, f"the budget of {budget} ended before their comparison"
         first = compared.candidates[0]

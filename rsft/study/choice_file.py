@@ -91,7 +91,7 @@ class AutoFile(Section):
     def budget_seconds(self) -> float:
         """CPU seconds of the comparisons."""
         match = _BUDGET.fullmatch(self.budget)
-        assert match is not None  # the field has this pattern
+        assert match  # the field has this pattern
         return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -260,7 +260,7 @@ class _Reader:
             target[key] = value
         self.commanded = set(changes)
         settings = check_keys(AutoFile, self.document, "a file with method: auto")
-        if settings is None:
+        if not settings:
             raise_faults(self.document, "recipe")
             raise AssertionError("a file that is not valid has a fault")
         self.settings = settings
@@ -295,7 +295,7 @@ class _Reader:
                 allowed = f"a recipe: {error.message}; {error.hint}"
                 self.document.add_fault("candidates", name, allowed)
             else:
-                if candidate is not None:
+                if candidate:
                     candidates.append(candidate)
         self._check_candidates(candidates)
         raise_faults(self.document, "recipe")

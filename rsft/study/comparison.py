@@ -145,7 +145,7 @@ class CandidateComparison:
         first = [x for x in able if 1 in self.results(x, SHORT)]
         for stage in (*reversed(stages), Stage(first, SHORT)):
             ranking = self.rank_stage(stage)
-            if ranking is not None:
+            if ranking:
                 return ranking
         return Ranking(able, SHORT, [])
 

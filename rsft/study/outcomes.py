@@ -86,7 +86,7 @@ def read_outcomes(folder: Path, trials: Iterable[Trial]) -> dict[str, TrialOutco
         if chips not in hashes:
             hashes[chips] = hash_data(data)
         outcome = read_outcome(folder / TRIALS / trial.id)
-        if outcome is None:
+        if not outcome:
             continue
         if not outcome.data or hashes[chips] in ("", outcome.data):
             outcomes[trial.id] = outcome

@@ -88,7 +88,7 @@ def train_in_folder(folder: Path, listener: RunListener) -> None:
 
     source = folder / RECIPE
     run = _unfinished_run(folder)
-    if run is None or run.recipe is None:
+    if not run or not run.recipe:
         recipe = load_recipe(source)
         path = finetune(recipe, folder, listener, source=source).folder
     else:
@@ -128,7 +128,7 @@ def _unfinished_run(folder: Path) -> RunInfo | None:
     import torch
 
     run = next(reversed(find_runs(folder)), None)
-    if run is None or run.recipe is None:
+    if not run or not run.recipe:
         return None
     data = read_data_hash(run.metadata)
     present = hash_data(run.recipe.data)

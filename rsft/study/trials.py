@@ -43,7 +43,7 @@ def changed_values(recipe: Recipe) -> KeyValues:
     """
     content: KeyValues = {"seed": recipe.seed} if recipe.seed else {}
     for name, section in recipe.sections():
-        if section is None or name == "track":
+        if not section or name == "track":
             continue
         values = {}
         for key, value in section:

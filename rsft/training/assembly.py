@@ -117,7 +117,7 @@ def make_learner(
     def members(epoch: int) -> Indices:
         return np.arange(len(train))
 
-    if meta is not None:
+    if meta:
         outer_size = outer_batch_size(meta, section)
         splitter = schedule.make_splitter(train.labels, meta, outer_size, recipe.seed)
         members = splitter.inner_subset
@@ -182,7 +182,7 @@ def _prepare_network(classifier: Classifier, train: TrainSection) -> Autocast:
     if train.compile:
         adapted.compile_blocks()
     dtype = HALF_DTYPES.get(train.precision)
-    if dtype is not None:
+    if dtype:
         adapted.cast_frozen_weights(dtype)
     device = next(classifier.parameters()).device
     is_half = dtype is not None

@@ -83,7 +83,7 @@ def calibrate_bundle(
     summary = summarize_accuracy(
         predicted, val.labels, len(bundle.classes), groups, bundle.recipe.seed
     )
-    metrics: JsonObject = {"split": "val", "chips": len(val.labels)}
+    metrics = {"split": "val", "chips": len(val.labels)}
     metrics |= {name: asdict(x) for name in _MEASURES if (x := getattr(summary, name))}
     return replace(bundle, calibrator=calibrator, metrics=metrics)
 

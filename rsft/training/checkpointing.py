@@ -221,7 +221,7 @@ class Checkpointer:
             checkpoint = broadcast_object(
                 checkpoint or Checkpoint(TrainingPosition(), self._state())
             )
-        if checkpoint is not None:
+        if checkpoint:
             self._position = checkpoint.position
             self.learner.load_state_dict(checkpoint.state)
             self.early_stopping.load_state_dict(checkpoint.state["early_stopping"])

@@ -115,7 +115,7 @@ def count_operations(
     meta = recipe.meta
     epochs = recipe.train.epochs
     trained = float(chips["train"] * epochs)
-    if meta is not None:
+    if meta:
         steps = math.ceil(chips["train"] / train.batch_size) * max(
             0.0, epochs - meta.warmup
         )

@@ -50,7 +50,7 @@ def find_absence(recipe: Recipe, kind: str) -> str:
         encoder = find_encoder(recipe.backbone.name)
     except RequestError:  # the run of the candidate says why
         return ""
-    if recipe.backbone.weights or encoder.weights is None:
+    if recipe.backbone.weights or not encoder.weights:
         return ""
     if weights_path(encoder).is_file():
         return ""

@@ -113,7 +113,7 @@ def train_single_run(
     origin = resume if is_single else runs.parent
     start = StartBundle.open(recipe, *member, run=origin)
     setup = set_up(recipe, start, progress)
-    if resume is None:
+    if not resume:
         run = Run.create(recipe, runs, source, entries)
     else:
         earlier = read_run_info(resume)
@@ -121,7 +121,7 @@ def train_single_run(
         run = Run.resume(earlier)
     with run.track_status():
         run.update(precision=recipe.train.precision, device=device.type)
-        if start is not None:
+        if start:
             if is_single:  # an ensemble has one copy
                 start.copy_into(run.folder)
             adapted = setup.classifier.adapted
@@ -131,7 +131,7 @@ def train_single_run(
         # with the precision of the first process
         setup = replace(setup, recipe=broadcast_object(recipe))
         move_network(setup.classifier, processes.device)
-        if checkpoint is None:
+        if not checkpoint:
             initialize_weights(setup, progress)
         else:
             # the cache of a prefix depends on it
@@ -141,7 +141,7 @@ def train_single_run(
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
         listeners: list[RunListener] = []
         if run.is_writer:
-            listeners = [trackers] if listener is None else [listener, trackers]
+            listeners = [listener, trackers] if listener else [trackers]
         fit(
             processes,
             learner,
@@ -196,7 +196,7 @@ def finish(run: Run, setup: TrainingSetup, progress: Progress | None = None) -> 
         setup: data and trained network.
     """
     recipe = run.recipe or setup.recipe
-    if recipe.meta is not None and recipe.meta.prune_below is not None:
+    if recipe.meta and recipe.meta.prune_below is not None:
         pruned = setup.classifier.adapted.prune(recipe.meta.prune_below)
         run.update(pruned_sites=[str(site) for site in pruned])
     announce(progress, "calibration")
@@ -298,7 +298,7 @@ def finetune(
         >>> run.bundle_dir
         PosixPath('runs/quickstart/001/bundle')
     """
-    if recipe is None:
+    if not recipe:
         if start is None:
             raise RequestError(
                 "neither a recipe nor a bundle to start at", hint="pass recipe or start"
@@ -361,13 +361,13 @@ def train_ensemble(
     progress = listener.on_progress if listener else None
     recipe = resolve_precision(recipe, choose_device(recipe.train.device))
     recipe = resolve_epochs(recipe, count_training_chips(recipe))
-    if resume is None:
+    if not resume:
         run = Run.create(recipe, runs, source, entries)
     else:
         run = Run.resume(read_run_info(resume))
     with run.track_status():
         run.update(precision=recipe.train.precision)
-        if start is not None:
+        if start:
             start.copy_into(run.folder)
         folder = run.folder / MEMBERS_DIR
         members = [

@@ -170,12 +170,12 @@ def take_steps(
     """
     timer = timer or StepTimer()
     outer_batch = objective.outer_batch
-    if outer_batch is not None and loops.is_joint:
+    if outer_batch and loops.is_joint:
         with timer(inner=len(batch[1]), outer=len(outer_batch[1])):
             return loops.joint_step(batch, objective)
     with timer(inner=1):
         loss = loops.inner_step(batch, objective)
-    if outer_batch is None:
+    if not outer_batch:
         return loss, None
     with timer(outer=1):
         return loss, loops.outer_step(batch, objective)

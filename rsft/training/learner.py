@@ -253,7 +253,7 @@ class Learner:
         """
         chips = self.batches.batch_indices(at.epoch, at.batch)
         inputs, _ = batch
-        if error.loop == "outer" and objective.outer_batch is not None:
+        if error.loop == "outer" and objective.outer_batch:
             assert objective.outer_chips is not None
             chips = objective.outer_chips
             inputs, _ = objective.outer_batch

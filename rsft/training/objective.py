@@ -83,7 +83,7 @@ class Objective:
             inputs: inputs of the labeled chips (B, ...).
         """
         mixing = self.mixing
-        if mixing is not None:
+        if mixing:
             inputs = mixing.mix(inputs, inputs[mixing.order], mixing.share)
         if self.extra is None:
             return inputs
@@ -99,7 +99,7 @@ class Objective:
         labeled = widen(logits[: len(labels)])
         loss = self.inner(labeled, labels)
         mixing = self.mixing
-        if mixing is not None:
+        if mixing:
             loss_of_partners = self.inner(labeled, labels[mixing.order])
             loss = mixing.share * loss + (1 - mixing.share) * loss_of_partners
         loss = loss * self.inner_weight

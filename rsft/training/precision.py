@@ -31,7 +31,7 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> Recipe:
     if precision == "auto":
         return _with_fastest_precision(recipe, device)
     error = _find_fault(recipe, device, precision)
-    if error is not None:
+    if error:
         raise error
     is_slow = precision != "fp32" and not has_instructions(precision, device)
     if is_slow and is_rank_zero():
@@ -65,7 +65,7 @@ def _with_fastest_precision(recipe: Recipe, device: torch.device) -> Recipe:
     """
     for precision in HALF_DTYPES:
         is_fast = has_instructions(precision, device)
-        if is_fast and _find_fault(recipe, device, precision) is None:
+        if is_fast and not _find_fault(recipe, device, precision):
             return recipe.with_keys("train", precision=precision)
     return recipe.with_keys("train", precision="fp32")
 

@@ -46,7 +46,7 @@ class Processes:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return a context in which the network has the precision of the run."""
-        if self.dtype is None:
+        if not self.dtype:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
@@ -217,7 +217,7 @@ def all_gather_object(value: Any) -> list[Any]:
     """Return the values of all processes, in the order of ranks."""
     if not _is_distributed():
         return [value]
-    values: list[Any] = [None] * distributed.get_world_size()
+    values = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
 

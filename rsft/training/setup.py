@@ -89,7 +89,7 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
     if is_rank_zero() and section.fold is None:
         for split, names in missing_classes(store.counts).items():
             _log.warning("no chip in %s: %s", split, list_first_names(names))
-    if start is None:
+    if not start:
         return store
     return start.extend_classes(store)
 
@@ -119,15 +119,15 @@ def set_up(
     """
     store = open_data(recipe.data, start)
     announce(progress, f"weights of {recipe.backbone.name}")
-    start_sha256 = None if start is None else start.bundle.backbone_sha256
+    start_sha256 = start.bundle.backbone_sha256 if start else None
     encoder = load_encoder(recipe, store.bands, start_sha256)
     classifier = build_classifier(encoder, len(store.classes), recipe)
-    if start is not None:
+    if start:
         contract = start.adopt_contract(store, encoder)
     else:
         contract = _measure_contract(recipe.data, store, encoder)
     if recipe.train.last_blocks is not None:
-        if encoder.is_random and start is None:
+        if encoder.is_random and not start:
             raise RequestError(
                 f"{encoder.name} starts at random weights, which train.last_blocks"
                 " would leave in the first blocks",
@@ -198,7 +198,7 @@ def initialize_weights(setup: TrainingSetup, progress: Progress | None = None) -
         WeightsError: a tensor of the start bundle does not fit.
     """
     recipe = setup.recipe
-    if setup.start is not None:
+    if setup.start:
         setup.start.load_into(
             setup.classifier, setup.train, setup.store.classes, recipe
         )

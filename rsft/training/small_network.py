@@ -197,7 +197,7 @@ def train_small_network(
                     "evaluate.baselines",
                     "give it more CPU seconds, or 0 to train none",
                 )
-        if progress is not None:
+        if progress:
             progress(epoch + 1, epochs, "small network, epoch")
     learner.finish()
     return setup

@@ -88,7 +88,7 @@ class TrackerListener(RunListener):
         self.trackers: dict[str, Tracker] = {}
         for name in recipe.track.to:
             tracker = cast("type[Tracker]", TRACKERS[name])()
-            missing = [x for x in tracker.packages if find_spec(x) is None]
+            missing = [x for x in tracker.packages if not find_spec(x)]
             if missing:
                 raise RequestError(
                     f"the tracker {name} needs {', '.join(missing)}",

@@ -157,7 +157,7 @@ def _read_content(
 ) -> Iterator[bytes]:
     with translate_read_errors(archive):
         content = open_member()
-        assert content is not None  # true for every regular file
+        assert content  # true for every regular file
         with content:
             while chunk := content.read(_CHUNK):
                 yield chunk
@@ -253,7 +253,7 @@ def _tar_members(archive: Path) -> Iterator[Member]:
                 partial(_read_content, archive, partial(tar.extractfile, info)),
             )
         stream = tar.fileobj
-        assert stream is not None
+        assert stream
         # tarfile takes the end of the file, and a damaged header, for the end mark
         if stream.tell() == tar.offset:
             raise tarfile.ReadError("it has no end mark")
@@ -288,7 +288,7 @@ def _is_rar(archive: Path) -> bool:
 def _rar_members(archive: Path) -> Iterator[Member]:
     rarfile = require("rarfile", "archives")
     bytes_read = 0
-    blocks: list[int] = []
+    blocks = []
     with rarfile.RarFile(
         archive, errors="strict", info_callback=lambda block: blocks.append(block.type)
     ) as file:

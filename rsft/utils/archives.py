@@ -78,7 +78,7 @@ def extract_archive(
                 deque(_check_members(archive, *limits), maxlen=0)
             for member in _check_members(archive, *limits):
                 _write_member(member, folder / member.path)
-                if progress is not None:
+                if progress:
                     done = min(-(-member.bytes_read // 2**20), total)
                     progress(done, total, f"extracting {archive.name}")
             # write the files to disk before the name that marks them as complete

@@ -98,7 +98,7 @@ def option_values(request: Any) -> dict[str, Any]:
         if is_dataclass(value):
             values |= option_values(value)
         for mark in getattr(hints[item.name], "__metadata__", ()):
-            if isinstance(mark, Option) and mark.each is not None:
+            if isinstance(mark, Option) and mark.each:
                 values |= value
             elif isinstance(mark, Option):
                 name = mark.name.removeprefix("--").replace("-", "_")

@@ -91,7 +91,7 @@ def check_installed(extra: str, *packages: str) -> None:
     Raises:
         RequestError: a package is not installed; the hint says how to install it.
     """
-    missing = [name for name in packages if find_spec(name) is None]
+    missing = [name for name in packages if not find_spec(name)]
     if missing:
         raise RequestError(
             f"not installed: {', '.join(missing)}",

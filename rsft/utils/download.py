@@ -179,7 +179,7 @@ class _Transfer:
                     raise ValueError(f"the server sends more than {limit:,} bytes")
                 file.write(block)
                 self.blocks += 1
-                if self.progress is not None:
+                if self.progress:
                     self.progress(count, max(total or 0, count), self.name)
         if total is not None and count < total:
             raise requests.ConnectionError(f"it stopped after {count} of {total} bytes")

@@ -21,7 +21,7 @@ def expand_path(path: Path) -> list[Path]:
             paths += expand_path(Path(line))
         return paths
     start = Path(path.anchor)
-    matches: list[Path] = []
+    matches = []
     with suppress(ValueError):  # not a valid pattern
         matches = sorted(start.glob(str(path.relative_to(start))))
     if not matches:

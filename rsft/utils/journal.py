@@ -116,7 +116,7 @@ class Journal:
     def get_note(self, name: str) -> str | None:
         """Return the text that is stored under a name; None for no text."""
         row = self.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+        return str(row[0]) if row else None
 
     def check(self) -> None:
         """Raise an error if the journal was damaged since it was opened.

@@ -68,7 +68,7 @@ def license_restrictions(text: str) -> tuple[str, ...]:
         >>> license_restrictions("Apache-2.0")
         ()
     """
-    restrictions: set[str] = set()
+    restrictions = set()
     for statement in text.lower().split(";"):
         named = {name for name in RESTRICTIONS if re.search(rf"\b{name}\b", statement)}
         for pattern, names in _PROHIBITIONS.items():

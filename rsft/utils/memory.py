@@ -26,7 +26,7 @@ def retain_freed_memory() -> bool:
         Whether the C library supports it.
     """
     set_option = _find_function("mallopt")
-    if set_option is None:
+    if not set_option:
         return False
     set_option(_ARENA_MAX, 1)
     for size in _LARGEST_BLOCKS:
@@ -37,7 +37,7 @@ def retain_freed_memory() -> bool:
 def return_freed_memory() -> None:
     """Return freed memory of this process to the system, where the C library can."""
     trim = _find_function("malloc_trim")
-    if trim is not None:
+    if trim:
         trim(0)
 
 

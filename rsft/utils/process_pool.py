@@ -43,7 +43,7 @@ def imap_unordered(
         return
     # a fork server started earlier, with the environment of then
     pool = ProcessPoolExecutor(jobs, None, _start_worker, (dict(os.environ),))
-    pending: set[Future[Result]] = set()
+    pending = set()
     try:
         for task in tasks:
             pending.add(pool.submit(work, task))

@@ -14,7 +14,7 @@ PERIOD_S = 1.0
 
 def announce(progress: Progress | None, task: str) -> None:
     """Report that a task of unknown length begins."""
-    if progress is not None:
+    if progress:
         progress(0, 0, task)
 
 
@@ -24,7 +24,7 @@ def track(
     """Yield items, and report after each one how many of `total` are done."""
     for done, item in enumerate(items, 1):
         yield item
-        if progress is not None:
+        if progress:
             progress(done, total, task)
 
 

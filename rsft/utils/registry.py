@@ -80,7 +80,7 @@ class Registry(Generic[C]):
         """
         name = component.name
         current = self._components.get(name)
-        if current is not None and _path_of(current) != _path_of(component):
+        if current and _path_of(current) != _path_of(component):
             raise ValueError(
                 f"the {self.kind} {name!r} is registered already, by"
                 f" {_path_of(current)}"
@@ -139,7 +139,7 @@ class Registry(Generic[C]):
         for submodule in submodules:
             import_module(submodule)
         # not in the order of import; those of other modules are last
-        ordered: dict[str, C] = {}
+        ordered = {}
         for name in (self._builtin, *submodules):
             for component in self._components.values():
                 if component.__module__ == name:

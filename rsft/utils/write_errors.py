@@ -129,7 +129,7 @@ def explain_os_error(
             return RsftError(message, _shorten(blocker), "choose another folder")
     if number in (errno.EINVAL, errno.ENOENT):
         fault = describe_path_fault(location)
-        if fault is not None:
+        if fault:
             return RsftError(fault[0], location, fault[1])
     message = error.strerror or str(error) or type(error).__name__
     hint = "check the path, its permissions and the free space, then {again}"
@@ -166,7 +166,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # those of any library; most pass unchanged
         failure = as_os_error(error, path)
-        if failure is None:
+        if not failure:
             raise
         raise failure from error
 
@@ -185,7 +185,7 @@ def as_os_error(error: Exception, path: Path) -> OSError | None:
             return None
         return OSError(error.errno, error.strerror or str(error), str(path))
     code = _find_code(error, path)
-    if code is None:
+    if not code:
         return None
     return OSError(code, str(error), str(path))
 
@@ -196,7 +196,7 @@ def _find_code(error: Exception, path: Path) -> int | None:
         return _sqlite_code(error, path)
     if _is_of_writer(error):
         code = _limit_code(path)
-        if code is None and _contains(error, _WRITE_WORDS):
+        if not code and _contains(error, _WRITE_WORDS):
             return errno.EIO
         return code
     if not isinstance(error, OSError | RuntimeError):

@@ -79,7 +79,7 @@ class AdaptedModel(ForwardPasses):
     def pruned_sites(self) -> tuple[Site, ...]:
         """The sites that were dropped because of their scale."""
         remaining = set(self.sites)
-        if self.modulator is None:
+        if not self.modulator:
             return ()
         return tuple(site for site in self.modulator.sites if site not in remaining)
 
@@ -93,7 +93,7 @@ class AdaptedModel(ForwardPasses):
         state: NamedTensors = {}
         for module in self.adapter_modules:
             state |= module.named_tensors()
-        if self.modulator is not None:
+        if self.modulator:
             state["gamma"] = self.modulator.effective_gamma()
         return state
 
@@ -128,7 +128,7 @@ class AdaptedModel(ForwardPasses):
         with torch.no_grad():
             for key, value in expected.items():
                 value.copy_(state[key])
-        if self.modulator is not None:
+        if self.modulator:
             self.modulator.load_gamma(expected["gamma"])
 
     def save(self, path: Path | str) -> None:
@@ -214,7 +214,7 @@ class AdaptedModel(ForwardPasses):
             ValueError: the model has no modulator, or the modules are detached or
                 merged already.
         """
-        if self.modulator is None:
+        if not self.modulator:
             raise ValueError(
                 "the model has no learned scales: attach with learn_scales=True to"
                 " prune"
@@ -335,7 +335,7 @@ class AdaptedModel(ForwardPasses):
         """Return the key prefixes of the sites that are off and have no tensors."""
         gamma = state.get("gamma")
         if (
-            self.modulator is None
+            not self.modulator
             or gamma is None
             or gamma.shape != self.modulator.gamma.shape
         ):
@@ -353,7 +353,7 @@ class AdaptedModel(ForwardPasses):
         for module in self.adapter_modules:
             for site in set(module.sites) & set(sites):
                 module.drop_site(site)
-        if self.modulator is not None and sites:
+        if self.modulator and sites:
             self.modulator.set_scales(dict.fromkeys(map(str, sites), 0.0))
 
     def _undo_changes(self) -> None:

@@ -244,7 +244,7 @@ def _frozen_classifiers(vit: nn.Module) -> tuple[str, ...]:
 def _scale_fn(
     module: AdapterModule, site: Site, modulator: Modulator | None
 ) -> ScaleFn:
-    if modulator is not None:
+    if modulator:
         return partial(modulator.scale, modulator.sites.index(site))
     fixed_scale = module.fixed_scales[site]
     return partial(float, 1.0 if fixed_scale is None else fixed_scale)

@@ -30,7 +30,7 @@ def class_token_features(vit: nn.Module, images: Tensor) -> Tensor:
     """
     stages = ViTStages(vit)
     *first_blocks, last_block = stages.blocks
-    if not stages.runs_by_stage or unsupported_reason(last_block) is not None:
+    if not stages.runs_by_stage or unsupported_reason(last_block):
         return cast(Tensor, stages.vit.forward_features(images)[:, 0])
     tokens, rope = stages.embed(images)
     for index, block in enumerate(first_blocks):

@@ -63,7 +63,7 @@ class ForwardPasses(nn.Module):
 
         It is empty if no scale is learned.
         """
-        if self.modulator is None or self.modulator.is_frozen:
+        if not self.modulator or self.modulator.is_frozen:
             return []
         return [self.modulator.gamma]
 
@@ -94,7 +94,7 @@ class ForwardPasses(nn.Module):
         if not 0 <= stage <= depth + 1:
             raise ValueError(f"stage {stage}: the network has {depth} blocks")
         self._first_trained_stage = stage
-        if self.modulator is not None:
+        if self.modulator:
             for site in self.modulator.sites:
                 if site.block < stage:
                     self.modulator.freeze(str(site))
@@ -182,7 +182,7 @@ class ForwardPasses(nn.Module):
     @property
     def compile_error(self) -> str:
         """Why blocks run uncompiled despite `compile_blocks`; else empty."""
-        if self._runner.compiled is None:
+        if not self._runner.compiled:
             return ""
         return self._runner.compiled.error
 

@@ -138,11 +138,7 @@ class StageRunner:
             is_training = torch.is_grad_enabled()
             if (is_training or class_token_only) and self.uses_kernel(index):
                 deltas = _deltas_by_layer(block)
-                if (
-                    self.compiled is not None
-                    and not class_token_only
-                    and not _has_dropout(deltas)
-                ):
+                if self.compiled and not class_token_only and not _has_dropout(deltas):
                     return self.compiled(
                         block, x, deltas, **block_kwargs, split=options.split
                     )
@@ -159,7 +155,7 @@ class StageRunner:
                 )
             if (
                 is_training
-                and self.compiled is not None
+                and self.compiled
                 and not _has_dropout(_deltas_by_layer(block))
             ):
                 return self.compiled(block, x, None, **block_kwargs)

@@ -134,7 +134,7 @@ class ViTStages:
         Returns:
             Tokens (B, N, D), and rotary embeddings or None.
         """
-        assert self._steps is not None
+        assert self._steps
         return self._steps.embed(self.vit, images)
 
     def finish(self, x: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class ViTStages:
         Returns:
             Tokens (B, N, D).
         """
-        assert self._steps is not None
+        assert self._steps
         return self._steps.finish(self.vit, x)
 
     def can_cache_tokens(self, images: Tensor) -> bool:

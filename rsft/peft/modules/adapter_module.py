@@ -299,7 +299,7 @@ def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
     for index, block in enumerate(transformer_blocks(vit)):
         for position in LAYER_POSITIONS:
             layer = _target_layer(block, position)
-            if layer is not None:
+            if layer:
                 layers[Site(index, position)] = layer
     return layers
 

@@ -68,7 +68,7 @@ class CachedPrefixTokens:
                             )
                         output[done : done + len(tokens)] = tokens
                         done += len(tokens)
-                        if progress is not None:
+                        if progress:
                             progress(done, len(chips), "frozen blocks")
                     assert output is not None
                     output.flush()
@@ -111,7 +111,7 @@ def _kept_state(adapted: AdaptedModel) -> list[str]:
     for name, value in adapted.adapter_state().items():
         if name != "gamma" and adapted.stage_of(name) < adapted.prefix_end:
             kept[name] = value
-    if adapted.modulator is not None:
+    if adapted.modulator:
         for site, values in adapted.modulator.factors().items():
             if site.block < adapted.prefix_end:
                 kept[str(site)] = values

@@ -92,7 +92,7 @@ class StartBundle:
             return None
         path = Path(recipe.train.start_bundle)
         has_copy = run is not None and (run / START_DIR).is_dir()
-        folder = find_bundle(run / START_DIR if run is not None and has_copy else path)
+        folder = find_bundle(run / START_DIR if run and has_copy else path)
         bundle = Bundle.load(folder)
         if len(bundle.members) != members:
             count = len(bundle.members)

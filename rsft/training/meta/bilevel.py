@@ -249,7 +249,7 @@ class BiLevelLoop:
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizer of theta and, with an outer loop, that of gamma."""
-        if self.outer_optimizer is None:
+        if not self.outer_optimizer:
             return [self.inner_optimizer]
         return [self.inner_optimizer, self.outer_optimizer]
 
@@ -264,7 +264,7 @@ class BiLevelLoop:
         Without a modulator there are none.
         """
         modulator = self.classifier.adapted.modulator
-        if modulator is None:
+        if not modulator:
             return {}
         return modulator.factors()
 
@@ -305,7 +305,7 @@ class BiLevelLoop:
         Raises:
             NonFiniteLossError: the loss is not finite; gamma does not change.
         """
-        assert objective.outer_batch is not None
+        assert objective.outer_batch
         inputs, labels = objective.outer_batch
 
         def outer_loss() -> Tensor:
@@ -346,7 +346,7 @@ class BiLevelLoop:
         Raises:
             NonFiniteLossError: a loss is not finite; no parameter changes.
         """
-        assert objective.outer_batch is not None and self.outer_optimizer is not None
+        assert objective.outer_batch and self.outer_optimizer
         outer_inputs, outer_labels = objective.outer_batch
         inputs = objective.inner_inputs(batch[0])
         rows = len(inputs)
@@ -398,7 +398,7 @@ class BiLevelLoop:
 
     def _update_gamma(self) -> None:
         modulator = self.classifier.adapted.modulator
-        assert self.outer_optimizer is not None and modulator is not None
+        assert self.outer_optimizer and modulator
         average_gradients(self.gamma)
         self.outer_scaler.unscale_(self.outer_optimizer)
         modulator.add_decay_toward_init(self._meta.weight_decay)
@@ -450,7 +450,7 @@ class BiLevelLoop:
 
     @property
     def _meta(self) -> MetaSection:
-        assert self.meta is not None
+        assert self.meta
         return self.meta
 
 

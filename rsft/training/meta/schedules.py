@@ -47,7 +47,7 @@ class Alternating:
         from rsft.training.optim.optimizers import is_fused
 
         outer_optimizer = None
-        if meta is not None:
+        if meta:
             gamma = classifier.adapted.gamma
             fused = is_fused(gamma[0].device)
             outer_optimizer = torch.optim.Adam(gamma, lr=meta.lr, fused=fused)
@@ -73,14 +73,14 @@ class Joint(Alternating):
 
 def outer_loop(meta: MetaSection | None) -> Schedule:
     """Return the schedule of a recipe; without a modulator, one without outer steps."""
-    return SCHEDULES["alternating" if meta is None else meta.schedule]()
+    return SCHEDULES[meta.schedule if meta else "alternating"]()
 
 
 def _check_metapeft(recipe: Recipe) -> None:
     meta = recipe.meta
     method = recipe.peft.build()
     if getattr(method, "modulator", "site") == "feature":
-        if meta is None:
+        if not meta:
             raise RequestError(
                 "nothing learns factors of features",
                 "peft.modulator",
@@ -92,7 +92,7 @@ def _check_metapeft(recipe: Recipe) -> None:
                 "meta.scale_invariant_steps",
                 "leave it out, or use peft.modulator=site",
             )
-    if meta is not None and meta.order == 2 and recipe.train.optimizer != "sgd":
+    if meta and meta.order == 2 and recipe.train.optimizer != "sgd":
         raise RequestError(
             "a second-order outer step unrolls a step of SGD",
             "meta.order",

@@ -54,7 +54,7 @@ class WeightAverage(Part):
         recipe = context.setup.recipe
         semi = recipe.semi or SemiSection()
         decay = recipe.train.ema
-        if decay is None and context.setup.pool is not None and semi.teacher == "ema":
+        if decay is None and context.setup.pool and semi.teacher == "ema":
             decay = TEACHER_DECAY
         if decay is None:
             return None

@@ -41,7 +41,7 @@ class OuterSteps(Part):
     def make(cls, context: PartContext) -> Self | None:
         """Return the outer steps of the section `meta`."""
         meta = context.setup.recipe.meta
-        if context.splitter is None or meta is None:
+        if not context.splitter or not meta:
             return None
         train = context.setup.recipe.train
         part = cls(context.loops, context.splitter, context.batches, meta, train)
@@ -58,7 +58,7 @@ class OuterSteps(Part):
         # without a warm-up: before the first inner step the gradient of gamma is 0, and
         # the first outer steps can keep a run from diverging
         decay = 1.0 if self.meta.decay == "constant" else half_cosine(progress)
-        assert self.loops.outer_optimizer is not None
+        assert self.loops.outer_optimizer
         for group in self.loops.outer_optimizer.param_groups:
             group["lr"] = self.meta.lr * decay
         if not self.is_due(epoch, index):

@@ -147,7 +147,7 @@ class PseudoLabeler(Part):
         Raises:
             RequestError: a section `semi` without chips, or chips without augmentation.
         """
-        if recipe.semi is not None and recipe.data.unlabeled is None:
+        if recipe.semi and recipe.data.unlabeled is None:
             raise RequestError(
                 "the section semi needs unlabeled chips",
                 "data.unlabeled",
@@ -164,7 +164,7 @@ class PseudoLabeler(Part):
     def make(cls, context: PartContext) -> Self | None:
         """Return what labels the chips of `data.unlabeled`."""
         pool = context.setup.pool
-        return None if pool is None else cls(context, pool.chips)
+        return cls(context, pool.chips) if pool else None
 
     def prepare(self, moment: Moment, objective: Objective) -> Objective:
         """Add the chips of a step that have a pseudo-label."""
@@ -206,7 +206,7 @@ class PseudoLabeler(Part):
         positions = shard_batches(np.arange(self.size), self.size, self.shard)[0]
         with torch.no_grad():
             is_due = index == 0 and epoch % max(1, self.epochs // _REFRESHES) == 0
-            if self.section.foreign and (is_due or self.distance is None):
+            if self.section.foreign and (is_due or not self.distance):
                 self._fit_distance()
             inputs = self._load(drawn, positions, epoch, index, strong=False)
             with self._teacher() as teacher:
@@ -309,7 +309,7 @@ class PseudoLabeler(Part):
     def _teacher(self) -> Iterator[Classifier]:
         """Give the classifier the weights of the teacher, in evaluation mode."""
         is_training = self.classifier.training
-        with nullcontext() if self.average is None else self.average.use_weights():
+        with self.average.use_weights() if self.average else nullcontext():
             self.classifier.eval()
             yield self.classifier
         self.classifier.train(is_training)
@@ -347,7 +347,7 @@ class PseudoLabeler(Part):
         )
 
     def _is_foreign(self, features: Tensor) -> Tensor:
-        if self.distance is None:
+        if not self.distance:
             return torch.zeros(len(features), dtype=torch.bool, device=features.device)
         white_chips, whitening, limit = self.distance
         return torch.as_tensor(

@@ -360,7 +360,7 @@ def resolve_resume(
             override changes another key.
     """
     run = _find_unfinished(request, runs)
-    if run.recipe is None or run.faults:
+    if not run.recipe or run.faults:
         raise RequestError(
             "; ".join(run.faults), run.folder, "start a new run of the recipe"
         )

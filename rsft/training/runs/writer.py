@@ -77,8 +77,8 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> JsonObject:
     return {
         "seed": recipe.seed,
         "recipe": recipe.model_dump(),
-        "recipe_file": None if source is None else str(source.resolve()),
-        "git": None if source is None else git_state(source),
+        "recipe_file": str(source.resolve()) if source else None,
+        "git": git_state(source) if source else None,
         **reader.describe_data(recipe.data),
         # version of the rule of data.stretch=auto; a resumed run of rsft 0.2 keeps the
         # first one
@@ -289,7 +289,7 @@ class Run:
             )
             raise
         finally:
-            if self._lock is not None:
+            if self._lock:
                 self._lock.release()
                 self._lock = None
 

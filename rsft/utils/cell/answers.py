@@ -43,7 +43,7 @@ def encode(value: Any, keep: Callable[[Any], int]) -> list[Any]:
         >>> decode(answer, refer=int)
         (1.5, {'a': b'bytes'})
     """
-    blocks: list[Any] = []
+    blocks = []
 
     def encode_item(item: Any) -> Any:
         kind = type(item)

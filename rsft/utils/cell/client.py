@@ -47,7 +47,7 @@ def in_cell(
     @wraps(function)
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         cell = current_cell()
-        if cell is None:
+        if not cell:
             return function(*args, **kwargs)
         result: _Result = cell.call(call, *args, **kwargs)
         return result
@@ -63,7 +63,7 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
         connects: whether it may contact servers.
     """
     global _cell
-    if _cell is not None:
+    if _cell:
         _cell.close()
     _cell = None
     # a worker may have another working folder
@@ -84,7 +84,7 @@ def separate_cell() -> Iterator[None]:
     try:
         yield
     finally:
-        if _cell is not None:
+        if _cell:
             _cell.close()
         _cell = outer
         for name, value in settings.items():
@@ -100,7 +100,7 @@ def allow_reading(path: Path) -> None:
     no longer used.
     """
     cell = current_cell()
-    if cell is not None:
+    if cell:
         paths, connects = json.loads(os.environ[SETTING])
         os.environ[SETTING] = json.dumps([[*paths, str(path)], connects])
         cell.allow(path)
@@ -117,7 +117,7 @@ _cell: "ReaderCell | None" = None
 def current_cell() -> "ReaderCell | None":
     """Return the open cell; each process that a command starts has its own."""
     global _cell
-    if _cell is None or _cell.owner != os.getpid():
+    if not _cell or _cell.owner != os.getpid():
         setting = os.environ.get(SETTING)
         if not setting or is_inside():
             return None

@@ -31,7 +31,7 @@ def read_blocks(stream: IO[bytes]) -> list[bytearray] | None:
     head = stream.read(_SIZE.size)
     if len(head) < _SIZE.size:
         return None
-    blocks: list[bytearray] = []
+    blocks = []
     total = 0
     (count,) = _SIZE.unpack(head)
     for _ in range(count):

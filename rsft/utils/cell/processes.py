@@ -126,7 +126,7 @@ class ReaderCell:
         """
         request = _Request(function, args, kwargs)
         result = (request.owner or self._choose()).call(request)
-        if isinstance(result, Kept) and request.owner is None:
+        if isinstance(result, Kept) and not request.owner:
             result.make_again = partial(self.call, function, *args, **kwargs)
         return result
 
@@ -187,7 +187,7 @@ class Kept:
         try:
             return self._ask(operator.call, self, *args, **kwargs)
         except _EndedError:
-            if self.make_again is None:
+            if not self.make_again:
                 raise
         self._successor = self.make_again()  # kept, since the number is its own
         self.process = self._successor.process

@@ -221,7 +221,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
 def _deny_calls(*, connects: bool) -> None:
     """Let the kernel refuse the calls of the table, and any new process."""
     architecture = _ARCHITECTURES.get(platform.machine())
-    if architecture is None:
+    if not architecture:
         return
     column, machine, clone = architecture
     load, jump_equal, jump_bits, jump_from, give = 0x20, 0x15, 0x45, 0x35, 0x06

@@ -32,7 +32,7 @@ def limit_drivers(extension: str, accepted: Collection[str]) -> bool:
         Whether the drivers are limited. Windows does not find GDAL through the module.
     """
     gdal = _load_gdal(extension)
-    if gdal is None:
+    if not gdal:
         return False
     _register(gdal, skipped=None)
     names = [
@@ -73,7 +73,7 @@ class PrivateDriver:
                 self._set_capability(None)
 
     def _set_capability(self, value: bytes | None) -> None:
-        if self._gdal is not None:
+        if self._gdal:
             driver = self._gdal.GDALGetDriverByName(self.name.encode())
             self._gdal.GDALSetMetadataItem(driver, b"DCAP_RASTER", value, None)
 

@@ -95,7 +95,7 @@ def _find_links(data: mmap.mmap, folders: Collection[Path]) -> str:
     like_links = 0
     for match in _LINK.finditer(data):
         link = _read_link(data, match.start())
-        if link is None:
+        if not link:
             continue
         names, size = link
         is_named = all(map(_is_printable, names)) or _exists(names[0], folders)

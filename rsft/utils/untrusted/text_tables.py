@@ -95,7 +95,7 @@ def read_text_table(path: Path) -> TextTable:
         skipinitialspace=True,
         strict=True,
     )
-    rows: dict[int, list[str]] = {}
+    rows = {}
     line = 1
     try:
         for row in reader:
