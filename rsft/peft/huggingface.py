@@ -167,7 +167,10 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     """
     config = _read_config(Path(folder) / _CONFIG_FILE)
     tensors, metadata, wrapper = _read_adapter(Path(folder) / _WEIGHTS_FILE)
-    layers = _sites_by_layer(vit)
+    names = {id(module): name for name, module in vit.named_modules()}
+    layers: dict[str, dict[Site, slice]] = {}
+    for site, target in find_target_layers(vit).items():
+        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
     state: NamedTensors = {}
     biases = {}
@@ -211,15 +214,6 @@ def _build_method(
         scale=scales,
         dropout=dropout,
     )
-
-
-def _sites_by_layer(vit: nn.Module) -> dict[str, dict[Site, slice]]:
-    """Return name of a layer -> site -> rows of the layer's output."""
-    names = {id(module): name for name, module in vit.named_modules()}
-    layers: dict[str, dict[Site, slice]] = {}
-    for site, target in find_target_layers(vit).items():
-        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
-    return layers
 
 
 def bypasses_peft(adapted: AdaptedModel) -> bool:

@@ -396,24 +396,10 @@ def _lookup_error(registry: Registry[Any], name: object) -> str:
     return ""
 
 
-def _setting_hints(component: type[Any]) -> dict[str, Any]:
-    """Return the types of the fields of a component, with their settings."""
-    hints = get_type_hints(component, include_extras=True)
-    return {info.name: hints[info.name] for info in dataclasses.fields(component)}
-
-
-def _split_hint(hint: Any) -> tuple[Any, Setting]:
-    """Return the type of a field, and its setting."""
-    if get_origin(hint) is Annotated:
-        kind, setting = get_args(hint)
-        return kind, setting
-    return hint, Setting()
-
-
 @functools.cache
 def settings_model(component: type[Any]) -> type[Section]:
     """Return the model of a component: a section with one key for each field."""
-    hints = _setting_hints(component)
+    hints = get_type_hints(component, include_extras=True)
     definitions: dict[str, Any] = {}
     for info in dataclasses.fields(component):
         default: dict[str, Any] = {"default_factory": info.default_factory}
@@ -421,7 +407,9 @@ def settings_model(component: type[Any]) -> type[Section]:
             default = {
                 "default": ... if info.default is dataclasses.MISSING else info.default
             }
-        kind, setting = _split_hint(hints[info.name])
+        kind, setting = hints[info.name], Setting()
+        if get_origin(kind) is Annotated:
+            kind, setting = get_args(kind)
         described = Field(**default, description=setting.help)
         definitions[info.name] = _annotation(kind, setting), described
     return create_model(component.__name__, __base__=Section, **definitions)

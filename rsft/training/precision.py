@@ -29,7 +29,10 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> Recipe:
     """
     precision = recipe.train.precision
     if precision == "auto":
-        return _with_fastest_precision(recipe, device)
+        for fast in HALF_DTYPES:  # bfloat16 first: float16 needs a scaled loss
+            if has_instructions(fast, device) and not _find_fault(recipe, device, fast):
+                return recipe.with_keys("train", precision=fast)
+        return recipe.with_keys("train", precision="fp32")
     error = _find_fault(recipe, device, precision)
     if error:
         raise error
@@ -56,18 +59,6 @@ def _check_speed(train: TrainSection, device: torch.device) -> None:
         hint += "; train.allow_slow_precision=true trains with this one"
         raise RequestError(message, "train.precision", hint)
     _log.warning("%s; %s", message, hint)
-
-
-def _with_fastest_precision(recipe: Recipe, device: torch.device) -> Recipe:
-    """Return the recipe with the first precision that the device has instructions for.
-
-    bfloat16 is preferred to float16, which needs a scaled loss.
-    """
-    for precision in HALF_DTYPES:
-        is_fast = has_instructions(precision, device)
-        if is_fast and not _find_fault(recipe, device, precision):
-            return recipe.with_keys("train", precision=precision)
-    return recipe.with_keys("train", precision="fp32")
 
 
 def _find_fault(

@@ -130,7 +130,9 @@ def read_members(archive: Path) -> Iterator[Member]:
             exist on this system. See `translate_read_errors` for the others.
         RequestError: rarfile, which a .rar archive needs, is not installed.
     """
-    for member in (_rar_members if _is_rar(archive) else _read_members)(archive):
+    with archive.open("rb") as file:
+        is_rar = file.read(len(_RAR_MARK)) == _RAR_MARK
+    for member in (_rar_members if is_rar else _read_members)(archive):
         fault = _find_fault(member)
         if fault:
             raise DataError(fault, archive, BY_HAND_HINT)
@@ -196,23 +198,20 @@ class _BoundedTarInfo(tarfile.TarInfo):
     def _proc_member(self, archive: Any) -> tarfile.TarInfo:
         if self.type in _LONG_HEADERS:
             archive.long_headers = getattr(archive, "long_headers", 0) + 1
-            self._check_headers(archive)
+            shared = sum(len(x) + len(y) for x, y in archive.pax_headers.items())
+            longest = max(self.size, shared)
+            if longest > _MAX_HEADER or archive.long_headers > _MAX_HEADERS:
+                raise DataError(
+                    f"a header of the archive has more than {_MAX_HEADER:,} bytes, or a"
+                    f" member {_MAX_HEADERS} headers",
+                    archive.name or "",
+                    BY_HAND_HINT,
+                )
         else:
             archive.long_headers = 0
         member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
         member.pax_headers = {}  # tarfile keeps all members
         return member
-
-    def _check_headers(self, archive: Any) -> None:
-        shared = sum(len(x) + len(y) for x, y in archive.pax_headers.items())
-        longest = max(self.size, shared)
-        if longest > _MAX_HEADER or archive.long_headers > _MAX_HEADERS:
-            raise DataError(
-                f"a header of the archive has more than {_MAX_HEADER:,} bytes, or a"
-                f" member {_MAX_HEADERS} headers",
-                archive.name or "",
-                BY_HAND_HINT,
-            )
 
     def _refuse_map(self, *arguments: Any) -> NoReturn:
         raise DataError(
@@ -278,11 +277,6 @@ def _zip_members(archive: Path) -> Iterator[Member]:
                 bytes_read,
                 partial(_read_content, archive, partial(file.open, info)),
             )
-
-
-def _is_rar(archive: Path) -> bool:
-    with archive.open("rb") as file:
-        return file.read(len(_RAR_MARK)) == _RAR_MARK
 
 
 def _rar_members(archive: Path) -> Iterator[Member]:

@@ -154,20 +154,15 @@ def entry_points_of(group: str) -> dict[str, EntryPoint]:
 
 @cache
 def _entry_points_of(group: str, search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    points = {point.name: point for point in _list_plugin_entry_points(group)}
-    for point in _read_installed_entry_points(search_path).select(group=group):
-        points.setdefault(point.name, point)
-    return points
-
-
-def _list_plugin_entry_points(group: str) -> list[EntryPoint]:
     from importlib.metadata import EntryPoint
 
-    points = []
+    points = {}
     for file in sorted(PLUGINS.glob("*/plugin.toml")):
         groups = tomllib.loads(file.read_text("utf-8"))["entry-points"]
         for name, value in groups.get(group, {}).items():
-            points.append(EntryPoint(name, value, group))
+            points[name] = EntryPoint(name, value, group)
+    for point in _read_installed_entry_points(search_path).select(group=group):
+        points.setdefault(point.name, point)
     return points
 
 

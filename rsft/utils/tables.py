@@ -61,16 +61,14 @@ def unescape_cell(value: Any) -> Any:
 
 def escape_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose texts and column names are no formulas."""
-    columns = [table.iloc[:, index] for index in range(table.shape[1])]
-    escaped = [_escape_column(column) for column in columns]
+    escaped = []
+    for index in range(table.shape[1]):
+        column = table.iloc[:, index]
+        if column.dtype == object or pd.api.types.is_string_dtype(column.dtype):
+            column = column.map(escape_cell, na_action="ignore")
+        escaped.append(column)
     result = pd.concat(escaped, axis=1) if escaped else table
     return result.set_axis([escape_cell(name) for name in table.columns], axis=1)
-
-
-def _escape_column(column: pd.Series[Any]) -> pd.Series[Any]:
-    if column.dtype == object or pd.api.types.is_string_dtype(column.dtype):
-        return column.map(escape_cell, na_action="ignore")
-    return column
 
 
 def write_csv_table(table: pd.DataFrame, path: Path) -> None:

@@ -377,25 +377,20 @@ class ForwardPasses(nn.Module):
     def _run_suffix(self, x: Tensor, start: int, options: ForwardOptions) -> Tensors:
         first = EMBEDDING if x.ndim == 4 else start
         last = self._runner.stages.depth + 1
+        uses_kernels = use_kernels(x.device, self._runner.kernels)
+        is_plain = self._runner.compiled is not None or not uses_kernels
+        needs_each = options.checkpointing or options.split is not None
         with ExitStack() as stack:
-            if self._shares_scale_operators(x, options):
+            # The sites share operators on learned scales. The kernels do without, and a
+            # checkpointed block computes its scales again.
+            if self.modulator and is_plain and not needs_each:
                 stack.enter_context(without_gradient(options.no_grad_parameters))
-                stack.enter_context(cast(Modulator, self.modulator).compute_together())
+                stack.enter_context(self.modulator.compute_together())
                 for module in self.adapter_modules:
                     if isinstance(module, LowRankModule):
                         stack.enter_context(module.scale_together())
             tokens, *block_tokens = self._runner.run(x, first, last, options)
         return tokens[:, :1] if options.class_token_only else tokens, *block_tokens
-
-    def _shares_scale_operators(self, x: Tensor, options: ForwardOptions) -> bool:
-        """Return whether operators on learned scales are shared by the sites.
-
-        The kernels do without, and a checkpointed block computes its scales again.
-        """
-        uses_kernels = use_kernels(x.device, self._runner.kernels)
-        is_plain = self._runner.compiled is not None or not uses_kernels
-        needs_each = options.checkpointing or options.split is not None
-        return is_plain and not needs_each and self.modulator is not None
 
     def _split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Return the kept parameters (`keep_before`) and the trained ones."""

@@ -87,8 +87,11 @@ class StageRunner:
             index: the index of the block.
         """
         block = self.stages.blocks[index]
-        frozen = not any(parameter.requires_grad for parameter in block.parameters())
-        return self._is_standard[index] and frozen and not _is_hooked(block)
+        is_frozen = not any(parameter.requires_grad for parameter in block.parameters())
+        is_hooked = any(
+            x._forward_hooks or x._forward_pre_hooks for x in block.modules()
+        )
+        return self._is_standard[index] and is_frozen and not is_hooked
 
     def run(self, x: Tensor, start: int, stop: int, options: ForwardOptions) -> Tensors:
         """Run the stages from `start` up to, but not including, `stop`.
@@ -221,9 +224,3 @@ def _deltas_by_layer(block: nn.Module) -> dict[str, list[LowRankDelta]]:
 def _has_dropout(deltas: dict[str, list[LowRankDelta]]) -> bool:
     """Return whether an addition has dropout, which cannot be compiled."""
     return any(delta.dropout for delta in chain.from_iterable(deltas.values()))
-
-
-def _is_hooked(block: nn.Module) -> bool:
-    return any(
-        module._forward_hooks or module._forward_pre_hooks for module in block.modules()
-    )

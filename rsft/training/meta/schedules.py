@@ -31,7 +31,27 @@ class Alternating:
 
     def check(self, recipe: Recipe) -> None:
         """Raise RequestError if the recipe has settings that nothing computes."""
-        _check_metapeft(recipe)
+        meta = recipe.meta
+        method = recipe.peft.build()
+        if getattr(method, "modulator", "site") == "feature":
+            if not meta:
+                raise RequestError(
+                    "nothing learns factors of features",
+                    "peft.modulator",
+                    "add the section meta, or leave peft.modulator out",
+                )
+            if isinstance(method, LoTR) and meta.scale_invariant_steps:
+                raise RequestError(
+                    "the core of LoTR is not linear in the factors of output features",
+                    "meta.scale_invariant_steps",
+                    "leave it out, or use peft.modulator=site",
+                )
+        if meta and meta.order == 2 and recipe.train.optimizer != "sgd":
+            raise RequestError(
+                "a second-order outer step unrolls a step of SGD",
+                "meta.order",
+                "use meta.order=1, or train.optimizer=sgd",
+            )
 
     def make_loops(
         self,
@@ -74,27 +94,3 @@ class Joint(Alternating):
 def outer_loop(meta: MetaSection | None) -> Schedule:
     """Return the schedule of a recipe; without a modulator, one without outer steps."""
     return SCHEDULES[meta.schedule if meta else "alternating"]()
-
-
-def _check_metapeft(recipe: Recipe) -> None:
-    meta = recipe.meta
-    method = recipe.peft.build()
-    if getattr(method, "modulator", "site") == "feature":
-        if not meta:
-            raise RequestError(
-                "nothing learns factors of features",
-                "peft.modulator",
-                "add the section meta, or leave peft.modulator out",
-            )
-        if isinstance(method, LoTR) and meta.scale_invariant_steps:
-            raise RequestError(
-                "the core of LoTR is not linear in the factors of output features",
-                "meta.scale_invariant_steps",
-                "leave it out, or use peft.modulator=site",
-            )
-    if meta and meta.order == 2 and recipe.train.optimizer != "sgd":
-        raise RequestError(
-            "a second-order outer step unrolls a step of SGD",
-            "meta.order",
-            "use meta.order=1, or train.optimizer=sgd",
-        )

@@ -64,7 +64,11 @@ def serve() -> None:
     warnings.showwarning = lambda message, *_, **__: WARN(str(message))
     while (blocks := read_blocks(requests)) is not None:
         try:
-            _send("return", _answer(*blocks))
+            request, dropped = blocks
+            function, args, kwargs = pickle.loads(request)
+            for number in pickle.loads(dropped):
+                _kept.pop(number, None)
+            _send("return", function(*args, **kwargs))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except Exception as error:  # whatever a reader raises is an answer
@@ -84,13 +88,6 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send a line of the log."""
         LOG(record.name, record.levelno, record.getMessage())
-
-
-def _answer(request: bytearray, dropped: bytearray) -> Any:
-    function, args, kwargs = pickle.loads(request)
-    for number in pickle.loads(dropped):
-        _kept.pop(number, None)
-    return function(*args, **kwargs)
 
 
 def _send(kind: str, content: Any) -> None:
