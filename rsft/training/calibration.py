@@ -12,7 +12,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator
 from rsft.models.uncertainty.class_sets import min_calibration_chips
 from rsft.training.classify import classify_chips
-from rsft.types import GROUPS, Indices, JsonObject, Progress
+from rsft.types import GROUPS, Indices, Progress
 
 MAX_CHIPS_PER_CLASS = 100
 """Training chips of a class that feature statistics are computed from; more chips

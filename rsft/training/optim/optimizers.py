@@ -6,11 +6,12 @@ the loss together correct a long tail once.
 """
 
 import math
+from collections import defaultdict
 from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsft.models.classifier import Classifier
 from rsft.recipe.registries import LossConfig, LossFunction
@@ -52,7 +53,7 @@ def parameter_groups(
             weight decay, then without; with
         `train.head_lr` the same of the head. Empty groups are left out.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups = defaultdict(list)
     names = {id(parameter): name for name, parameter in classifier.named_parameters()}
     for parameter in classifier.theta:
         name = names[id(parameter)]
@@ -60,7 +61,7 @@ def parameter_groups(
         has_no_decay = not train.decay_all and (
             parameter.ndim < 2 or name.endswith("prompts")
         )
-        groups.setdefault((is_head, has_no_decay), []).append(parameter)
+        groups[is_head, has_no_decay].append(parameter)
     if train.head_lr is None:
         head_factor = 1.0
     else:

@@ -258,11 +258,9 @@ class _Process:
         self._watch = _Watch(self._process)
         # ends it once, when this object goes or is closed
         self.close = weakref.finalize(self, _end, self._process, os.getpid())
-        for target, *args in (
-            (self._watch.run,),
-            (watch_memory, self._process, walls.memory),
-        ):
-            threading.Thread(target=target, args=args, daemon=True).start()
+        watch = partial(watch_memory, self._process, walls.memory)
+        for target in (self._watch.run, watch):
+            threading.Thread(target=target, daemon=True).start()
         pickle.dump(walls, self._requests)
         self._requests.flush()
 
