@@ -134,15 +134,12 @@ def compare_by_class(
     """
     old_hits = before == labels
     new_hits = after == labels
-    tests = {}
+    rows = []
     for label in classes:
         mask = labels == label
-        if mask.any():
-            tests[label] = exact_mcnemar(new_hits[mask], old_hits[mask])
-    adjusted = holm_adjust([test.p for test in tests.values()])
-    rows = []
-    for (label, test), p in zip(tests.items(), adjusted, strict=True):
-        mask = labels == label
+        if not mask.any():
+            continue
+        test = exact_mcnemar(new_hits[mask], old_hits[mask])
         before_share = float(old_hits[mask].mean()) if label in old_classes else None
         rows.append(
             ClassReplay(
@@ -152,9 +149,11 @@ def compare_by_class(
                 after=float(new_hits[mask].mean()),
                 gained=test.first,
                 lost=test.second,
-                p=p,
+                p=test.p,
             )
         )
+    adjusted = holm_adjust([row.p for row in rows])
+    rows = [replace(row, p=p) for row, p in zip(rows, adjusted, strict=True)]
     recalls = [(x.before, x.after) for x in rows if x.before is not None]
     macro_before, macro_after = None, None
     if recalls:

@@ -42,6 +42,7 @@ from rsft.training.setup import (
     set_up,
 )
 from rsft.types import Floats, Progress
+from rsft.utils.progress import track
 from rsft.version import __version__
 
 STEPS = 1000
@@ -186,7 +187,7 @@ def train_small_network(
     learner = make_learner(setup, progress=progress)
     epochs = recipe.train.epochs
     end = time.process_time() + cpu_seconds
-    for epoch in range(epochs):
+    for epoch in track(range(epochs), epochs, progress, "small network, epoch"):
         for _ in train_epoch(processes, learner, epoch):
             if time.process_time() > end:
                 raise RsftError(
@@ -197,8 +198,6 @@ def train_small_network(
                     "evaluate.baselines",
                     "give it more CPU seconds, or 0 to train none",
                 )
-        if progress:
-            progress(epoch + 1, epochs, "small network, epoch")
     learner.finish()
     return setup
 

@@ -119,6 +119,10 @@ class AdapterModule(nn.Module):
             for undo in reversed(self._undo.pop(placement)):
                 undo()
 
+    def module_of(self, site: Site) -> Any:
+        """Return the module with the parameters of a site."""
+        return self.get_submodule(mangle_name(site))
+
     def drop_site(self, site: Site) -> None:
         """Remove a site together with its parameters."""
         self.remove([str(site)])

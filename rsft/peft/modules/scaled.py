@@ -119,9 +119,7 @@ class BottleneckModule(AdapterModule):
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
         """Return weight and bias of the layer "up"."""
-        return list(
-            cast(BottleneckMlp, self.get_submodule(mangle_name(site))).up.parameters()
-        )
+        return list(self.module_of(site).up.parameters())
 
     def inject(self) -> None:
         """Hook the MLPs.
@@ -145,9 +143,8 @@ class BottleneckModule(AdapterModule):
     def _add_output(
         self, site: Site, mlp: nn.Module, args: Tensors, output: Tensor
     ) -> Tensor:
-        module = self.get_submodule(mangle_name(site))
         x = self._inputs.pop(site) if self.parallel else output
-        return output + cast(Tensor, module(x, self.scale_fns[site]()))
+        return output + cast(Tensor, self.module_of(site)(x, self.scale_fns[site]()))
 
     def drop_site(self, site: Site) -> None:
         super().drop_site(site)
@@ -429,10 +426,10 @@ class LoRAModule(LowRankModule):
         )
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
-        return [cast(_Factors, self.get_submodule(mangle_name(site))).b]
+        return [self.module_of(site).b]
 
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
-        factors = cast(_Factors, self.get_submodule(mangle_name(site)))
+        factors = self.module_of(site)
         return factors.a, factors.b
 
 
@@ -461,12 +458,11 @@ class LoTRModule(LowRankModule):
         self.add_module(mangle_name(site), _Core(target, rank))
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
-        return [cast(_Core, self.get_submodule(mangle_name(site))).g]
+        return [self.module_of(site).g]
 
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
         factors = cast(_Factors, self.get_submodule(f"shared/{site.position}"))
-        core = cast(_Core, self.get_submodule(mangle_name(site)))
-        return factors.a, factors.b @ core.g.t()
+        return factors.a, factors.b @ self.module_of(site).g.t()
 
 
 class _Factors(nn.Module):

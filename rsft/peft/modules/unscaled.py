@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +64,10 @@ class PromptModule(AdapterModule):
         fault = _prompt_fault(vit, self._blocks)
         if fault:
             raise ValueError(f"{type(vit).__name__} takes no prompts: {fault}")
-        self._prefix = int(cast(Any, vit).num_prefix_tokens)
-        embed = cast(Any, vit).patch_embed
-        width = int(cast(Any, vit).embed_dim)
+        network: Any = vit
+        self._prefix = int(network.num_prefix_tokens)
+        embed = network.patch_embed
+        width = int(network.embed_dim)
         # Xavier-uniform as in the authors' code: fan-in is a patch of three planes,
         # fan-out the width
         bound = math.sqrt(6 / (3 * math.prod(embed.patch_size) + width))

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,28 +51,20 @@ class CachedPrefixTokens:
         with FileLock(path.parent / "lock"):
             if not path.is_file():
                 announce(progress, "frozen blocks")
-                with atomic_file(path) as temporary:
-                    output: np.memmap[Any, np.dtype[np.float32]] | None = None
+                with atomic_file(path) as temporary, temporary.open("wb") as file:
                     for inputs, _ in chips.batches(batch_size):
-                        tokens = (
-                            adapted.run_frozen_prefix(copy_to_device(inputs, device))
-                            .float()
-                            .cpu()
-                            .numpy()
-                        )
-                        if output is None:
+                        images = copy_to_device(inputs, device)
+                        tokens = adapted.run_frozen_prefix(images).float().cpu().numpy()
+                        if not done:
                             shape = len(chips), *tokens.shape[1:]
-                            output = np.lib.format.open_memmap(
-                                temporary, "w+", np.float32, shape
+                            header = {"descr": "<f4", "fortran_order": False}
+                            np.lib.format.write_array_header_1_0(
+                                file, header | {"shape": shape}
                             )
-                        output[done : done + len(tokens)] = tokens
+                        file.write(tokens.tobytes())
                         done += len(tokens)
                         if progress:
                             progress(done, len(chips), "frozen blocks")
-                    assert output is not None
-                    output.flush()
-                    # Windows does not rename a file that is mapped into memory
-                    output = None
         self.tokens: NDArray[np.float32] = np.load(path, mmap_mode="r")
 
     def __len__(self) -> int:

@@ -272,12 +272,7 @@ def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Pat
 
 
 def _has_other_data(folder: Path, entries: Mapping[str, Any]) -> bool:
-    numbered = [
-        path.parent
-        for path in folder.glob(f"*/{METADATA_FILE}")
-        if path.parent.name.isdecimal()
-    ]
-    for run in sorted(numbered, key=lambda path: int(path.name), reverse=True):
+    for run in reversed(numbered_runs(folder)):
         # a damaged run
         with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
             earlier = read_run_metadata(run)
@@ -335,10 +330,13 @@ def find_newest_run(folder: Path) -> Path:
     """
     if (folder / METADATA_FILE).is_file() or not folder.is_dir():
         return folder
-    runs = [
-        path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()
-    ]
-    return max(runs, key=lambda path: int(path.name), default=folder)
+    return [folder, *numbered_runs(folder)][-1]
+
+
+def numbered_runs(folder: Path) -> list[Path]:
+    """Return the folders in a folder whose names are numbers, in their order."""
+    runs = [x for x in folder.glob("*") if x.name.isdecimal() and x.is_dir()]
+    return sorted(runs, key=lambda run: int(run.name))
 
 
 def resolve_resume(

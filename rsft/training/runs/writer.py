@@ -197,7 +197,7 @@ class Run:
             )
             parent = chosen
         parent.mkdir(parents=True, exist_ok=True)
-        numbers = (int(path.name) for path in parent.iterdir() if path.name.isdecimal())
+        numbers = [int(path.name) for path in reader.numbered_runs(parent)]
         for number in count(max(numbers, default=0) + 1):
             folder = parent / f"{number:03d}"
             try:
