@@ -219,11 +219,11 @@ def drop_tensors(state: State, *names: str) -> State:
         Name -> tensor for the remaining tensors, without copies.
     """
     modules = tuple(f"{name}." for name in names)
-    kept = {}
-    for key, value in state.items():
-        if key not in names and not key.startswith(modules):
-            kept[key] = value
-    return kept
+    return {
+        key: value
+        for key, value in state.items()
+        if key not in names and not key.startswith(modules)
+    }
 
 
 @dataclass(frozen=True)

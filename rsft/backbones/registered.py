@@ -7,10 +7,8 @@ from rsft.backbones import aconvnet, mae, simship
 from rsft.backbones.card import ENCODER_GROUP, Card
 from rsft.utils.registry import entry_points_of
 
-CARDS: dict[str, Card] = {}
+CARDS = {card.name: card for card in (*simship.CARDS, *aconvnet.CARDS, *mae.CARDS)}
 """Cards of rsft's own encoders by name."""
-for _card in (*simship.CARDS, *aconvnet.CARDS, *mae.CARDS):
-    CARDS[_card.name] = _card
 
 
 def registered_cards() -> dict[str, Card]:

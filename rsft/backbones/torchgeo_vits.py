@@ -266,20 +266,20 @@ _REFUSED = {
 def _cards_of_file(url: str) -> list[str]:
     """Return the registered encoders with the weights file of a URL."""
     file = url.rpartition("/")[2]
-    names = []
-    for name, card in registered_cards().items():
-        if isinstance(card.weights, Remote) and card.weights.file == file:
-            names.append(name)
-    return names
+    return [
+        name
+        for name, card in registered_cards().items()
+        if isinstance(card.weights, Remote) and card.weights.file == file
+    ]
 
 
 def torchgeo_names() -> list[str]:
     """Return the names of TorchGeo's weights that have a card."""
-    names = []
-    for weights in published_weights().values():
-        if _architecture(weights) and _scale(weights):
-            names.append(weights.name)
-    return names
+    return [
+        weights.name
+        for weights in published_weights().values()
+        if _architecture(weights) and _scale(weights)
+    ]
 
 
 def torchgeo_card(name: str) -> Card | None:

@@ -375,10 +375,11 @@ def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
             "always trained on, and not measured, because of too few chips:"
             f" {list_first_names(never)}"
         )
-    shared = []
-    for key, name in (("group_key", "scene"), ("mmsi", "vessel")):
-        if key not in keys and train[key].fillna("").ne("").any():
-            shared.append(name)
+    shared = [
+        name
+        for key, name in (("group_key", "scene"), ("mmsi", "vessel"))
+        if key not in keys and train[key].fillna("").ne("").any()
+    ]
     if shared:
         notes.append(
             f"chips of one {' or '.join(shared)} are in several folds, so that"

@@ -270,11 +270,8 @@ def _values(
     results: dict[int, Result], measure: str, folds: Sequence[int]
 ) -> list[float]:
     """Return a measure in those of some folds that have it."""
-    values = []
-    for fold in folds:
-        if fold in results and measure in results[fold].outcome.metrics:
-            values.append(results[fold].outcome.metrics[measure])
-    return values
+    metrics = [results[fold].outcome.metrics for fold in folds if fold in results]
+    return [x[measure] for x in metrics if measure in x]
 
 
 def _mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -63,14 +63,15 @@ def count_network(recipe: Recipe, classes: int) -> NetworkCost:
             classifier(chip)
         with FlopCounterMode(display=False) as step:
             saved_bytes = _train_and_count(classifier, chip)
-    learned = sum(
-        parameter.numel()
-        for parameter in classifier.parameters()
-        if parameter.requires_grad
-    )
-    parameters = sum(parameter.numel() for parameter in classifier.parameters())
+    learned = count_parameters(x for x in classifier.parameters() if x.requires_grad)
+    parameters = count_parameters(classifier.parameters())
     operations = float(forward.get_total_flops()), float(step.get_total_flops())
     return NetworkCost(parameters, learned, *operations, saved_bytes)
+
+
+def count_parameters(parameters: Iterable[Tensor]) -> int:
+    """Return the number of values of tensors."""
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _train_and_count(classifier: Classifier, chip: Tensor) -> int:

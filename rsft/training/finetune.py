@@ -5,14 +5,13 @@ bundle that averages them.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
@@ -31,6 +30,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.assembly import make_learner, part_kinds
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.checkpointing import load_newest_checkpoint
+from rsft.training.cost import count_parameters
 from rsft.training.epochs import count_training_chips, resolve_epochs
 from rsft.training.fit import fit
 from rsft.training.init.prefix_cache import CachedPrefixTokens
@@ -159,19 +159,15 @@ def train_single_run(
 
 def _describe_sizes(setup: TrainingSetup, learner: Learner) -> JsonObject:
     """Return entries of run.json: what is trained on which chips."""
-
-    def count(parameters: Iterable[torch.Tensor]) -> int:
-        return sum(parameter.numel() for parameter in parameters)
-
     classifier = setup.classifier
     blocks_kept = 0
     if isinstance(learner.batches.train, CachedPrefixTokens):
         blocks_kept = max(0, classifier.adapted.prefix_end)
     return {
         "pool": setup.pool and setup.pool.metadata(),
-        "trained_parameters": count(classifier.theta),
-        "modulator_parameters": count(classifier.adapted.gamma),
-        "total_parameters": count(classifier.parameters()),
+        "trained_parameters": count_parameters(classifier.theta),
+        "modulator_parameters": count_parameters(classifier.adapted.gamma),
+        "total_parameters": count_parameters(classifier.parameters()),
         "train_chips": len(setup.train),
         "val_chips": len(setup.val),
         "backbone_sha256": setup.encoder.sha256,

@@ -98,10 +98,11 @@ def _kept_state(adapted: AdaptedModel) -> list[str]:
 
     Without such tensors, the names of cache files are those of earlier versions.
     """
-    kept = {}
-    for name, value in adapted.adapter_state().items():
-        if name != "gamma" and adapted.stage_of(name) < adapted.prefix_end:
-            kept[name] = value
+    kept = {
+        name: value
+        for name, value in adapted.adapter_state().items()
+        if name != "gamma" and adapted.stage_of(name) < adapted.prefix_end
+    }
     if adapted.modulator:
         for site, values in adapted.modulator.factors().items():
             if site.block < adapted.prefix_end:
