@@ -132,7 +132,7 @@ def _with_first_blocks(card: Card, blocks: int) -> Card:
                 f"{card.name} has {len(vit.blocks)} blocks, not {blocks}",
                 "backbone.blocks",
             )
-        vit.blocks = vit.blocks[:blocks]
+        vit.blocks = nn.Sequential(*vit.blocks[:blocks])
         return vit
 
     def convert(state: State) -> State:
