@@ -18,7 +18,7 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, find_weights
 from rsft.backbones.checkpoint_files import read_checkpoint, read_metadata
@@ -132,7 +132,7 @@ def _with_first_blocks(card: Card, blocks: int) -> Card:
                 f"{card.name} has {len(vit.blocks)} blocks, not {blocks}",
                 "backbone.blocks",
             )
-        vit.blocks = nn.Sequential(*vit.blocks[:blocks])
+        vit.blocks = nn.Sequential(*list(vit.blocks.children())[:blocks])
         return vit
 
     def convert(state: State) -> State:
