@@ -231,8 +231,7 @@ def _check_classes(
         if matches:
             similar = " or ".join(folded[match] for match in matches)
             hints.append(f"{name} may be {similar}")
-        rows = "1 row" if count == 1 else f"{count:,} rows"
-        texts.append(f"{name} ({rows})")
+        texts.append(f"{name} (rows: {count:,})")
         flags += f" --new-class {shlex.quote(name)}"
     if texts:
         raise RequestError(

@@ -70,13 +70,8 @@ def describe_outliers(outliers: Sequence[Outlier]) -> str:
     """Return a sentence about at least one outlier."""
     first = outliers[0]
     point = f"row {first.row:g}, column {first.col:g}"
-    if len(outliers) == 1:
-        return (
-            f"the point at {point} lies {first.pixels:,.0f} pixels from where the"
-            " others put it"
-        )
     return (
-        f"{len(outliers)} points, such as that at {point}, lie up to"
+        f"{len(outliers)} of the points, such as that at {point}, lie up to"
         f" {first.pixels:,.0f} pixels from where the others put them"
     )
 

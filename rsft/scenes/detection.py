@@ -7,6 +7,7 @@ It reads a copy of a scene on a server.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -210,8 +211,6 @@ def _pixel_meters(scene: RasterScene, declaration: Declaration) -> float:
 
 
 def _describe_detection(detector: _Detector, count: int, looks: Floats) -> list[str]:
-    scene = detector.scene
-    pixels = scene.height * scene.width
     level = 10 * np.log10(np.median(detector.thresholds))
     notes = [
         f"{count:,} bright objects",
@@ -222,7 +221,7 @@ def _describe_detection(detector: _Detector, count: int, looks: Floats) -> list[
     if not detector.land:
         notes.append("land was searched too (--land none)")
     else:
-        share = 100 * detector.land_pixels / pixels
+        share = 100 * detector.land_pixels / math.prod(detector.scene.size)
         notes.append(
             f"{share:.1f} % of the scene is land ({detector.land.description});"
             f" {detector.land_objects:,} bright objects on it were ignored"

@@ -109,11 +109,13 @@ class ObjectQuery:
     def __post_init__(self) -> None:
         for option in ("crs", "layer", "columns"):
             if getattr(self, option) is not None and self.at is None:
-                raise RequestError(
-                    f"--{option} needs positions",
-                    f"--{option}",
-                    "give --at as well",
-                )
+                raise _missing_option(option, "--at")
+
+
+def _missing_option(option: str, needed: str) -> RequestError:
+    return RequestError(
+        f"--{option} needs {needed}", f"--{option}", f"give {needed} as well"
+    )
 
 
 @dataclass(frozen=True)
@@ -151,15 +153,9 @@ class Query(ObjectQuery):
             )
         for name in self.sources:
             if options in ([], ["--grid"]):
-                raise RequestError(
-                    f"--{name} needs objects",
-                    f"--{name}",
-                    "give --at or --detect as well",
-                )
+                raise _missing_option(name, "--at or --detect")
         if self.stride is not None and self.grid is None:
-            raise RequestError(
-                "--stride needs --grid", "--stride", "give --grid as well"
-            )
+            raise _missing_option("stride", "--grid")
 
     def files(self) -> list[Path]:
         """Return the files that say where objects are, and of which class."""

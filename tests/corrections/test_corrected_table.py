@@ -87,7 +87,7 @@ def test_unknown_classes(desk):
     table = page_table(desk, ["brihgt", "tug", "", "", "", "bright"])
     with pytest.raises(
         RequestError,
-        match=mentions("brihgt (1 row), tug", "may be bright", "--new-class tug"),
+        match=mentions("brihgt (rows: 1), tug", "may be bright", "--new-class tug"),
     ):
         add_corrections(desk.store, table)
     summary = add_corrections(

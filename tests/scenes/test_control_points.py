@@ -48,7 +48,7 @@ def test_several_wrong_points_are_found():
     outliers = find_outliers(points, meters)
     rows = {(points[index].row, points[index].col) for index in wrong}
     assert {(outlier.row, outlier.col) for outlier in outliers} == rows
-    assert "3 points" in describe_outliers(outliers)
+    assert "3 of the points" in describe_outliers(outliers)
 
 
 def test_a_lonely_mountain_is_no_outlier():

@@ -105,8 +105,8 @@ class AnnotationFormat(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     suffixes: ClassVar[Names] = ()
-    has_layers: ClassVar[bool] = False
-    has_columns: ClassVar[bool] = False
+    has_layers = False
+    has_columns = False
     columns: Mapping[str, str] = {}
 
     def recognizes(self, path: Path) -> bool:
@@ -334,6 +334,4 @@ def annotation_table(
 def describe_counts(path: Path, what: str, counts: Mapping[str, int]) -> list[str]:
     """Return a note that counts things, unless there are none."""
     listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    if listed:
-        return [f"{path.name}: {what}: {listed}"]
-    return []
+    return [f"{path.name}: {what}: {listed}"] if listed else []

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rsft.data.annotations.base import (
     PIXEL,
@@ -118,9 +118,9 @@ class ObjectFormat(AnnotationFormat):
         hint: how to make a file of this format.
     """
 
-    crs: ClassVar[str] = PIXEL
-    has_types: ClassVar[bool] = True
-    hint: ClassVar[str] = "export it again"
+    crs = PIXEL
+    has_types = True
+    hint = "export it again"
 
     @abstractmethod
     def parse(self, path: Path, objects: ObjectList) -> None:

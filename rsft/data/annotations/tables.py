@@ -198,10 +198,10 @@ class Parquet(AnnotationFormat):
         ids = list(range(table.num_rows))
         if geometry:
             shapes, crs, table = geometry
-            attributes, notes = convert_columns(path, table)
+        attributes, notes = convert_columns(path, table)
+        if geometry:
             objects = annotation_table(shapes, ids, attributes)
             return Annotations(objects, crs, notes=notes)
-        attributes, notes = convert_columns(path, table)
         header = [str(column.name) for column in attributes]
         columns = _find_columns(path, header, self.columns)
         coordinates = [attributes[number] for number in columns.position_numbers]

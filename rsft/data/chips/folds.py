@@ -116,10 +116,8 @@ def split_fold(table: pd.DataFrame, fold: str, root: Path) -> list[str]:
     folds, _ = assign_folds(table[is_training], count)
     if number not in folds:
         raise RequestError(
-            (
-                f"fold {fold} has no chip: the store has too few training chips with"
-                " another one of the same class"
-            ),
+            f"fold {fold} has no chip: the store has too few training chips with"
+            " another one of the same class",
             root,
             "take fewer folds, or label more chips",
         )

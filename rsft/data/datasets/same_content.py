@@ -68,8 +68,9 @@ def read_contents(
     ):
         for row in pair:
             keys[paths[row]].append(f"near-duplicates {pair}")
-    files = [*(chip.path for chip in chips), *(ship.image for ship in ships)]
-    samples = [*(chip.path for chip in chips), *ships]
+    chip_paths = [chip.path for chip in chips]
+    files = [*chip_paths, *(ship.image for ship in ships)]
+    samples = [*chip_paths, *ships]
     return [contents[sample] for sample in samples], [keys[file] for file in files]
 
 

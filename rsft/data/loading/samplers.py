@@ -34,6 +34,8 @@ class _FrequencySampler:
     A class of n members has a probability proportional to n^exponent.
     """
 
+    name: ClassVar[str]
+    title: ClassVar[str]
     exponent: ClassVar[float]
 
     def draw(
@@ -56,8 +58,8 @@ class ClassBalancedSampler(_FrequencySampler):
     Source: Kang et al. 2020, equation 1 at q = 0, https://arxiv.org/abs/1910.09217.
     """
 
-    name: ClassVar[str] = "class-balanced"
-    title: ClassVar[str] = "drawn with classes alike"
+    name = "class-balanced"
+    title = "drawn with classes alike"
     exponent = 0.0
 
 
@@ -68,8 +70,8 @@ class SquareRootSampler(_FrequencySampler):
     Source: Kang et al. 2020, equation 1 at q = 1/2.
     """
 
-    name: ClassVar[str] = "square-root"
-    title: ClassVar[str] = "drawn by the root of class frequency"
+    name = "square-root"
+    title = "drawn by the root of class frequency"
     exponent = 0.5
 
 
@@ -93,8 +95,8 @@ class RandomSampler:
 class TailHeavySampler(_FrequencySampler):
     """A class of n members with a probability proportional to 1 / n."""
 
-    name: ClassVar[str] = "tail-heavy"
-    title: ClassVar[str] = "drawn by the inverse of class frequency"
+    name = "tail-heavy"
+    title = "drawn by the inverse of class frequency"
     exponent = -1.0
 
 

@@ -42,9 +42,8 @@ def assign_splits(
     splits = [name for name, share in shares.items() if share > 0]
     count = len(set(groups))
     if count < len(splits):
-        title = by if count == 1 else f"{by}s"
         raise RequestError(
-            f"{count} {title} cannot be divided between {', '.join(splits)}",
+            f"{count} x {by} cannot be divided between {', '.join(splits)}",
             "--split",
             "give more scenes, or --split object",
         )

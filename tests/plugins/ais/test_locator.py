@@ -67,5 +67,5 @@ def test_only_known_classes_of_matched_objects_are_compared():
 
 
 def test_ais_needs_objects(tmp_path):
-    with pytest.raises(RequestError, match="--ais needs objects"):
+    with pytest.raises(RequestError, match="--ais needs --at or --detect"):
         Query(grid=32, sources={"ais": tmp_path / "ais.csv"})

@@ -38,7 +38,7 @@ def test_the_size_of_chips(scenes, tmp_path):
         ({"split": "given"}, ["a label has no split", "train, val or test"]),
         (
             {"val": 0.4, "test": 0.4},
-            ["2 scenes cannot be divided between train, val, test", "--split object"],
+            ["2 x scene cannot be divided between train, val, test", "--split object"],
         ),
         ({"unit": "db"}, ["--unit db, but the file declares sigma0"]),
         ({"crs": "EPSG:4326", "layer": "x"}, ["no layer x"]),

@@ -88,10 +88,7 @@ def _read_table(path: Path) -> pd.DataFrame:
             path,
             "it needs path and class",
         )
-    for name in ("split", "verdict"):
-        if name not in table:
-            table[name] = ""
-    return table
+    return table.reindex(columns=["path", "class", "split", "verdict"], fill_value="")
 
 
 def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:

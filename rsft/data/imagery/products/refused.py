@@ -7,7 +7,7 @@ ESA (ENVISAT and ERS), and NGA (SICD and SIDD), for the texts that their files c
 import os
 import re
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from rsft.data.imagery.products.product import PRODUCTS, SensorProduct
 from rsft.errors import DataError
@@ -80,8 +80,8 @@ REFUSALS = (
 class RefusedProduct(SensorProduct):
     """A product that is recognized, named, and refused."""
 
-    name: ClassVar[str] = "refused"
-    title: ClassVar[str] = "products that are recognized and refused"
+    name = "refused"
+    title = "products that are recognized and refused"
 
     @classmethod
     def find(cls, path: Path) -> None:
