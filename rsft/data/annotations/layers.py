@@ -103,15 +103,13 @@ def _take_ids(path: Path) -> tuple[bytes, list[Any]]:
     GDAL renumbers features whose ids are repeated, sorts by id, and drops text ids
     beside a property `id`.
     """
-    data = read_geojson(path)
-    content = json.loads(data)
-    features = content.get("features") if isinstance(content, dict) else None
+    content = read_geojson(path)
+    ids: list[Any] = []
+    features = content.get("features")
     if not isinstance(features, list):
-        return data, []
-    if not any(isinstance(feature, dict) and "id" in feature for feature in features):
-        return data, []
-    ids = []
-    for number, feature in enumerate(features):
+        features = []
+    has_ids = any("id" in feature for feature in features if isinstance(feature, dict))
+    for number, feature in enumerate(features if has_ids else ()):
         is_object = isinstance(feature, dict)
         properties = (feature.get("properties") or {}) if is_object else None
         if not isinstance(properties, dict):

@@ -129,7 +129,7 @@ def commit_store(
     pending = {
         "manifest_sha256": hashlib.sha256(data).hexdigest(),
         "files": sorted(files),
-        DATASET: dict(dataset),
+        DATASET: dataset,
     }
     _write_json(root / DATASET, current | {PENDING: pending})
     for path, content in files.items():

@@ -153,7 +153,7 @@ def read_layer(
 def _read_file(path: Path, layer: str | None, content: bytes | None) -> LayerAnswer:
     try:
         if content is None and is_json(path):
-            content = read_geojson(path)
+            content = json.dumps(read_geojson(path)).encode()
         return _read(content or path, layer)
     except (*READ_ERRORS, pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
@@ -221,10 +221,10 @@ def is_json(path: Path) -> bool:
         raise _unreadable(path, error) from error
 
 
-def read_geojson(path: Path) -> bytes:
-    """Return the content of GeoJSON or TopoJSON, written again.
+def read_geojson(path: Path) -> JsonObject:
+    """Return the content of GeoJSON or TopoJSON.
 
-    OGR then reads each key once, and asks no address.
+    OGR, which gets it written again, reads each key once and asks no address.
 
     Raises:
         RequestError: the file is no such JSON, or its coordinate system is an address.
@@ -239,7 +239,7 @@ def read_geojson(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     # without a name, GDAL takes that of a temporary file
-    return json.dumps({"name": path.stem} | content).encode()
+    return {"name": path.stem} | content
 
 
 def _without_addresses(pairs: Iterable[tuple[str, Any]]) -> JsonObject:
