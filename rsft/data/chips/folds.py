@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.data.chips.group_splits import split_groups
+from rsft.data.chips.group_splits import find_first_connected, split_groups
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.types import Indices, Names
@@ -159,24 +159,13 @@ def _connect(train: pd.DataFrame, keys: Sequence[str]) -> Indices:
 
     Chips that share a value of a key, also through others, have the same one.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    rows = []
-    nodes = []
-    first = len(train)
-    for key in keys:
-        values = train[key].fillna("").to_numpy(str)
-        names, numbers = np.unique(values, return_inverse=True)
-        has_value = values != ""
-        rows.append(np.flatnonzero(has_value))
-        nodes.append(first + numbers[has_value])
-        first += len(names)
-    ends = np.concatenate(rows), np.concatenate(nodes)
-    graph = coo_array((np.ones(len(ends[0]), bool), ends), shape=(first, first))
-    return np.asarray(
-        connected_components(graph, directed=False)[1][: len(train)], np.int64
+    cells = (
+        (row, (key, value))
+        for key in keys
+        for row, value in enumerate(train[key].fillna(""))
+        if value
     )
+    return np.array(find_first_connected(len(train), cells), np.int64)
 
 
 def _assign_units(labels: NDArray[np.str_], units: Indices, count: int) -> Indices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -34,7 +34,12 @@ def split_groups(
         The split of each group.
     """
     splits = [split for split, share in shares.items() if share > 0]
-    counts, names = _count_labels(labels, groups)
+    names = list(dict.fromkeys(groups))
+    row = {group: index for index, group in enumerate(names)}
+    classes, columns = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)))
+    rows = np.array([row[group] for group in groups])
+    np.add.at(counts, (rows, columns), 1)
     random_order = np.random.default_rng(seed).permutation(len(names))
     rank = random_order[np.argsort(-counts[random_order].sum(axis=1), kind="stable")]
     # groups, the largest first: shares (G, C)
@@ -52,14 +57,21 @@ def split_groups(
     }
 
 
-def _count_labels(labels: Sequence[str], groups: Sequence[G]) -> tuple[Shares, list[G]]:
-    """Return the counts (G, C) of the samples by group and class, and the groups."""
-    row = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    column = {label: index for index, label in enumerate(sorted(set(labels)))}
-    counts = np.zeros((len(row), len(column)))
-    for label, group in zip(labels, groups, strict=True):
-        counts[row[group], column[label]] += 1
-    return counts, list(row)
+def find_first_connected(count: int, keys: Iterable[tuple[int, Hashable]]) -> list[int]:
+    """Return the first sample that each one is connected with, also through others.
+
+    Args:
+        count: number of samples (N).
+        keys: pairs of a sample and a key. Samples with the same key are connected.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+
+    sets = DisjointSet(range(count))
+    first_with: dict[Hashable, int] = {}
+    for index, key in keys:
+        sets.merge(index, first_with.setdefault(key, index))
+    first_of: dict[int, int] = {}
+    return [first_of.setdefault(sets[index], index) for index in range(count)]
 
 
 def _assign_one_of_each(contents: Shares, errors: Shares) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rasterio.errors import NotGeoreferencedWarning
 
+from rsft.data.chips.group_splits import find_first_connected
 from rsft.data.datasets.formats.fusar_files import FUSARChip
 from rsft.data.datasets.formats.srsdd_files import SRSDDShip
 from rsft.data.datasets.gaofen_chips import read_gray_chip
@@ -99,14 +100,9 @@ def group_by_content(groups: Sequence[str], keys: Sequence[Sequence[str]]) -> li
         groups: the scene or vessel of each chip.
         keys: keys of the file of each chip, see `read_contents`.
     """
-    from scipy.cluster.hierarchy import DisjointSet
-
-    sets = DisjointSet(range(len(groups)))
-    first_with: dict[str, int] = {}
-    for index, (group, keys_of_file) in enumerate(zip(groups, keys, strict=True)):
-        for key in (f"group {group}", *keys_of_file):
-            sets.merge(index, first_with.setdefault(key, index))
-    first_of: dict[int, str] = {}
-    for index, group in enumerate(groups):
-        first_of.setdefault(sets[index], group)
-    return [first_of[sets[index]] for index in range(len(groups))]
+    numbered = [
+        (index, key)
+        for index, keys_of_file in enumerate(keys)
+        for key in (f"group {groups[index]}", *keys_of_file)
+    ]
+    return [groups[index] for index in find_first_connected(len(groups), numbered)]

@@ -230,7 +230,9 @@ def read_geojson(path: Path) -> JsonObject:
         RequestError: the file is no such JSON, or its coordinate system is an address.
     """
     try:
-        content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
+        content: JsonObject = load_json(
+            path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses
+        )
         kind = str(content.get("type")) if isinstance(content, dict) else "none"
         if kind not in _GEOJSON_TYPES:
             raise ValueError(
