@@ -38,7 +38,7 @@ def split_groups(
     row = {group: index for index, group in enumerate(names)}
     classes, columns = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(classes)))
-    rows = np.array([row[group] for group in groups])
+    rows = np.array([row[group] for group in groups], int)
     np.add.at(counts, (rows, columns), 1)
     random_order = np.random.default_rng(seed).permutation(len(names))
     rank = random_order[np.argsort(-counts[random_order].sum(axis=1), kind="stable")]
