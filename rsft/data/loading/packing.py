@@ -105,22 +105,15 @@ def cache_folder(root: Path) -> Path:
 
     Chips without a manifest have one as well.
     """
-    folder = root / ".cache"
-    if not (root / MANIFEST).is_file():
-        folder = user_cache_path("rsft") / "unlabeled"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    try:
-        folder.mkdir(exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:  # read-only roots are common: archives, data of another user
-        pass
-    folder = (
-        user_cache_path("rsft")
-        / "chips"
-        / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    )
+    folder = user_cache_path("rsft") / "unlabeled"
+    if (root / MANIFEST).is_file():
+        # read-only roots are common: archives, data of another user
+        with suppress(OSError):
+            (root / ".cache").mkdir(exist_ok=True)
+            if os.access(root / ".cache", os.W_OK):
+                return root / ".cache"
+        digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        folder = user_cache_path("rsft") / "chips" / digest
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -133,10 +126,9 @@ def _write_cache(
     progress: Progress | None,
 ) -> None:
     shape = (len(table), contract.size, contract.size, len(contract.planes))
+    jobs = 1
     if len(table) >= _MIN_CHIPS_FOR_TWO_JOBS:
         jobs = min(2, os.cpu_count() or 1)
-    else:
-        jobs = 1
     chips = table[["path", "unit", "sha256"]].itertuples(index=False, name=None)
     chunks = (
         (start, list(islice(chips, _CHUNK))) for start in range(0, len(table), _CHUNK)
