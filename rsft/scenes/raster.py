@@ -35,7 +35,7 @@ from rsft.data.imagery.reader import is_tiff
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import parse_unit
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
-from rsft.scenes.documents import Item, read_item
+from rsft.scenes.documents import Item, ItemBand, read_item
 from rsft.scenes.georeference import (
     Georeference,
     ignore_georeference_warnings,
@@ -355,6 +355,8 @@ def _describe(
     for file in handles:
         scalings += map(Scaling, file.scales, file.offsets)
         nodata += file.nodatavals
+    if item:
+        product = replace(product, unit=product.unit or item.unit)
     georeference = read_georeference(first, product.tie_points)
     spacing = None
     if georeference:
@@ -375,8 +377,9 @@ def _describe(
         nodata=tuple(nodata),
         product=product,
         unit=product.unit,
+        assets=item.assets if item else (),
     )
-    return scene if item is None else _add_item(scene, item)
+    return _add_bands(scene, item.bands) if item and item.bands else scene
 
 
 def _read_band_names(handles: Sequence[Any]) -> Bands | None:
@@ -390,20 +393,15 @@ def _read_band_names(handles: Sequence[Any]) -> Bands | None:
     return tuple(names)
 
 
-def _add_item(scene: RasterScene, item: Item) -> RasterScene:
-    """Return a scene with what its item says where its files say nothing.
+def _add_bands(scene: RasterScene, item_bands: Sequence[ItemBand]) -> RasterScene:
+    """Return a scene with what its item says of bands where its files say nothing.
 
     Raises:
         DataError: item and files contradict each other.
     """
-    unit = scene.product.unit or item.unit
-    product = replace(scene.product, unit=unit)
-    scene = replace(scene, assets=item.assets, product=product, unit=unit)
-    if not item.bands:
-        return scene
-    if len(item.bands) != scene.count:
+    if len(item_bands) != scene.count:
         raise DataError(
-            f"the item describes {len(item.bands)} bands, but the asset has"
+            f"the item describes {len(item_bands)} bands, but the asset has"
             f" {scene.count}",
             scene.path,
             "download the asset, and give its path",
@@ -411,15 +409,15 @@ def _add_item(scene: RasterScene, item: Item) -> RasterScene:
     scalings = []
     nodata = []
     for band, scaling, value in zip(
-        item.bands, scene.scalings, scene.nodata, strict=True
+        item_bands, scene.scalings, scene.nodata, strict=True
     ):
         scalings.append(_merge_scalings(scaling, band.scaling, scene.path))
         nodata.append(band.nodata if value is None else value)
-    names = [band.name for band in item.bands if band.name is not None]
+    names = [band.name for band in item_bands if band.name is not None]
     bands = scene.bands
-    if bands is None and len(set(names)) == len(item.bands):
+    if bands is None and len(set(names)) == len(item_bands):
         bands = tuple(names)
-    spacing_m = item.bands[0].spacing_m
+    spacing_m = item_bands[0].spacing_m
     spacing = scene.spacing
     if spacing is None and spacing_m is not None:
         spacing = spacing_m, spacing_m
