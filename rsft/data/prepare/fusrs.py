@@ -103,7 +103,7 @@ def prepare_fusrs(
         "seed": seed,
         "allow_partial": allow_partial,
     }
-    build = StoreBuild("fusrs", root, options, None, overwrite, progress, jobs)
+    build = StoreBuild("fusrs", root, options, (), overwrite, progress, jobs)
     finished = build.find_finished()
     if finished:
         return finished

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +37,14 @@ class StoreBuild:
         name: name of the data set's command.
         root: folder of the store.
         options: values of the other options by name, in the order of the command.
-        source: what the command names first; None if it has no argument.
+        sources: the arguments of the command; the first is its source.
         jobs: number of worker processes.
     """
 
     name: str
     root: Path
     options: Mapping[str, object]
-    source: Path | str | None = None
+    sources: Sequence[Path | str] = ()
     overwrite: bool = False
     progress: Progress | None = None
     jobs: int = 1
@@ -52,14 +52,13 @@ class StoreBuild:
     @property
     def command(self) -> str:
         """The command that builds the same store again."""
-        arguments = [] if self.source is None else [self.source]
         options = {"root": self.root, **self.options}
-        return format_prepare_command(self.name, *arguments, **options)
+        return format_prepare_command(self.name, *self.sources, **options)
 
     @property
     def source_path(self) -> Path:
         """The source as a path."""
-        return Path(str(self.source))
+        return Path(self.sources[0])
 
     def open_source(self) -> AbstractContextManager[Path]:
         """Open the source with its archives extracted, see `open_source_tree`."""
@@ -155,7 +154,7 @@ def _make_build(name: str, arguments: dict[str, Any]) -> StoreBuild:
         name,
         root,
         options,
-        arguments[first],
+        tuple(filter(None, [arguments[first]])),
         arguments["overwrite"],
         arguments["progress"],
         arguments.get("jobs", 1),

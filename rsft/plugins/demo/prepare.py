@@ -91,7 +91,7 @@ def prepare_demo(
     """
     if scene is not None:
         check_scene_folder_is_free(scene, overwrite, seed)
-    build = StoreBuild("demo", root, {"seed": seed}, None, overwrite, progress, jobs)
+    build = StoreBuild("demo", root, {"seed": seed}, (), overwrite, progress, jobs)
     store = _build_store(build, seed, counts or DEMO_COUNTS, scenes or DEMO_SCENES)
     if scene is not None:
         prepare_demo_scene(scene, seed, overwrite)

@@ -137,7 +137,7 @@ def prepare_opensarship(
         )
         if not dataset.chips:
             hint = describe_rejections(dataset.rejected) or "the folders are empty"
-            raise DataError("no chip can be used", build.source, hint)
+            raise DataError("no chip can be used", build.source_path, hint)
         chips, skipped = _select_chips(dataset.chips, bands, build.source_path)
         labels = [opensarship_class(chip.ship_type(label), classes) for chip in chips]
         without_class = labels.count("")

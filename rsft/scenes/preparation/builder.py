@@ -8,7 +8,6 @@ from functools import cache, partial
 from pathlib import Path
 
 from rsft.data.annotations.images import NoAnnotationsError
-from rsft.data.chips.builder import build_store
 from rsft.data.chips.class_names import list_first_names
 from rsft.data.chips.manifest import OBJECT_COLUMNS
 from rsft.data.chips.record import ChipRecord, StoreDescription
@@ -17,6 +16,7 @@ from rsft.data.datasets.splits import check_val_share
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.products.product import is_product
 from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.prepare.store_build import StoreBuild
 from rsft.errors import DataError, RequestError
 from rsft.scenes.inputs import find_scenes
 from rsft.scenes.locate import locate
@@ -57,23 +57,16 @@ class SceneStoreBuilder:
     """Locates labeled objects in scenes, and builds the store of their chips.
 
     Args:
-        sources: files, folders, patterns and lists of scenes.
-        root: folder of the store.
+        store_build: files, folders, patterns and lists of scenes, and their store.
         request: which chips are stored.
         seed: seed of all random choices.
-        progress: called while scenes are read and chips are stored.
 
     Raises:
         RequestError: there are no labels, or an option is out of range.
     """
 
     def __init__(
-        self,
-        sources: Sequence[Path],
-        root: Path,
-        request: SceneStoreRequest,
-        seed: int,
-        progress: Progress | None,
+        self, store_build: StoreBuild, request: SceneStoreRequest, seed: int
     ) -> None:
         objects = request.objects
         if objects.at is None and not objects.sources:
@@ -87,11 +80,11 @@ class SceneStoreBuilder:
         check_val_share(request.val + request.test)
         detector = None if objects.at else CfarOptions(land=request.land)
         self.query = Query(**vars(objects), detect=detector)
-        self.sources = sources
-        self.root = root
+        self.store_build = store_build
+        self.sources = [Path(source) for source in store_build.sources]
+        self.progress = store_build.progress
         self.request = request
         self.seed = seed
-        self.progress = progress
         self.declaration = Declaration(request.unit, request.bands)
         self.options = ChipOptions(request.size, spacing=request.spacing)
         labels = objects.at or next(iter(objects.sources.values()))
@@ -99,13 +92,8 @@ class SceneStoreBuilder:
             labels, request.label_field, read_types(request.types), request.min_size
         )
 
-    def build(self, command: str, jobs: int, overwrite: bool) -> ChipStore:
+    def build(self) -> ChipStore:
         """Build the store.
-
-        Args:
-            command: the command that builds the same store again.
-            jobs: number of processes.
-            overwrite: whether to replace a store.
 
         Raises:
             RequestError: no scene or no usable label is found.
@@ -122,21 +110,14 @@ class SceneStoreBuilder:
             description = StoreDescription(
                 f"objects in scenes, {names}",
                 objects.classes,
-                command,
+                self.store_build.command,
                 skipped=dict(sorted(objects.skipped.items())),
                 rejected=objects.rejected,
                 license=self.request.license,
                 columns=OBJECT_COLUMNS,
                 notes=tuple(dict.fromkeys(objects.notes)),
             )
-            return build_store(
-                self.root,
-                records,
-                description,
-                overwrite=overwrite,
-                progress=self.progress,
-                jobs=jobs,
-            )
+            return self.store_build.write(records, description)
 
     def _detector(
         self,
@@ -144,7 +125,8 @@ class SceneStoreBuilder:
         detector = self.query.detect
         if not detector:
             return nullcontext(lambda scene: SceneLocations())
-        return recorded_detector(self.root, detector, self.declaration, self.progress)
+        root = self.store_build.root
+        return recorded_detector(root, detector, self.declaration, self.progress)
 
     def _find_objects(self, detect: Callable[[RasterScene], SceneLocations]) -> None:
         """Find the labeled objects of all scenes.

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft.data.prepare.image_folder import find_typos
-from rsft.data.prepare.registry import data_set, format_prepare_command
+from rsft.data.prepare.registry import data_set
+from rsft.data.prepare.store_build import StoreBuild
 from rsft.scenes.preparation.request import DEFAULT_REQUEST, SceneStoreRequest
 from rsft.utils.command_options import option_values
 
@@ -50,18 +51,15 @@ def prepare_scenes(
             range.
         DataError: a scene cannot be read.
     """
-    from rsft.data.chips.builder import find_finished_store
     from rsft.scenes.preparation.builder import SceneStoreBuilder
     from rsft.utils.journal import journal_path
 
     sources = source if isinstance(source, list) else [Path(source)]
-    command = format_prepare_command(
-        "scenes", *sources, root=root, **option_values(request), seed=seed
-    )
-    finished = find_finished_store(root, command, overwrite)
+    options = {**option_values(request), "seed": seed}
+    build = StoreBuild("scenes", root, options, sources, overwrite, progress, jobs)
+    finished = build.find_finished()
     if finished:
         # left behind if a build was killed in its last step
         journal_path(root).unlink(missing_ok=True)
         return finished
-    builder = SceneStoreBuilder(sources, root, request, seed, progress)
-    return builder.build(command, jobs, overwrite)
+    return SceneStoreBuilder(build, request, seed).build()

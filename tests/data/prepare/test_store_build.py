@@ -8,7 +8,7 @@ from rsft.errors import RequestError
 
 def test_the_command_names_source_and_options_that_are_set(tmp_path):
     options = {"version": "1.0", "lists": None, "val": 0.25, "one_class": True}
-    build = StoreBuild("toy", tmp_path / "out", options, tmp_path / "my ships")
+    build = StoreBuild("toy", tmp_path / "out", options, [tmp_path / "my ships"])
     assert build.command == (
         f"rsft prepare toy '{tmp_path}/my ships' --root {tmp_path}/out --version 1.0"
         " --val 0.25 --one-class"
