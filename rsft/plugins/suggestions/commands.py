@@ -80,9 +80,8 @@ def data_suggest(
     if is_folder:
         suggestions = _suggest_first(source, count, page, declaration)
     else:
-        store = "STORE"
+        store = str(source) if is_store else "STORE"
         if is_store:
-            store = str(source)
             suggestions = _audit_labels(source).head(count)
         else:
             suggestions = suggest_chips(source, count)
@@ -152,14 +151,9 @@ def show_suggestions(
             "chips": rows,
             "candidates": suggestions.candidates,
             "notes": suggestions.notes,
+            **outputs,
         }
-        print(
-            json.dumps(
-                content | {name: paths.get(name) for name in outputs},
-                indent=1,
-                default=str,
-            )
-        )
+        print(json.dumps(content, indent=1, default=str))
         return
     names = [Path(path).name for path in suggestions.table["path"]]
     # differs from the name of the file for chips in scenes

@@ -111,14 +111,13 @@ def _read_chips(
     chips: dict[str, StoredChip] = {}
     faults = []
     for path, declared in files.items():
-        columns = {"unit": declared.unit} if declared.unit else {}
         record = ChipRecord(
             "chip",
             "train",
             "object",
             Path(path),
             selected_bands=declared.bands,
-            extra_columns=columns,
+            extra_columns={"unit": declared.unit} if declared.unit else {},
         )
         try:
             chips[path] = make_chip(record)

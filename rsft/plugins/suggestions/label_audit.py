@@ -42,6 +42,7 @@ FOLDS = 5
 
 _RECIPE: JsonObject = {
     "name": "label audit",
+    "data": {"root": "chips", "size": 64, "remap": "expand"},
     "peft": {"method": "linear-probe"},
     # the mean patch tokens after them, beside the class token
     "head": {"earlier_blocks": [0, 1, 2, 3, 4]},
@@ -94,9 +95,8 @@ class OutOfFoldPredictions:
     @property
     def probabilities(self) -> Floats:
         """The weighted mean of both (N, C)."""
-        return np.asarray(
-            (1 - self.pixel_weight) * self.probe + self.pixel_weight * self.neighbors
-        )
+        weight = self.pixel_weight
+        return np.asarray((1 - weight) * self.probe + weight * self.neighbors)
 
 
 class UnreadChips(NamedTuple):
@@ -234,9 +234,7 @@ def _load_encoder(chips: UnreadChips) -> tuple[Classifier, Contract]:
                 with suppress(DataError):  # they are counted later
                     yield chips.read(number)
 
-    recipe = Recipe.model_validate(
-        _RECIPE | {"data": {"root": "chips", "size": 64, "remap": "expand"}}
-    )
+    recipe = Recipe.model_validate(_RECIPE)
     encoder = load_encoder(recipe, chips.bands)
     units = [x for x in sorted(set(chips.units)) if next(read(x), None) is not None]
     classifier = build_classifier(encoder, 2, recipe)
@@ -265,12 +263,10 @@ def predict_out_of_fold(
     table = inputs.table
     count = len(classes)
     if table["class"].nunique() < 2:
-        message = (
-            f"all {len(table):,} chips have the class {table['class'].iloc[0]}, so no"
-            " label can be contradicted"
-        )
         raise RequestError(
-            message, hint="audit the labels of a store of at least two classes"
+            f"all {len(table):,} chips have the class {table['class'].iloc[0]}, so no"
+            " label can be contradicted",
+            hint="audit the labels of a store of at least two classes",
         )
     labels: Indices = np.array(
         [list(classes).index(name) for name in table["class"]], np.int64
@@ -278,11 +274,11 @@ def predict_out_of_fold(
     folds, keys = assign_folds(table, FOLDS)
     is_checked = folds > 0
     if not is_checked.any():
-        message = (
+        raise RequestError(
             "no label can be checked: each class has one chip, or the chips of one"
-            " scene"
+            " scene",
+            hint="prepare more chips or scenes of each class",
         )
-        raise RequestError(message, hint="prepare more chips or scenes of each class")
     probe, neighbors = np.zeros((2, len(labels), count))
     for fold in range(1, FOLDS + 1):
         inside = folds == fold

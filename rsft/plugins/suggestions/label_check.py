@@ -33,11 +33,20 @@ def suggest_audited_labels(
         further columns of the table. Their names are their paths in the store.
     """
     classes = store.classes
+    indices = [classes.index(name) for name in chips["class"]]
+    given = probabilities[np.arange(len(chips)), indices]
+    margins = given - probabilities.max(axis=1)
+    order = np.argsort(margins, kind="stable")
+    selected = order[margins[order] < 0]
+    chips = chips.iloc[selected]
+    probabilities = probabilities[selected]
+    given = given[selected]
     predictions = pd.DataFrame(probabilities, columns=probability_columns(classes))
     predictions["class"] = np.array(classes, object)[probabilities.argmax(axis=1)]
     predictions["chip"] = chips["path"].to_list()
     predictions["path"] = [str(store.root / path) for path in chips["path"]]
     predictions["probability"] = probabilities.max(axis=1)
+    predictions["scene"] = chips["group_key"].fillna("").map(str).to_list()
     metadata = {
         "bundle_sha256": "",
         "recipe": "label audit",
@@ -46,25 +55,17 @@ def suggest_audited_labels(
         "notes": ["the chips of a chip store whose labels are contradicted"],
         "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
     }
-    predictions["scene"] = chips["group_key"].fillna("").map(str).to_list()
-    indices = [classes.index(name) for name in chips["class"]]
-    given = probabilities[np.arange(len(chips)), indices]
-    margins = given - probabilities.max(axis=1)
-    order = np.argsort(margins, kind="stable")
-    selected = order[margins[order] < 0]
-    predictions = predictions.iloc[selected]
-    labels = chips["class"].iloc[selected].tolist()
-    shares = given[selected]
+    labels = chips["class"].tolist()
     columns = predictions["class"], predictions["probability"]
     reasons = []
-    for label, share, best, probability in zip(labels, shares, *columns, strict=True):
+    for label, share, best, probability in zip(labels, given, *columns, strict=True):
         reason = f"labeled {label} {100 * share:.0f} %"
         reasons.append(f"{reason}, predicted {best} {100 * probability:.0f} %")
     total = len(margins)
     contradicted = f"labels that are contradicted: {len(labels):,} of {total:,}"
     table, path_notes = suggestion_table(predictions, reasons)
     table["label"] = labels
-    table["probability"] = predictions["probability"].tolist()
-    table["label_probability"] = shares.round(6)
+    table["probability"] = predictions["probability"]
+    table["label_probability"] = given.round(6)
     texts = [*notes, contradicted, *path_notes]
     return Suggestions(table, predictions, classes, metadata, total, texts)

@@ -1,6 +1,5 @@
 """Read a table of predictions."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,14 +63,21 @@ def read_prediction_file(path: Path) -> PredictionFile:
     needed = ["path", "class", *names]
     if table.empty and names:  # GeoJSON without features names no columns
         table = table.reindex(columns=list(dict.fromkeys([*table, *needed])))
-    _check_columns(table, [*needed, *([] if names else ["p_<class>"])], path)
+    missing = [name for name in needed if name not in table]
+    if not names:
+        missing.append("p_<class>")
+    if missing:
+        existing = ", ".join(map(str, table.columns[:8])) or "none"
+        raise RequestError(
+            f"the table has no column {', '.join(missing[:3])}; it has {existing}",
+            path,
+            _HINT,
+        )
     cells: dict[str, Any] = dict(table)  # columns set one by one fragment a table
-    for name in _TEXT_COLUMNS:
-        if name in table:
-            cells[name] = text_cells(table, name)
-    for name in ("ood_distance", *names):
-        if name in table:
-            cells[name] = number_cells(table, name)
+    for name in table.columns.intersection(_TEXT_COLUMNS):
+        cells[name] = text_cells(table, name)
+    for name in table.columns.intersection(["ood_distance", *names]):
+        cells[name] = number_cells(table, name)
     table = pd.DataFrame(cells, table.index)
     probabilities = table[names].to_numpy(float)
     has_sum = np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE
@@ -88,16 +94,14 @@ def _is_valid(metadata: object) -> bool:
     """Return whether classes and train_counts have their types, if they exist."""
     if not isinstance(metadata, dict):
         return False
-    classes = metadata.get("classes")
-    if classes is not None:
-        if not isinstance(classes, list):
-            return False
-        if not all(isinstance(name, str) for name in classes):
-            return False
+    classes = metadata.get("classes") or []
     counts = metadata.get("train_counts")
-    if not isinstance(counts, dict):
-        return True
-    return all(isinstance(count, int | float) for count in counts.values())
+    numbers = counts.values() if isinstance(counts, dict) else ()
+    return (
+        isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and all(isinstance(number, int | float) for number in numbers)
+    )
 
 
 def _find_classes(table: pd.DataFrame) -> list[str]:
@@ -112,15 +116,3 @@ def _find_classes(table: pd.DataFrame) -> list[str]:
         elif classes:
             break
     return classes
-
-
-def _check_columns(table: pd.DataFrame, needed: Sequence[str], path: Path) -> None:
-    """Raise a RequestError if columns are missing."""
-    missing = [name for name in needed if name not in table]
-    if missing:
-        existing = ", ".join(map(str, table.columns[:8])) or "none"
-        raise RequestError(
-            f"the table has no column {', '.join(missing[:3])}; it has {existing}",
-            path,
-            _HINT,
-        )

@@ -130,9 +130,8 @@ def suggest_chips(predictions: Path, count: int) -> Suggestions:
     reasons = []
     for row in selected:
         size = None if set_sizes is None else int(set_sizes[row])
-        distance = float(distances[row])
         reasons.append(
-            describe_reason(probabilities[row], classes, counts, size, distance)
+            describe_reason(probabilities[row], classes, counts, size, distances[row])
         )
     chips = table.iloc[selected]
     suggested, path_notes = suggestion_table(
