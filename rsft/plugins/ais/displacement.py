@@ -166,7 +166,7 @@ class Acquisition:
         product = scene.product
         if time is not None:
             source = "--time"
-            start = end = _parse_time(time, "--time")
+            start = end = _parse_time(time, source)
         elif product.acquired is None:
             start, source = _tag_time(scene)
             end = start
@@ -177,7 +177,8 @@ class Acquisition:
             source = "the middle of the product"
             start = _parse_time(product.acquired, scene.path)
             end = _parse_time(product.finished, scene.path)
-        if time is None and product.acquired is not None and _has_motion(scene):
+        has_motion = product.motion is not None and product.incidence is not None
+        if time is None and product.acquired is not None and has_motion:
             times = f"{format_time(start)} to {format_time(end)}"
             note = f"azimuth times of the lines: {times}"
             return cls(georeference, start, end, scene, note)
@@ -230,10 +231,6 @@ class Acquisition:
         is_reverse = motion.seconds(after, cols) < motion.seconds(before, cols)
         azimuth = np.asarray(EARTH.inv(*start, *end)[0])
         return np.asarray(azimuth + 180 * is_reverse)
-
-
-def _has_motion(scene: RasterScene) -> bool:
-    return scene.product.motion is not None and scene.product.incidence is not None
 
 
 def _parse_time(text: str, location: object) -> float:

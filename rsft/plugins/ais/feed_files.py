@@ -146,7 +146,17 @@ class FeedFile:
             else:
                 codecs = [_CODECS[x] for x in _CODECS if start.startswith(x)]
                 yield from self._read_csv(file, *codecs)
-        self._check_rows()
+        if not self.rows and not self.broken:
+            raise RequestError(
+                "the AIS file has no rows", self.path, "download it again"
+            )
+        if not self.rows:
+            raise RequestError(
+                f"none of {self.broken:,} lines has as many values as the header, as"
+                " with decimal commas",
+                self.path,
+                "write decimals with a point (57.87), or separate values by ;",
+            )
 
     def _read_parquet(self, file: BinaryIO) -> Iterator[pa.RecordBatch]:
         # a pre-buffer would hold whole row groups
@@ -231,20 +241,6 @@ class FeedFile:
             is_dictionary = pa.types.is_dictionary(array.type)
             arrays.append(array.dictionary_decode() if is_dictionary else array)
         return pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
-
-    def _check_rows(self) -> None:
-        if self.rows:
-            return
-        if not self.broken:
-            raise RequestError(
-                "the AIS file has no rows", self.path, "download it again"
-            )
-        raise RequestError(
-            f"none of {self.broken:,} lines has as many values as the header, as with"
-            " decimal commas",
-            self.path,
-            "write decimals with a point (57.87), or separate values by ;",
-        )
 
     def read_numbers(self, batch: pa.RecordBatch, name: str) -> Floats:
         """Return a column of numbers (N,), also with decimal commas.

@@ -63,11 +63,9 @@ class SearchArea(NamedTuple):
 
     def describe(self) -> str:
         """Return the ranges of latitude and longitude."""
-        south = self.lat - self.half_height
-        north = self.lat + self.half_height
-        west = self.lon - self.half_width
-        east = self.lon + self.half_width
-        return _describe_ranges((south, north), (west, east))
+        lat = (self.lat - self.half_height, self.lat + self.half_height)
+        lon = (self.lon - self.half_width, self.lon + self.half_width)
+        return _describe_ranges(lat, lon)
 
 
 def _describe_ranges(lat: Sequence[float], lon: Sequence[float]) -> str:

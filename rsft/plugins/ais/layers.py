@@ -44,11 +44,6 @@ class _Layer(NamedTuple):
     marker: str = ""
     text: str = ""
 
-    @property
-    def is_line(self) -> bool:
-        """Whether its features are arrows."""
-        return not self.marker
-
 
 def write_match(
     match: AisMatch, path: Path, metadata: JsonObject, *, overwrite: bool = False
@@ -77,11 +72,12 @@ def write_match(
         temporary.unlink()  # SQLite needs to create the file itself
         styles = []
         for layer in _make_layers(match):
-            kind = "LineString" if layer.is_line else "Point"
+            kind = "Point" if layer.marker else "LineString"
             pyogrio.write_dataframe(
                 layer.frame, temporary, layer.name, "GPKG", geometry_type=kind
             )
-            styles.append((_make_style(layer), None, layer.name))
+            style = render_template(__package__, "ais.qml", escape=True, layer=layer)
+            styles.append((style.strip(), None, layer.name))
         add_geopackage_tables(temporary, metadata, styles)
 
 
@@ -125,18 +121,3 @@ def _add_points(table: pd.DataFrame, lon: str, lat: str) -> GeoDataFrame:
     return GeoDataFrame(
         table, geometry=points_from_xy(table[lon], table[lat]), crs=LONLAT
     )
-
-
-def _make_style(layer: _Layer) -> str:
-    """Return the QGIS style of a layer: one symbol per color."""
-    style = render_template(
-        __package__,
-        "ais.qml",
-        escape=True,
-        colors=layer.colors,
-        column=layer.column,
-        marker=layer.marker,
-        text=layer.text,
-        is_line=layer.is_line,
-    )
-    return style.strip()

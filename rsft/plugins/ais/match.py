@@ -144,7 +144,14 @@ def match_tracks(
         )
     best = assign(pairs, len(objects.lon))
     best.confidence[list(choices)] = 1
-    candidates = _make_candidate_table(pairs, ships)
+    candidates = pd.DataFrame(
+        {
+            "object": pairs.objects,
+            "score": pairs.score,
+            "distance_m": pairs.distance,
+            "sigmas": pairs.sigmas,
+        }
+    ).join(ships.iloc[pairs.ships].reset_index(drop=True))
     status = _find_statuses(pairs, best, options.min_confidence)
     table = _make_object_table(objects, candidates, pairs, best, status)
     listed = _list_candidates(candidates, len(status))
@@ -191,16 +198,6 @@ def _make_ship_table(
         sigma_m=np.hypot(view.along, view.across).round() / np.sqrt(2),
         shift_m=view.shift.round(1),
     )
-
-
-def _make_candidate_table(pairs: Pairs, ships: pd.DataFrame) -> pd.DataFrame:
-    values = {
-        "object": pairs.objects,
-        "score": pairs.score,
-        "distance_m": pairs.distance,
-        "sigmas": pairs.sigmas,
-    }
-    return pd.DataFrame(values).join(ships.iloc[pairs.ships].reset_index(drop=True))
 
 
 def _find_statuses(pairs: Pairs, best: Assignment, min_confidence: float) -> Any:

@@ -111,7 +111,10 @@ def find_pairs(
         The pairs within the gate whose score is positive.
     """
     tree = cKDTree(_vectors(objects.lon, objects.lat))
-    i, j = _find_near(tree, view)
+    reach = GATE * np.maximum(view.along, view.across)
+    near = tree.query_ball_point(_vectors(view.lon, view.lat), reach)
+    i = np.array([*chain.from_iterable(near)], int)
+    j = np.repeat(np.arange(len(near)), [len(rows) for rows in near])
     azimuth, _, meters = map(
         np.asarray, EARTH.inv(view.lon[j], view.lat[j], objects.lon[i], objects.lat[i])
     )
@@ -130,14 +133,6 @@ def find_pairs(
     score += _evidence(turn, np.log(180 / (_HEADING_SIGMA * np.sqrt(2 * np.pi))))
     is_possible = (sigmas <= GATE) & (score > 0)
     return Pairs(*(column[is_possible] for column in (i, j, score, meters, sigmas)))
-
-
-def _find_near(tree: cKDTree, view: RadarView) -> tuple[Any, Any]:
-    """Return the numbers of objects and of ships (P,) within the gate."""
-    reach = GATE * np.maximum(view.along, view.across)
-    near = tree.query_ball_point(_vectors(view.lon, view.lat), reach)
-    objects = np.array([*chain.from_iterable(near)], int)
-    return objects, np.repeat(np.arange(len(near)), [len(rows) for rows in near])
 
 
 def _vectors(lon: Floats, lat: Floats) -> Floats:

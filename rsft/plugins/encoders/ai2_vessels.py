@@ -119,11 +119,8 @@ def convert_vessel_network(state: State) -> State:
 
 def read_type_layer(state: State) -> State:
     """Return the tensors of the last layer of the decoder of the type."""
-    layer = {}
-    for name, tensor in state.items():
-        if name.startswith(f"{_LAST}."):
-            layer[name.removeprefix(f"{_LAST}.")] = tensor
-    return layer
+    names = [name for name in state if name.startswith(f"{_LAST}.")]
+    return {name.removeprefix(f"{_LAST}."): state[name] for name in names}
 
 
 _PATH = "projects/2026_04_22_sentinel1_vessel_attribute/swinb_newdata_01/best.ckpt"

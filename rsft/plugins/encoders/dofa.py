@@ -120,10 +120,8 @@ def _generate_filters(
     """
     from torchgeo.models.dofa import DOFAEmbedding  # imports all of torchgeo.models
 
-    generator = {}
-    for name, tensor in tensors.items():
-        if name.startswith(_GENERATOR):
-            generator[name.removeprefix("patch_embed.")] = tensor
+    names = [name for name in tensors if name.startswith(_GENERATOR)]
+    generator = {name.removeprefix("patch_embed."): tensors[name] for name in names}
     if "cls_token" not in tensors or not generator:
         return {}
     width = tensors["cls_token"].shape[-1]

@@ -245,26 +245,18 @@ def _parse_record(record: Mapping[str, str] | None, category: str) -> JsonObject
     """Return fields of an `OpenSARShipChip`."""
     if record is None:
         return {"flags": ("no-record",)}
-    flags = []
-    kind = ship_kind(category)
-    marinetraffic_type = _marinetraffic_type(record)
-    if marinetraffic_type and ship_kind(marinetraffic_type) != kind:
-        flags.append("label-conflict")
+    flags: Names = ()
+    ship_type = record.get("Elaborated_type", "").partition(_HAZARD)[0]
+    ship_type = _FULL_NAMES.get(ship_type, ship_type)
+    is_known = ship_type not in _UNKNOWN
+    if is_known and ship_kind(ship_type) != ship_kind(category):
+        flags = ("label-conflict",)
     return {
-        "marinetraffic_type": marinetraffic_type,
+        "marinetraffic_type": ship_type if is_known else None,
         "mmsi": record.get("MMSI"),
         # 0 means unknown in AIS
         "length_m": parse_finite(record.get("Length")) or None,
         "beam_m": parse_finite(record.get("Width")) or None,
         "incidence_deg": parse_finite(record.get("Incidence")),
-        "flags": tuple(flags),
+        "flags": flags,
     }
-
-
-def _marinetraffic_type(record: Mapping[str, str]) -> str | None:
-    """Return the ship type of MarineTraffic without its hazard category, or None."""
-    text = record.get("Elaborated_type", "").partition(_HAZARD)[0]
-    text = _FULL_NAMES.get(text, text)
-    if text in _UNKNOWN:
-        return None
-    return text

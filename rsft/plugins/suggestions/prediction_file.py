@@ -94,7 +94,9 @@ def _is_valid(metadata: object) -> bool:
     """Return whether classes and train_counts have their types, if they exist."""
     if not isinstance(metadata, dict):
         return False
-    classes = metadata.get("classes") or []
+    classes = metadata.get("classes")
+    if classes is None:
+        classes = []
     counts = metadata.get("train_counts")
     numbers = counts.values() if isinstance(counts, dict) else ()
     return (

@@ -13,7 +13,7 @@ from rsft.plugins.sweeps.trial_list import MAX_TRIALS, make_trial, round_to_four
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import parse_value, to_yaml
-from rsft.study.outcomes import RECIPE, TRIALS, TrialOutcome, read_outcome
+from rsft.study.outcomes import RECIPE, TRIALS, read_outcome
 from rsft.study.trials import KeyValues, Trial
 from rsft.utils.dependencies import require
 
@@ -74,6 +74,7 @@ class TpeSearch:
     def _propose(self, trials: Iterable[Trial], seed: int) -> KeyValues:
         """Return the keys of a new trial, given those before it."""
         optuna = self._optuna
+        states = optuna.trial.TrialState
         space = {
             key: self._distribution(space) for key, space in self.sweep.search.items()
         }
@@ -82,7 +83,12 @@ class TpeSearch:
             sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         )
         for trial in trials:
-            state, value = self._result(read_outcome(self.folder / trial.id))
+            outcome = read_outcome(self.folder / trial.id)
+            state = states.RUNNING
+            value = None
+            if outcome is not None:
+                value = outcome.metrics.get(self.sweep.metric)
+                state = states.FAIL if value is None else states.COMPLETE
             past = optuna.trial.create_trial(
                 state=state,
                 value=value,
@@ -100,13 +106,6 @@ class TpeSearch:
         if kind == "integer":
             return optuna.IntDistribution(*values)
         return optuna.FloatDistribution(*values, log=kind == "log")
-
-    def _result(self, outcome: TrialOutcome | None) -> tuple[Any, float | None]:
-        states = self._optuna.trial.TrialState
-        if outcome is None:
-            return states.RUNNING, None
-        value = outcome.metrics.get(self.sweep.metric)
-        return (states.FAIL if value is None else states.COMPLETE), value
 
 
 def _parameters(sweep: Sweep, keys: KeyValues) -> KeyValues:

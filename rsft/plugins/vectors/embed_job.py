@@ -68,18 +68,6 @@ class Embedding:
     rejections: Sequence[Rejection]
 
 
-def bundle_model(predictor: Predictor) -> VectorModel:
-    """Return the network of a bundle, and what its table says of it."""
-    bundle = predictor.bundle
-    metadata = {
-        "model": bundle.recipe.name,
-        "model_sha256": bundle.sha256,
-        "backbone": bundle.recipe.backbone.name,
-        "backbone_sha256": bundle.backbone_sha256,
-    }
-    return VectorModel(predictor.engine, metadata)
-
-
 def load_encoder_model(
     name: str, files: Mapping[str, Declaration], device: str, size: int | None = None
 ) -> VectorModel:
@@ -172,7 +160,13 @@ def embed_chips(
     if isinstance(bundle, Path):
         bundle = Predictor.load(bundle, device)
     if bundle is not None:
-        model = bundle_model(bundle)
+        metadata = {
+            "model": bundle.bundle.recipe.name,
+            "model_sha256": bundle.bundle.sha256,
+            "backbone": bundle.bundle.recipe.backbone.name,
+            "backbone_sha256": bundle.bundle.backbone_sha256,
+        }
+        model = VectorModel(bundle.engine, metadata)
     else:
         model = load_encoder_model(str(backbone), files, device, size)
     stores = [Path(item) for item in inputs]

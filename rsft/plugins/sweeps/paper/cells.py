@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from rsft.data.chips.store import DATASET
 from rsft.errors import RequestError
@@ -182,10 +182,7 @@ class TableSettings:
         """Return the settings of the last run of a table, or else the paper's."""
         if not path.is_file():
             return cls()
-        values = json.loads(path.read_text("utf-8"))
-        for key in ("overrides", "seeds"):
-            values[key] = tuple(values[key])
-        return cls(**values)
+        return TypeAdapter(cls).validate_json(path.read_bytes())
 
 
 def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
