@@ -1,7 +1,5 @@
 """Take back the ships that a reviewer chose for ambiguous objects."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

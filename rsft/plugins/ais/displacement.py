@@ -21,8 +21,6 @@ forward if it comes nearer. A ship that moves with the speed v on the course c h
     radar that looks to the right.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 

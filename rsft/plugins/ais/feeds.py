@@ -1,7 +1,5 @@
 """Select the AIS messages near a scene, and say why if there are none."""
 
-from __future__ import annotations
-
 import zipfile
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Match AIS messages to the objects of a scene, which a detector or a file names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain

@@ -1,7 +1,5 @@
 """Write a match as a GeoPackage with one layer per outcome, and styles for QGIS."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

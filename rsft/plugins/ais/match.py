@@ -1,7 +1,5 @@
 """Name the ship of each object by the tracks of ships, or say why it has none."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -19,8 +19,6 @@ the margin is what the total loses if this pair is forbidden. It is an approxima
 the probability of the pair.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple

@@ -5,8 +5,6 @@ a range of codes, or a text that begins a word of the type. The first row that m
 decides. "fish carrier" is therefore fishing, and "oil/chemical tanker" a tanker.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from functools import cache

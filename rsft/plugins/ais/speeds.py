@@ -1,7 +1,5 @@
 """Compare the speeds of AIS messages with the distances between their positions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Files of Label Studio."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable

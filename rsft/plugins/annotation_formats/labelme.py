@@ -1,7 +1,5 @@
 """Files of LabelMe."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Predictions as COCO or pre-annotations of Label Studio, for labeling tools."""
 
-from __future__ import annotations
-
 import json
 import math
 from abc import abstractmethod

@@ -1,7 +1,5 @@
 """Files of Pascal VOC (labelImg, roLabelImg) and CVAT."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 from xml.etree.ElementTree import Element

@@ -6,8 +6,6 @@ It is a reference. The paper's text describes another loop,
 `rsft.training.meta.bilevel`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast

@@ -1,7 +1,5 @@
 """`rsft detect`: objects in scenes, without a bundle."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated

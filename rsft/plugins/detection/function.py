@@ -1,7 +1,5 @@
 """`rsft.detect`: objects in scenes as a table, without a bundle."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`rsft recipes methods`: list the PEFT methods."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 

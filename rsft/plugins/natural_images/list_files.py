@@ -1,7 +1,5 @@
 """Images in published list files with rows `path label`. This module needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commands that describe and publish bundles and chip stores."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import replace
 from datetime import date

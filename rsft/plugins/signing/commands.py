@@ -1,7 +1,5 @@
 """Commands that sign bundles and exports, and verify their signatures."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, date, datetime, time
 from pathlib import Path

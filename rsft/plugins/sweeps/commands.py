@@ -1,7 +1,5 @@
 """`rsft sweep`: run a recipe with many settings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

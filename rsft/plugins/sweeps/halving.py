@@ -4,8 +4,6 @@ Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020. Th
 in the run folders are all that is needed, so a killed sweep goes on where it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

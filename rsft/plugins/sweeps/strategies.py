@@ -1,7 +1,5 @@
 """Which trial comes next: those of a list, or what a search proposes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run the trials of a study, and write the table and heat maps of a sweep."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait

@@ -1,7 +1,5 @@
 """The results of a sweep as tables: one row per trial, and means over seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The trials of a sweep: one recipe for each combination of values of its file."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping

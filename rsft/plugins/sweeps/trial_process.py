@@ -1,7 +1,5 @@
 """The process of a trial: what it gets, what it prints, and its lock."""
 
-from __future__ import annotations
-
 import faulthandler
 import os
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ TorchGeo states neither the unit of the pixels nor, in most cases, the names of 
 bands: datasets.toml has both, each with its source.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`rsft embed`: write the vectors of an encoder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

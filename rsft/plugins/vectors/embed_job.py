@@ -1,7 +1,5 @@
 """Compute the vectors of an encoder for chips, and write them as GeoParquet."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`rsft.embed`: the vectors of chips as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`rsft reproduce`: the tables of the paper."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Reproduce a table of the paper: chips, weights, runs of both codes, and the page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace

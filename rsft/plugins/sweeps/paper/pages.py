@@ -1,7 +1,5 @@
 """Print tables of the paper in Markdown, with our numbers beside the paper's."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path

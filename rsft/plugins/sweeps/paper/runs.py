@@ -1,7 +1,5 @@
 """Run the trials of one table of the paper, and read their results."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest

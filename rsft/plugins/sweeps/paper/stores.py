@@ -1,7 +1,5 @@
 """The chips and weights of a table: prepare or find them, and hash every chip."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The settings and tensors of the authors' code that correspond to a recipe."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ It gets the chips, the start and the batches of a recipe. Their code runs in a p
 of its own, `rsft.plugins.sweeps.paper.authors.trainer`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

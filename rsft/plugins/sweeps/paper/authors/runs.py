@@ -1,7 +1,5 @@
 """Runs that the authors' trainer trains, and rsft evaluates as its own runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from rsft.models.bundle.bundle import combine_bundles
