@@ -19,7 +19,6 @@ from rsft.cli.options import OUT, documented
 from rsft.scenes.locators import MATCHED
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions
-from rsft.types import JsonObject
 from rsft.utils.command_options import Access, Option
 
 if TYPE_CHECKING:
@@ -117,9 +116,9 @@ def ais_match(
         }
         write_match(match, out, metadata, overwrite=overwrite)
     if as_json:
-        result: JsonObject = {name: str(path) for name, path in paths.items()}
-        result |= {**match.counts, "left_out": match.left_out, "notes": match.notes}
-        emit_json_event("done", result)
+        texts = {name: str(path) for name, path in paths.items()}
+        details = {"left_out": match.left_out, "notes": match.notes}
+        emit_json_event("done", {**texts, **match.counts, **details})
     else:
         show_match(match)
         show_paths(paths)

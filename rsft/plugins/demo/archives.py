@@ -24,6 +24,7 @@ from rsft.plugins.demo.ships import sample_ship
 from rsft.types import Progress, Spacing
 from rsft.utils.atomic_files import atomic_folder
 from rsft.utils.process_pool import Result, Task, imap_unordered
+from rsft.utils.progress import track
 
 FusarTask = tuple[str, int, int]
 """Category, index of the sub-category, and number of the chip."""
@@ -144,12 +145,8 @@ def _map(
     item: str = "",
 ) -> list[Result]:
     """Return the results of the tasks in any order, computed by `jobs` processes."""
-    results = []
-    for result in imap_unordered(work, tasks, jobs):
-        results.append(result)
-        if progress is not None:
-            progress(len(results), len(tasks), item)
-    return results
+    results = imap_unordered(work, tasks, jobs)
+    return list(track(results, len(tasks), progress, item))
 
 
 def _write_fusar_chip(

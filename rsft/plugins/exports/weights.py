@@ -148,15 +148,20 @@ def write_peft_weights(
         )
     encoder = load_encoder(recipe, bundle.contract.bands, bundle.backbone_sha256)
     base, options = build_in_timm(encoder.vit, bundle, "peft")
-    repository = find_encoder_origin(recipe.backbone).repository or ""
+    arguments = {"num_classes": 0 if is_cosine else len(bundle.classes)}
+    base_name = find_encoder_origin(recipe.backbone).repository or ""
+    base_address = base_name.removeprefix("timm/")
+    base_sha256 = bundle.backbone_sha256
     data = recipe.data
-    is_published = repository.startswith("timm/") and recipe.backbone.blocks is None
+    is_published = base_name != base_address and recipe.backbone.blocks is None
     if is_published and len(bundle.contract.planes) == 3 and data.remap == "replicate":
-        base_name = repository
+        arguments |= {key: options[key] for key in _HUB_OPTIONS if key in options}
     else:
         base_name = BASE_DIR
+        base_address = "local-dir:FOLDER/base"
         (folder / BASE_DIR).mkdir()
         _save_for_timm(base, folder / BASE_DIR, bundle, metadata)
+        base_sha256 = sha256(folder / BASE_DIR / _WEIGHTS_FILE)
     method = classifier.adapted.method
     write = getattr(method, "export_peft", export_peft)
     read = getattr(method, "import_peft", import_peft)
@@ -170,14 +175,6 @@ def write_peft_weights(
     write_bytes(
         folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"})
     )
-    arguments = {"num_classes": 0 if is_cosine else len(bundle.classes)}
-    base_address = "local-dir:FOLDER/base"
-    base_sha256 = bundle.backbone_sha256
-    if base_name == BASE_DIR:
-        base_sha256 = sha256(folder / BASE_DIR / _WEIGHTS_FILE)
-    else:
-        base_address = base_name.removeprefix("timm/")
-        arguments |= {key: options[key] for key in _HUB_OPTIONS if key in options}
     _write_readme(
         bundle,
         folder,
@@ -215,20 +212,14 @@ def build_in_timm(
         RequestError: timm cannot build this network.
     """
     backbone = bundle.recipe.backbone
-    if isinstance(
-        getattr(getattr(vit, "patch_embed", None), "proj", None), nn.Sequential
-    ):
-        _refuse(
-            format_name,
-            f"timm cannot build {backbone.name}: its patch embedding is a stem of"
-            " convolutions",
-        )
-    if has_padding(vit):
-        _refuse(
-            format_name,
-            f"timm cannot build {backbone.name}: it pads its windows at this input"
-            " size",
-        )
+    reason = ""
+    projection = getattr(getattr(vit, "patch_embed", None), "proj", None)
+    if isinstance(projection, nn.Sequential):
+        reason = "its patch embedding is a stem of convolutions"
+    elif has_padding(vit):
+        reason = "it pads its windows at this input size"
+    if reason:
+        _refuse(format_name, f"timm cannot build {backbone.name}: {reason}")
     options = timm_options(
         cast(VisionTransformer, vit), 0 if head is None else len(bundle.classes), bundle
     )

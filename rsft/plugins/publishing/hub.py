@@ -117,7 +117,6 @@ def front_matter(source: BundleSource) -> JsonObject:
     """
     bundle = source.bundle
     repository = source.encoder.repository
-    is_radar = bool(set(bundle.contract.used_bands) & set(POLARIZATIONS))
     results = []
     for measurement in source.measurements:
         data = measurement.data or "unknown"
@@ -135,7 +134,7 @@ def front_matter(source: BundleSource) -> JsonObject:
             }
         )
     tags = ["rsft", "remote-sensing", bundle.recipe.peft.method]
-    if is_radar:
+    if set(bundle.contract.used_bands) & set(POLARIZATIONS):
         tags.append("sar")
     front: JsonObject = {
         "license": (spdx_license(bundle.licenses) or UNKNOWN).lower(),

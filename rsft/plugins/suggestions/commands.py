@@ -14,6 +14,7 @@ from rsft.cli.display.console import (
     console,
     format_chip_count,
     make_table,
+    print_lines,
     progress,
     show_paths,
 )
@@ -167,8 +168,7 @@ def show_suggestions(
     if cells:
         console.print(make_table("", columns, cells, texts=columns))
     console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
-    for note in suggestions.notes:
-        console.print(note)
+    print_lines(suggestions.notes)
     show_paths(paths)
     command = "rsft data add STORE TABLE"
     if not suggestions.classes:  # no store has chips without classes

@@ -36,6 +36,7 @@ from rsft.models.devices import choose_device, copy_to_device, move_network
 from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
 from rsft.types import Floats, Indices, JsonObject, Names, Pixels, Progress
+from rsft.utils.progress import track
 
 FOLDS = 5
 """Number of folds of the cross-validation."""
@@ -280,7 +281,7 @@ def predict_out_of_fold(
             hint="prepare more chips or scenes of each class",
         )
     probe, neighbors = np.zeros((2, len(labels), count))
-    for fold in range(1, FOLDS + 1):
+    for fold in track(range(1, FOLDS + 1), FOLDS, progress, "cross-validation"):
         inside = folds == fold
         known = labels[folds != fold]
         if inside.any():
@@ -289,8 +290,6 @@ def predict_out_of_fold(
             x = inputs.pixels
             votes = knn_predict(x[~inside], known, x[inside], count, metric="euclidean")
             neighbors[inside] = balance_votes(votes, known)
-        if progress is not None:
-            progress(fold, FOLDS, "cross-validation")
     probe = probe[is_checked]
     neighbors = neighbors[is_checked]
     labels = labels[is_checked]

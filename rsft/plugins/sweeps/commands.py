@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import console, print_rows, progress, show_paths
+from rsft.cli.display.console import (
+    console,
+    print_lines,
+    print_rows,
+    progress,
+    show_paths,
+)
 from rsft.cli.options import (
     OverridesArgument,
     RunsOption,
@@ -50,8 +56,7 @@ def sweep(
     exit_code = 0
     settings, document = read_sweep(path, overrides or [])
     settings, sentences = find_stores(settings)
-    for sentence in sentences:
-        console.print(sentence)
+    print_lines(sentences)
     trials = list_trials(settings, document)
 
     from rsft.plugins.sweeps.lines import SweepLines  # imports PyTorch

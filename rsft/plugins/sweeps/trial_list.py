@@ -1,7 +1,9 @@
 """The trials of a sweep: one recipe for each combination of values of its file."""
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -82,22 +84,17 @@ def _locate(document: Document, fault: Fault) -> Fault:
 
 def _combinations(sweep: Sweep) -> Iterator[KeyValues]:
     """Iterate over the keys of all trials that are known in advance."""
-    recipes: list[KeyValues] = [{}]
-    if len(sweep.recipes) > 1:
-        recipes = [{"recipe": name} for name in sweep.recipes]
-    seeds: list[KeyValues] = [{}]
-    if sweep.seeds is not None:
-        seeds = [{"seed": seed} for seed in sweep.seeds]
+    recipes: list[KeyValues] = [{"recipe": name} for name in sweep.recipes]
+    if len(recipes) == 1:
+        recipes = [{}]
+    seeds: list[KeyValues] = [{"seed": seed} for seed in sweep.seeds or ()]
     grid = [
         dict(zip(sweep.grid, values, strict=True))
         for values in itertools.product(*sweep.grid.values())
     ]
-    factors = (recipes, sweep.cases or [{}], grid, _draws(sweep), seeds)
+    factors = (recipes, sweep.cases or [{}], grid, _draws(sweep), seeds or [{}])
     for parts in itertools.product(*factors):
-        keys: KeyValues = {}
-        for part in parts:
-            keys |= part
-        yield keys
+        yield functools.reduce(operator.or_, parts)
 
 
 def _draws(sweep: Sweep) -> list[KeyValues]:
@@ -130,10 +127,8 @@ def _limits(search: Mapping[str, Space]) -> Iterator[KeyValues]:
 
 def _sample(search: Mapping[str, Space], shares: Iterable[float]) -> KeyValues:
     """Map one number in [0, 1) per key to a value of the key."""
-    keys = {}
-    for (key, space), share in zip(search.items(), shares, strict=False):
-        keys[key] = _value_at(space, float(share))
-    return keys
+    pairs = zip(search.items(), shares, strict=False)
+    return {key: _value_at(space, float(share)) for (key, space), share in pairs}
 
 
 def _value_at(space: Space, share: float) -> Any:
@@ -143,10 +138,9 @@ def _value_at(space: Space, share: float) -> Any:
     low, high = values
     if kind == "integer":
         return low + int(share * (high - low + 1))
+    value = low + share * (high - low)
     if kind == "log":
         value = low * math.exp(share * math.log(high / low))
-    else:
-        value = low + share * (high - low)
     return round_to_four_digits(value, low, high)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import console, show_paths
+from rsft.cli.display.console import console, print_lines, show_paths
 from rsft.cli.options import OUT, check_bundle, documented
 from rsft.scenes.options import Declaration
 from rsft.utils.command_options import Access, Argument, Option
@@ -63,16 +63,20 @@ def embed(
             inputs, declaration, bundle, backbone, device, input_size, report
         )
         write_vectors(model, result, out)
-    if as_json:
-        row = {"vectors": str(out), "chips": len(result.table)}
-        row |= {"dimensions": result.length, "rejected": len(result.rejections)}
-        print(json.dumps(row | {"notes": list(model.notes)}))
-        return
     chips = len(result.table)
+    if as_json:
+        row = {
+            "vectors": str(out),
+            "chips": chips,
+            "dimensions": result.length,
+            "rejected": len(result.rejections),
+            "notes": list(model.notes),
+        }
+        print(json.dumps(row))
+        return
     console.print(f"{chips:,} chips, vectors of {result.length:,} numbers")
     if result.rejections:
         rejected = out.with_suffix(".rejected.csv")
         console.print(f"rejected: {len(result.rejections):,}, listed in {rejected}")
-    for note in model.notes:
-        console.print(note)
+    print_lines(model.notes)
     show_paths({"vectors": out})

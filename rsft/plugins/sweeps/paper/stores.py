@@ -17,6 +17,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file, sha256
+from rsft.utils.progress import track
 
 VAL_SHARE = 0.1
 """Share of the training chips of FUSRS for validation, as in the recipes; the authors
@@ -126,11 +127,8 @@ def write_chip_hashes(
         earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
         if all(earlier[name].tolist() == values for name, values in columns.items()):
             return sha256(path)
-    digests = []
-    for number, chip in enumerate(columns["path"], 1):
-        digests.append(pixel_digest(read_chip(store.root / chip)))
-        if progress is not None:
-            progress(number, len(table), "hashing chips")
+    chips = track(columns["path"], len(table), progress, "hashing chips")
+    digests = [pixel_digest(read_chip(store.root / chip)) for chip in chips]
     with atomic_file(path) as temporary:
         pd.DataFrame(columns | {"sha256": digests}).to_csv(temporary, index=False)
     return sha256(path)
