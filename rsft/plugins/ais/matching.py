@@ -111,8 +111,8 @@ def find_pairs(
     tree = cKDTree(_vectors(objects.lon, objects.lat))
     reach = GATE * np.maximum(view.along, view.across)
     near = tree.query_ball_point(_vectors(view.lon, view.lat), reach)
-    i = np.array([*chain.from_iterable(near)], int)
-    j = np.repeat(np.arange(len(near)), [len(rows) for rows in near])
+    i: Any = np.array([*chain.from_iterable(near)], int)
+    j: Any = np.repeat(np.arange(len(near)), [len(rows) for rows in near])
     azimuth, _, meters = map(
         np.asarray, EARTH.inv(view.lon[j], view.lat[j], objects.lon[i], objects.lat[i])
     )

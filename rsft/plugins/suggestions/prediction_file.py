@@ -16,7 +16,7 @@ from rsft.inference.writers.columns import probability_columns
 from rsft.types import JsonObject, Names
 
 _HINT = "give a chip store, or a table that `rsft predict` wrote"
-_TEXT_COLUMNS = ("chip", "scene", "path", "class", "class_set", "at", "corrected")
+_TEXT_COLUMNS = ["chip", "scene", "path", "class", "class_set", "at", "corrected"]
 _SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
 
 
