@@ -222,13 +222,16 @@ class ChipCutter:
                 f"the file declares {header.unit}, but --unit is {user.unit}; leave"
                 " out --unit"
             )
-        units = [user.unit, stored.unit, header.unit]
-        units.append(self._records.get(row.scene, {}).get("unit"))
-        units.append((self._request.get("declaration") or {}).get("unit"))
-        unit = self.fit.check_unit(pixels, *units)
-        spacing = header.spacing
-        if spacing is None and stored.spacing_m is not None:
-            spacing = stored.spacing_m, stored.spacing_m
+        unit = self.fit.check_unit(
+            pixels,
+            user.unit,
+            stored.unit,
+            header.unit,
+            self._records.get(row.scene, {}).get("unit"),
+            (self._request.get("declaration") or {}).get("unit"),
+        )
+        options = ChipOptions(spacing=stored.spacing_m)
+        spacing = resolve_spacing(header.spacing, options)
         spacing_m = self.fit.check_spacing(spacing)
         return CorrectedChip(pixels, unit, spacing_m, row.scene or header.scene)
 

@@ -35,6 +35,7 @@ from rsft.data.imagery.reader import is_tiff
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import parse_unit
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
+from rsft.scenes.chip_size import resolve_spacing
 from rsft.scenes.documents import Item, ItemBand, read_item
 from rsft.scenes.georeference import (
     Georeference,
@@ -42,6 +43,7 @@ from rsft.scenes.georeference import (
     read_georeference,
     rectangle_corners,
 )
+from rsft.scenes.options import ChipOptions
 from rsft.types import Bands, JsonObject, Names, Size, Spacing
 from rsft.utils.cell.client import in_cell
 from rsft.utils.remote_files import probe_url
@@ -417,15 +419,12 @@ def _add_bands(scene: RasterScene, item_bands: Sequence[ItemBand]) -> RasterScen
     bands = scene.bands
     if bands is None and len(set(names)) == len(item_bands):
         bands = tuple(names)
-    spacing_m = item_bands[0].spacing_m
-    spacing = scene.spacing
-    if spacing is None and spacing_m is not None:
-        spacing = spacing_m, spacing_m
+    options = ChipOptions(spacing=item_bands[0].spacing_m)
     return replace(
         scene,
         dtype=read_dtype(scene.stored_dtype, scalings),
         bands=bands,
-        spacing=spacing,
+        spacing=resolve_spacing(scene.spacing, options),
         scalings=tuple(scalings),
         nodata=tuple(nodata),
     )

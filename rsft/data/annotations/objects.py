@@ -88,7 +88,10 @@ class ObjectList:
         make_column = typed_column if has_types else text_column
         objects = self.objects
         columns = []
-        for name in dict.fromkeys(name for item in objects for name in item.attributes):
+        names: JsonObject = {}
+        for item in objects:
+            names |= item.attributes
+        for name in names:
             values = [item.attributes.get(name) for item in objects]
             columns.append(make_column(name, values))
         table = annotation_table(

@@ -159,12 +159,10 @@ def _connect(train: pd.DataFrame, keys: Sequence[str]) -> Indices:
 
     Chips that share a value of a key, also through others, have the same one.
     """
-    cells = (
-        (row, (key, value))
-        for key in keys
-        for row, value in enumerate(train[key].fillna(""))
-        if value
-    )
+    cells = []
+    for key in keys:
+        values = train[key].fillna("")
+        cells += [(row, (key, value)) for row, value in enumerate(values) if value]
     return np.array(find_first_connected(len(train), cells), np.int64)
 
 

@@ -100,9 +100,7 @@ def group_by_content(groups: Sequence[str], keys: Sequence[Sequence[str]]) -> li
         groups: the scene or vessel of each chip.
         keys: keys of the file of each chip, see `read_contents`.
     """
-    numbered = [
-        (index, key)
-        for index, keys_of_file in enumerate(keys)
-        for key in (f"group {groups[index]}", *keys_of_file)
-    ]
+    numbered = []
+    for index, keys_of_file in enumerate(keys):
+        numbered += [(index, key) for key in (f"group {groups[index]}", *keys_of_file)]
     return [groups[index] for index in find_first_connected(len(groups), numbered)]
