@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rsft.data.chips.group_splits import split_groups
+from rsft.data.chips.group_splits import find_first_connected, split_groups
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
@@ -81,4 +81,14 @@ def test_rare_classes_leave_no_split_empty():
 
 
 def test_no_samples_give_no_groups():
+    assert split_groups([], [], SHARES, seed=0) == {}
+
+
+def test_samples_are_connected_through_others():
+    keys = [(0, "a"), (1, "b"), (2, "c"), (3, "b"), (3, "a"), (4, ("c", 1))]
+    assert find_first_connected(6, keys) == [0, 0, 2, 0, 4, 5]
+    assert find_first_connected(0, []) == []
+
+
+def test_no_sample_has_no_split():
     assert split_groups([], [], SHARES, seed=0) == {}
