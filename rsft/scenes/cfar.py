@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from rsft.scenes.lengths import pixel_corners
 from rsft.scenes.raster import PixelWindow
 from rsft.types import Floats, Indices, Mask, Pixels, Size
 
@@ -36,7 +37,6 @@ _MIN_CELLS = 32
 _LOOKS_RANGE = (1.0, 100.0)
 _MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be valid
 _MIN_OBJECT_PIXELS = 3
-_PIXEL_CORNERS = ((0, 0), (1, 0), (0, 1), (1, 1))
 
 Plane32 = NDArray[np.float32]
 
@@ -273,9 +273,8 @@ def find_bright_objects(
 
 def _make_object(rows: Indices, cols: Indices, ratio: Plane32) -> BrightObject:
     weights = ratio.astype(np.float64)
-    pixels = np.stack([cols, rows], axis=1)
-    corners = np.concatenate([pixels + shift for shift in _PIXEL_CORNERS])
-    box = cv2.boxPoints(cv2.minAreaRect(corners.astype(np.float32)))
+    corners = pixel_corners(rows, cols).astype(np.float32)
+    box = cv2.boxPoints(cv2.minAreaRect(corners))
     return BrightObject(
         float(np.average(rows, weights=weights) + 0.5),
         float(np.average(cols, weights=weights) + 0.5),

@@ -20,7 +20,7 @@ import numpy as np
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
-from rsft.types import Box, Floats, JsonObject, Mask, Pixels, Spacing
+from rsft.types import Box, Floats, Indices, JsonObject, Mask, Pixels, Spacing
 
 if TYPE_CHECKING:
     from rsft.scenes.georeference import Georeference
@@ -222,7 +222,12 @@ def bright_length(mask: Mask, spacing: Spacing) -> float | None:
         return None
     if rows.max() == height - 1 or cols.max() == width - 1:
         return None
-    pixels = np.stack([cols, rows], axis=1)
-    corners = np.concatenate([pixels + shift for shift in _PIXEL_CORNERS])
-    _, sides, _ = cv2.minAreaRect((corners * spacing[::-1]).astype(np.float32))
+    corners = pixel_corners(rows, cols) * spacing[::-1]
+    _, sides, _ = cv2.minAreaRect(corners.astype(np.float32))
     return float(max(sides))
+
+
+def pixel_corners(rows: Indices, cols: Indices) -> Indices:
+    """Return x and y (4 N, 2) of the corners of pixels in rows and columns (N,)."""
+    pixels = np.stack([cols, rows], axis=1)
+    return np.concatenate([pixels + shift for shift in _PIXEL_CORNERS])
