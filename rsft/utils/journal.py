@@ -139,7 +139,8 @@ class Journal:
         )
         self._database.close()
         if finished or not is_used:
-            self.path.unlink()
+            # SQLite leaves its own journal if a killed job wrote it, and this only read
+            remove_database(self.path)
 
     def _open_or_restart(self) -> None:
         fault = self._open()

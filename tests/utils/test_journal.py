@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -48,6 +49,19 @@ def test_rows_and_notes_are_read_back(tmp_path):
     assert read(again)[3:5] == [(3, b"", "replaced"), (4, ROWS[4][1], "changed")]
     again.close(finished=True)
     assert not path.exists()
+
+
+def test_nothing_is_left_of_a_killed_job_that_is_only_read(tmp_path):
+    killed = tmp_path / "killed"
+    journal = open_journal(killed / ".journal")
+    journal.set_note("engine", "torch")
+    left = shutil.copytree(killed, tmp_path / "left")
+    journal.close(finished=True)
+    assert len(list(left.iterdir())) == 2  # that of SQLite as well
+    again = open_journal(left / ".journal")
+    assert again.get_note("engine") == "torch"
+    again.close(finished=True)
+    assert not list(left.iterdir())
 
 
 @pytest.mark.slow
