@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from rsft.data.audit import AuditResult, read_audits
+from rsft.data.audit import read_audits
 from rsft.data.chips.class_names import list_first_names, missing_classes
 from rsft.data.chips.manifest import MANIFEST, SPLITS
 from rsft.data.chips.store import AUDIT_FILE, ChipStore
@@ -40,6 +41,7 @@ _FORMATS = {
 }
 _FORMATS |= {".jpg": "image/jpeg", ".tif": "image/tiff"}
 """Media types of chip files by suffix."""
+_EXAMPLES = 3  # of a finding of the audit
 _SPDX = (
     r"MIT|ISC|Apache-2\.0|BSD-[234]-Clause|CC0-1\.0|CC-BY(-NC)?(-SA|-ND)?-\d\.\d"
     r"|ODbL-1\.0|ODC-By-1\.0|PDDL-1\.0"
@@ -130,8 +132,6 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
     left_out = [f"{count:,} skipped ({why})" for why, count in store.skipped.items()]
     if store.rejected:
         left_out.append(f"{store.rejected:,} rejected as unusable")
-    missing = missing_classes(store.counts)
-    restrictions = license_restrictions(store.license)
     suffixes = sorted({PurePosixPath(path).suffix for path in table["path"]})
     other = "application/octet-stream"
     manifest = store.root / MANIFEST
@@ -147,10 +147,8 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         left_out=left_out,
         sources=_tally(table["source"]),
         sensors=_tally(table["sensor"]),
-        missing={x: list_first_names(missing[x]) for x in missing},
-        audit=_read_audit(store),
-        meanings=[f"{x} ({RESTRICTIONS[x]})" for x in restrictions if x != UNKNOWN],
-        is_license_known=UNKNOWN not in restrictions,
+        biases=list(_list_biases(store, list(splits))),
+        limitations=list(_list_limitations(store)),
         manifest=manifest,
         manifest_sha256=sha256(manifest),
         suffixes=suffixes,
@@ -167,8 +165,54 @@ def _tally(column: pd.Series[Any]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
 
 
-def _read_audit(store: ChipStore) -> AuditResult | None:
-    """Return the audit of a store; None without one.
+def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
+    """List the smallest and largest class, and the scenes, of each split.
+
+    Vessels are counted in place of scenes if they are known.
+    """
+    for split in splits:
+        scenes = store.split(split)["group_key"].replace("", None).nunique()
+        sizes = {name: count for name, count in store.counts[split].items() if count}
+        most = max(sizes, key=sizes.__getitem__)
+        fewest = min(sizes, key=sizes.__getitem__)
+        text = (
+            f"{sizes[fewest]:,} ({fewest}) to {sizes[most]:,} ({most}), ratio"
+            f" {sizes[most] / sizes[fewest]:.3g}"
+        )
+        if sizes[most] == sizes[fewest]:
+            text = f"{sizes[most]:,} (classes: {len(sizes):,})"
+        yield (
+            f"Chips per class in {split}: {text}. Scenes or vessels:"
+            f" {scenes or 'unknown'}."
+        )
+    for split, names in missing_classes(store.counts).items():
+        yield f"Without a chip in {split}: {list_first_names(names)}."
+
+
+def _list_limitations(store: ChipStore) -> Iterator[str]:
+    """List faults of the audit, license restrictions, and suggested labels.
+
+    A classifier suggested these labels.
+    """
+    yield from _list_faults(store)
+    restrictions = license_restrictions(store.license)
+    meanings = [f"{x} ({RESTRICTIONS[x]})" for x in restrictions if x != UNKNOWN]
+    if UNKNOWN in restrictions:
+        yield f"The restrictions of the license are unknown (license: {store.license})."
+    else:
+        listed = "; ".join(meanings) or "none that rsft knows"
+        yield f"Restrictions of the license: {listed}."
+    if "added_bundle" in store.table:
+        suggested = store.table["added_bundle"].replace("", None).count()
+        if suggested:
+            yield (
+                f"{suggested:,} labels were given after a classifier had predicted a"
+                " class, and may depend on it."
+            )
+
+
+def _list_faults(store: ChipStore) -> Iterator[str]:
+    """List what the audit found.
 
     Raises:
         DataError: it describes other chips.
@@ -176,7 +220,11 @@ def _read_audit(store: ChipStore) -> AuditResult | None:
     path = store.root / AUDIT_FILE
     audits = read_audits(path) if path.is_file() else []
     if not audits:
-        return None
+        yield (
+            "The chips were not audited. Duplicates, leaks between splits and"
+            " contradictory labels are unknown."
+        )
+        return
     audited = Counter[tuple[str, str]]()
     for label, origins in audits[0].classes.items():
         for counts in origins.values():
@@ -189,4 +237,16 @@ def _read_audit(store: ChipStore) -> AuditResult | None:
             path,
             f"run `rsft audit {store.root}` again",
         )
-    return audits[0]
+    absent = []
+    for finding in audits[0].findings:
+        if not finding.count:
+            absent.append(finding.description)
+            continue
+        text = f"The audit found {finding.description}: {finding.count:,}"
+        if finding.total is not None:
+            text += f" of {finding.total:,}"
+        if finding.examples:
+            text += f", such as {', '.join(finding.examples[:_EXAMPLES])}"
+        yield f"{text}."
+    if absent:
+        yield f"The audit found none of these: {'; '.join(absent)}."

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from rsft.data.imagery.bands import BANDS
+from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, KNEE, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
@@ -49,6 +50,14 @@ _PER_CHIP = {
         "each chip is normalized by its own mean and standard deviation, over all"
         " planes"
     ),
+}
+# as STAC writes them
+_UNITS = {
+    "db": "dB",
+    "gamma0_db": "dB",
+    "sigma0": "1",
+    "gamma0": "1",
+    "beta0": "1",
 }
 _SHA256_MULTIHASH = "1220"  # code of SHA-256 and its length in bytes
 _SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+(\+[0-9a-zA-Z.-]+)?")
@@ -180,8 +189,8 @@ def render_item(
         },
         hyperparameters=hyperparameters,
         unit=unit,
+        bands=list_stac_bands(contract),
         known_bands=BANDS,
-        digital_units=DIGITAL_UNITS,
         entry_point=_ENTRY_POINT,
         scalings=scalings,
         exports=exports,
@@ -194,6 +203,21 @@ def render_item(
         raise WeightsError(
             "a number of the bundle is not finite", source.folder, "train again"
         ) from error
+
+
+def list_stac_bands(contract: Contract) -> list[JsonObject]:
+    """Return bands and computed planes as band objects of STAC 1.1."""
+    unit = next(iter(contract.units))
+    pixels: JsonObject = {"description": contract.digital or unit}
+    if unit in DIGITAL_UNITS:
+        pixels["data_type"] = unit
+    if unit in _UNITS:
+        pixels["unit"] = _UNITS[unit]
+    bands = [{"name": band, **pixels} for band in contract.used_bands]
+    for plane in dict.fromkeys(contract.planes):
+        if plane not in BANDS:
+            bands.append({"name": plane, "description": "computed from the bands"})
+    return bands
 
 
 def describe_scaling(stretch: Stretch, mean: float, std: float) -> JsonObject:
