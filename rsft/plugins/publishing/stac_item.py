@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +23,13 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS
 from rsft.inference.engines.export_metadata import METADATA_FILE, read_export_metadata
-from rsft.models.bundle.bundle import spdx_license
+from rsft.models.bundle.bundle import (
+    CONFIDENCE_FILE,
+    INDEX_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    spdx_license,
+)
 from rsft.plugins.publishing.source import (
     BundleSource,
     fill_bundle_template,
@@ -40,6 +45,51 @@ _HYPERPARAMETER = re.compile(
 )
 """Keys of a recipe that are hyperparameters; others name files and folders of a
 machine."""
+
+_BINARY = "application/octet-stream"
+_PYTORCH_FILE = "application/octet-stream; framework=pytorch"
+_SAFETENSORS = "safetensors.torch.save_file"
+_BUNDLE_FILES = {
+    "weights": (
+        WEIGHTS_FILE,
+        "learned tensors; the encoder is needed as well",
+        _PYTORCH_FILE,
+        "mlm:model",
+        "mlm:weights",
+    ),
+    "bundle": (
+        INDEX_FILE,
+        "classes, contract, hashes",
+        "application/json",
+        "metadata",
+    ),
+    "recipe": (RECIPE_FILE, "settings of the run", "application/yaml", "metadata"),
+    "confidence": (
+        CONFIDENCE_FILE,
+        "temperature, features of training chips and validation chips, for the"
+        " confidence of predictions",
+        _PYTORCH_FILE,
+        "data",
+    ),
+}
+"""File, title, media type and roles of each asset of a bundle."""
+_TEXTS = {
+    "": "application/yaml",  # MLmodel of MLflow
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".py": "text/x-python",
+    ".txt": "text/plain",
+    ".yaml": "application/yaml",
+}
+"""Media types of files of exports that contain no weights, by suffix."""
+
+_ARTIFACTS = {
+    ".onnx": (f"{_BINARY}; framework=onnx", "onnx", "ONNX"),
+    ".xml": ("application/xml", "openvino", "OpenVINO"),
+    ".pt2": (_PYTORCH_FILE, "torch.export.save", "PyTorch"),
+    ".safetensors": (_PYTORCH_FILE, _SAFETENSORS, "PyTorch"),
+}
+"""Media type, artifact type and framework by suffix of the main file of an export."""
 
 _ENTRY_POINT = "rsft.data.imagery.contract:Contract.to_input"
 _PER_CHIP = {
@@ -193,9 +243,7 @@ def render_item(
         known_bands=BANDS,
         entry_point=_ENTRY_POINT,
         scalings=scalings,
-        exports=exports,
-        formats=FORMATS,
-        describe_file=partial(_describe_file, base),
+        assets=_list_assets(source, exports, base),
     )
     try:
         return json.dumps(json.loads(text), indent=2, allow_nan=False) + "\n"
@@ -277,11 +325,63 @@ def model_name(name: str) -> str:
     return f"model-{plain}".rstrip("-")
 
 
-def _describe_file(base: Path, path: Path) -> JsonObject:
-    """Return the address of a file relative to a folder, its size and its checksum."""
+def _list_assets(
+    source: BundleSource, exports: Mapping[Path, JsonObject], base: Path
+) -> JsonObject:
+    """Return the files of the bundle, its encoder's weights, and the exports."""
+    backbone = source.bundle.recipe.backbone.name
+    assets = {}
+    for key, (name, title, kind, *roles) in _BUNDLE_FILES.items():
+        if (source.folder / name).is_file():
+            assets[key] = _file_asset(source.folder / name, base, title, kind, *roles)
+    # STAC allows bands of an item if an asset has some
+    bands = [{"name": band["name"]} for band in list_stac_bands(source.bundle.contract)]
+    assets["weights"] |= {"mlm:artifact_type": _SAFETENSORS, "bands": bands}
+    if source.encoder.url:
+        assets["backbone"] = {
+            "href": source.encoder.url,
+            "title": f"published weights of the frozen encoder {backbone}",
+            "type": _BINARY,
+            "roles": ["mlm:weights"],
+        }
+    for folder, metadata in exports.items():
+        assets |= _list_export_assets(folder, metadata, base)
+    return assets
+
+
+def _list_export_assets(folder: Path, metadata: JsonObject, base: Path) -> JsonObject:
+    """Return the files of an export; the main file has the name of its folder."""
+    kind = str(metadata.get("kind"))
+    main_file = FORMATS[kind].file_name if kind in FORMATS else None
+    precision = metadata.get("precision")
+    title = f"export for {kind}, {precision}; export.json describes input and outputs"
+    assets = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        name = path.relative_to(folder).as_posix()
+        key = folder.name if name == main_file else f"{folder.name}/{name}"
+        if name == main_file and path.suffix in _ARTIFACTS:
+            media_type, artifact_type, framework = _ARTIFACTS[path.suffix]
+            assets[key] = _file_asset(path, base, title, media_type, "mlm:model")
+            assets[key]["mlm:artifact_type"] = artifact_type
+            assets[key]["mlm:framework"] = framework
+            continue
+        media_type = _TEXTS.get(path.suffix, _BINARY)
+        role = "mlm:weights" if media_type == _BINARY else "metadata"
+        assets[key] = _file_asset(path, base, f"part of the {title}", media_type, role)
+    return assets
+
+
+def _file_asset(
+    path: Path, base: Path, title: str, media_type: str, *roles: str
+) -> JsonObject:
     relative = Path(os.path.relpath(path, base)).as_posix()
     return {
         "href": quote(relative if relative.startswith("..") else f"./{relative}"),
-        "size": path.stat().st_size,
-        "checksum": f"{_SHA256_MULTIHASH}{sha256(path)}",
+        "title": title,
+        "type": media_type,
+        "roles": list(roles),
+        "file:size": path.stat().st_size,
+        "file:checksum": f"{_SHA256_MULTIHASH}{sha256(path)}",
     }
