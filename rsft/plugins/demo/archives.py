@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from rsft.data.datasets.formats.fusar_metadata import META_COLUMNS
@@ -21,7 +20,7 @@ from rsft.plugins.demo.radar import (
     sample_sensor,
 )
 from rsft.plugins.demo.ships import sample_ship
-from rsft.types import Progress, Spacing
+from rsft.types import Plane, Progress, Spacing
 from rsft.utils.atomic_files import atomic_folder
 from rsft.utils.process_pool import Result, Task, imap_unordered
 from rsft.utils.progress import track
@@ -161,7 +160,7 @@ def _write_fusar_chip(
     sensor = sample_sensor(rng, fusar_spacing(size))
     amplitude = render_sar_chip(ship, sensor, rng, size)
     name = f"Ship_C{code:02}S{sub + 1:02}N{number:04}"
-    pixels: NDArray[Any]
+    pixels: Plane
     if rng.random() < 0.5:
         pixels = amplitude_to_uint8(amplitude)
     else:
@@ -189,7 +188,7 @@ def _write_clutter(folder: Path, size: int, seed: int, index: int) -> None:
     _save(path, amplitude_to_uint8(amplitude))
 
 
-def _save(path: Path, pixels: NDArray[Any], **options: Any) -> None:
+def _save(path: Path, pixels: Plane, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
 

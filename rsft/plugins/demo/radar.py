@@ -31,7 +31,7 @@ from rsft.plugins.demo.ships import (
     fill_polygon,
     list_boxes,
 )
-from rsft.types import Floats, Spacing
+from rsft.types import Bytes, Floats, Spacing
 
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
@@ -338,7 +338,7 @@ def _detect(power: Float, scatterers: Floats, sensor: SarSensor, rng: Rng) -> Fl
     return np.sqrt(total / sensor.looks)
 
 
-def amplitude_to_uint8(amplitude: Float) -> NDArray[np.uint8]:
+def amplitude_to_uint8(amplitude: Float) -> Bytes:
     """Stretch an amplitude image to bytes.
 
     The sea stays dark, and the strongest returns saturate.

@@ -17,7 +17,7 @@ from rsft.plugins.demo.radar import (
     render_sar_scene,
     sample_sensor,
 )
-from rsft.types import JsonObject, Spacing
+from rsft.types import JsonObject, Reals, Spacing
 from rsft.utils.atomic_files import atomic_folder
 
 SCENE_FILE = "scene.tif"
@@ -221,7 +221,7 @@ def _extent(margin: int = 0) -> Spacing:
     return width, height
 
 
-def _to_map(corners: NDArray[np.floating]) -> Any:
+def _to_map(corners: Reals) -> Any:
     """Return a polygon in the coordinate system of the scene, cut off at its edges.
 
     Args:

@@ -133,14 +133,14 @@ def build_croma_vit(name: str, size: int, **architecture: Any) -> VisionTransfor
     return vit
 
 
-def convert_croma(state: State) -> dict[str, Tensor]:
+def convert_croma(state: State) -> State:
     """Return the tensors of the encoder of Sentinel-1 with timm's names.
 
     Returns:
         Name -> tensor, without copies. Unknown tensors keep their names, so that the
         loader refuses them.
     """
-    converted: dict[str, Tensor] = {}
+    converted: State = {}
     radar = drop_tensors(state, "s2_encoder", "s2_GAP_FFN", "joint_encoder")
     for name, tensor in radar.items():
         for pattern, text in _RENAMES:

@@ -26,7 +26,7 @@ from functools import partial
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
 from rsft.backbones.mae import BASE, LARGE, build_mae_vit
@@ -82,7 +82,7 @@ def build_dofa_vit(
     return vit
 
 
-def convert_dofa(state: State, wavelengths: Sequence[float]) -> dict[str, Tensor]:
+def convert_dofa(state: State, wavelengths: Sequence[float]) -> State:
     """Return the tensors of an encoder with new tensors: the filters of its bands.
 
     Args:
@@ -108,9 +108,7 @@ def convert_dofa(state: State, wavelengths: Sequence[float]) -> dict[str, Tensor
 
 
 @torch.no_grad()
-def _generate_filters(
-    tensors: State, wavelengths: Sequence[float]
-) -> dict[str, Tensor]:
+def _generate_filters(tensors: State, wavelengths: Sequence[float]) -> State:
     """Return weight and bias of the patch embedding.
 
     The result is empty if the tensors that compute them are missing or damaged.

@@ -11,7 +11,7 @@ were left out at random; rsft leaves them out.
 from functools import partial
 
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 from rsft.backbones.mae import LARGE
@@ -60,7 +60,7 @@ def build_prithvi_vit(
     )
 
 
-def convert_prithvi(state: State, patch: int) -> dict[str, Tensor]:
+def convert_prithvi(state: State, patch: int) -> State:
     """Return the tensors of the encoder for one date, without copies.
 
     Args:

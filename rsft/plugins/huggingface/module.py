@@ -212,7 +212,7 @@ class TunerModule(AdapterModule):
         return _restore(frozen, old)
 
 
-def _restore(layer: nn.Module, parameters: Mapping[str, Tensor]) -> bool:
+def _restore(layer: nn.Module, parameters: NamedTensors) -> bool:
     for name, parameter in layer.named_parameters():
         parameter.copy_(parameters[name])
     return False
@@ -222,7 +222,7 @@ def _wrap_layers(
     tuner: Tuner,
     config: Any,
     frozen: Mapping[str, nn.Module],
-    inputs: Mapping[str, Tensor],
+    inputs: NamedTensors,
 ) -> tuple[Any, dict[str, Any]]:
     """Return a model of peft and its layers around frozen layers, which do not change.
 
@@ -267,7 +267,7 @@ def _make_tree(layers: Mapping[str, nn.Module]) -> nn.Module:
     return tree
 
 
-def _freeze_again(layer: nn.Module, before: Mapping[str, Tensor]) -> str:
+def _freeze_again(layer: nn.Module, before: NamedTensors) -> str:
     """Restore the parameters of a layer, and freeze them.
 
     Returns:

@@ -3,14 +3,13 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 
-from rsft.types import Names
+from rsft.types import Names, Pixels
 from rsft.utils.cell.client import in_cell
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
@@ -95,7 +94,7 @@ def read_ship_records(path: Path) -> Records:
 @in_cell
 def read_opensarship_pixels(
     chip: OpenSARShipChip, product: OpenSARShipProduct
-) -> NDArray[Any]:
+) -> Pixels:
     """Read the pixels of a chip of a product.
 
     Returns:
@@ -121,7 +120,7 @@ def read_opensarship_pixels(
     return np.hypot(pixels[:, :, 0::2], pixels[:, :, 1::2]) if is_complex else pixels
 
 
-def _read_tiff(path: Path) -> NDArray[Any]:
+def _read_tiff(path: Path) -> Pixels:
     """Read all bands (B, H, W); chips are not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)

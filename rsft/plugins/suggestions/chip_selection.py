@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rsft.types import Floats
+from rsft.types import Floats, Labels, Reals
 
 
-def uncertainty(
-    probabilities: Floats, set_sizes: NDArray[np.integer] | None = None
-) -> Floats:
+def uncertainty(probabilities: Floats, set_sizes: Labels | None = None) -> Floats:
     """Return how uncertain the class of each chip is.
 
     It is the mean of two numbers: 1 minus the margin between the two most probable
@@ -36,7 +33,7 @@ def uncertainty(
     return np.asarray((margins + shares) / 2, np.float64)
 
 
-def rarity_weights(chips_by_class: NDArray[np.floating]) -> Floats:
+def rarity_weights(chips_by_class: Reals) -> Floats:
     """Return the weight of each class (C,): 1 / (chips + 1).
 
     Args:
@@ -49,7 +46,7 @@ def rarity_weights(chips_by_class: NDArray[np.floating]) -> Floats:
 def select_chips(
     probabilities: Floats,
     scores: Floats,
-    chips_by_class: NDArray[np.floating],
+    chips_by_class: Reals,
     count: int,
 ) -> list[int]:
     """Select chips one by one.
@@ -101,7 +98,7 @@ def select_chips(
 def describe_reason(
     probabilities: Floats,
     classes: Sequence[str],
-    chips_by_class: NDArray[np.floating] | None,
+    chips_by_class: Reals | None,
     set_size: int | None,
     distance: float,
 ) -> str:

@@ -35,7 +35,7 @@ from rsft.models.contract_fitting import fit_contract
 from rsft.models.devices import choose_device, copy_to_device, move_network
 from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
-from rsft.types import Floats, Indices, JsonObject, Names, Pixels, Progress
+from rsft.types import Floats, Indices, JsonObject, Names, Pixels, Progress, Reals
 from rsft.utils.progress import track
 
 FOLDS = 5
@@ -69,8 +69,8 @@ class AuditInputs:
     """
 
     table: pd.DataFrame
-    features: NDArray[np.float32]
-    pixels: NDArray[np.float32]
+    features: Reals
+    pixels: Reals
     notes: list[str]
 
 
@@ -127,8 +127,8 @@ class ChipFeatures(NamedTuple):
     """
 
     numbers: list[int]
-    features: NDArray[np.float32]
-    pixels: NDArray[np.float32]
+    features: Reals
+    pixels: Reals
     faults: list[str]
 
 
@@ -196,8 +196,8 @@ def compute_chip_features(
     count = len(chips.names)
     parts = 1 + len(classifier.adapted.output_blocks)
     usable = list[int]()
-    features = list[NDArray[np.float32]]()
-    pixels = list[NDArray[np.float32]]()
+    features = list[Reals]()
+    pixels = list[Reals]()
     faults = list[str]()
     for start in range(0, count, _BATCH):
         images = []

@@ -11,14 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import shapely
-from numpy.typing import NDArray
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError, RequestError
 from rsft.inference.predict.chip_files import ChipTable, SourceChip
 from rsft.inference.prediction_table import read_table_file
 from rsft.plugins.vectors.vector_image import vector_to_image
-from rsft.types import Bytes
+from rsft.types import Bytes, Reals
 
 VECTOR = "vector"
 """Name of the column of vectors that `rsft embed` writes."""
@@ -48,7 +47,7 @@ class VectorFile:
 
     path: Path
     table: pd.DataFrame
-    vectors: NDArray[np.float32]
+    vectors: Reals
     names: list[str]
     model: str
 
@@ -100,9 +99,7 @@ def read_vector_file(path: Path) -> VectorFile:
     )
 
 
-def _read_vectors(
-    table: pd.DataFrame, path: Path
-) -> tuple[list[str], NDArray[np.float32]]:
+def _read_vectors(table: pd.DataFrame, path: Path) -> tuple[list[str], Reals]:
     """Return the names of the columns of the vectors, and the vectors (N, D)."""
     for name in _VECTORS:
         if name in table:
@@ -119,7 +116,7 @@ def _read_vectors(
     return columns, table[columns].to_numpy(np.float32)
 
 
-def _stack(cells: pd.Series[Any], path: Path) -> NDArray[np.float32]:
+def _stack(cells: pd.Series[Any], path: Path) -> Reals:
     """Return lists of numbers as rows; an empty cell becomes NaN.
 
     Raises:

@@ -8,9 +8,8 @@ is lost. Zeros fill the rest of the image.
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rsft.types import Bytes
+from rsft.types import Bytes, Reals
 
 MIN_SIDE = 8
 """Smallest side of an input in a recipe, in pixels."""
@@ -25,7 +24,7 @@ def image_side(length: int) -> int:
     return max(MIN_SIDE, side + side % 2)
 
 
-def vector_to_image(vector: NDArray[np.float32]) -> Bytes:
+def vector_to_image(vector: Reals) -> Bytes:
     """Return the image (side, side, 1) of a vector (D,)."""
     side = image_side(len(vector))
     numbers = np.zeros(side * side // NUMBER_BYTES, "<f4")

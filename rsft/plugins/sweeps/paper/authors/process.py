@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rsft.errors import RequestError, RsftError
+from rsft.peft.modules.adapter_module import NamedTensors
 from rsft.recipe.load import load_recipe
 from rsft.training.assembly import make_learner
 from rsft.training.learner import Learner
@@ -101,10 +102,10 @@ class Trace:
         states: the tensors after each step.
     """
 
-    start: dict[str, Tensor]
+    start: NamedTensors
     losses: list[float]
     rates: list[tuple[float, float]]
-    states: list[dict[str, Tensor]]
+    states: list[NamedTensors]
 
 
 def swap_axes(name: str, tensor: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ def swap_axes(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def learned_tensors(learner: Learner) -> dict[str, Tensor]:
+def learned_tensors(learner: Learner) -> NamedTensors:
     """Return the tensors that a learner trains.
 
     Alpha, or the factors of the features, are in place of gamma.

@@ -32,6 +32,7 @@ from rsft.data.loading.batches import Batch
 from rsft.models.devices import copy_batch
 from rsft.models.loading import load_encoder
 from rsft.peft.model.state_files import read_tensors
+from rsft.peft.modules.adapter_module import NamedTensors
 from rsft.plugins.sweeps.paper.authors.process import (
     SATMAE,
     AuthorsTask,
@@ -106,14 +107,14 @@ class Batches:
         passes: number of epochs that were loaded.
     """
 
-    load: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+    load: Callable[[int], Iterable[Batch]]
     steps: int
     passes: int = 0
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         self.passes += 1
         return iter(self.load(self.passes - 1))
 
@@ -131,17 +132,17 @@ class OuterBatches:
     learner: Learner
     trials: int
 
-    def load_trial(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def load_trial(self, number: int) -> Iterator[Batch]:
         """Iterate over the one batch of a trial step."""
         objective, outer_batch = self._outer(number // self.trials)
         batches = [batch for batch, _ in objective.trial_batches] or [outer_batch]
         return iter([batches[number % self.trials % len(batches)]])
 
-    def load_outer(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def load_outer(self, number: int) -> Iterator[Batch]:
         """Iterate over the one batch of an outer step."""
         return iter([self._outer(number)[1]])
 
-    def _outer(self, number: int) -> tuple[Objective, tuple[Tensor, Tensor]]:
+    def _outer(self, number: int) -> tuple[Objective, Batch]:
         """Return the objective of an outer step and its batch."""
         steps = self.learner.batches.steps(number)
         for index in (steps - 1, *range(steps - 1)):
@@ -244,7 +245,7 @@ def make_trainer_class(
     return TrainerOnBatches
 
 
-def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> JsonObject:
+def train(trainer: Any, start: NamedTensors, every_step: bool) -> JsonObject:
     """Train from the start of rsft.
 
     Args:
@@ -262,9 +263,9 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> JsonObjec
     }
     losses: list[float] = []
     rates: list[list[float]] = []
-    states: list[dict[str, Tensor]] = []
+    states: list[NamedTensors] = []
 
-    def copy_state() -> dict[str, Tensor]:
+    def copy_state() -> NamedTensors:
         return {name: x.detach().clone() for name, x in parameters.items()}
 
     own_start = copy_state()
