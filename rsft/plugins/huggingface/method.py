@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rsft.peft.settings import Blocks, Positions
+from rsft.utils.dependencies import require
 from rsft.utils.settings import Setting
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     from rsft.peft.model.adapted_model import AdaptedModel
     from rsft.peft.modules.adapter_module import AdapterModule
+
+_WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,32 @@ class HuggingFaceMethod:
         Raises:
             ValueError: the adapter has learned scales.
         """
-        from rsft.plugins.huggingface.adapter_folder import write_adapter_folder
+        from rsft.peft.model.state_files import write_tensors
+        from rsft.plugins.huggingface.module import TunerModule
 
-        write_adapter_folder(adapted, Path(folder), base)
+        if adapted.modulator is not None:
+            raise ValueError(
+                "the files of peft have no scale for each layer: merge the adapter,"
+                " which learned its scales"
+            )
+        (module,) = adapted.adapter_modules
+        assert isinstance(module, TunerModule)
+        config = copy.copy(module.peft_config)
+        config.inference_mode = True
+        config.base_model_name_or_path = base
+        for name, value in vars(module.peft_config).items():
+            if isinstance(value, set):
+                setattr(config, name, sorted(value))
+        config.save_pretrained(str(folder))
+        tensors = {name: x.detach().clone() for name, x in module.peft_state().items()}
+        write_tensors(Path(folder, _WEIGHTS_FILE), tensors, {"format": "pt"})
 
     def import_peft(self, vit: nn.Module, folder: Path | str) -> AdaptedModel:
-        """Return a network with the adapter of a folder, loaded by peft itself."""
-        from rsft.plugins.huggingface.adapter_folder import load_adapter_folder
+        """Return a network with the adapter of a local folder, loaded by peft itself.
 
-        return load_adapter_folder(vit, Path(folder))
+        Its layers are those of peft.
+        """
+        from rsft.peft import LinearProbe, attach
+
+        adapter = require("peft", "").PeftModel.from_pretrained(vit, str(folder))
+        return attach(adapter.base_model.model, LinearProbe())

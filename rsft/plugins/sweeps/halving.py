@@ -64,10 +64,6 @@ class Halving:
                 return -value if self.mode == "min" else value
         return None
 
-    def listener(self, folder: Path) -> RunListener:
-        """Return a listener that stops the run of the trial in a folder."""
-        return _HalvingListener(self, folder)
-
 
 def read_trial_epochs(folder: Path) -> list[Epoch]:
     """Return the finished epochs of the newest run of a trial."""
@@ -77,10 +73,12 @@ def read_trial_epochs(folder: Path) -> list[Epoch]:
     return read_epochs(files[-1].parent)
 
 
-class _HalvingListener(RunListener):
-    def __init__(self, halving: Halving, folder: Path) -> None:
-        self.halving = halving
-        self.folder = folder
+@dataclass
+class HalvingListener(RunListener):
+    """Stops the run of the trial in a folder."""
+
+    halving: Halving
+    folder: Path
 
     def on_epoch_end(self, row: dict[str, float], scales: Any) -> None:
         others = [path for path in self.folder.parent.iterdir() if path != self.folder]

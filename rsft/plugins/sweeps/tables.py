@@ -10,6 +10,7 @@ from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.recipe.text import to_yaml
 from rsft.study.outcomes import TrialOutcome, format_measure
 from rsft.utils.atomic_files import atomic_file, write_text
+from rsft.utils.templates import render_template
 
 RESULTS = "results.parquet"
 TABLE = "results.md"
@@ -88,12 +89,14 @@ def write_results(
         means = means.sort_values(
             sweep.metric, ascending=sweep.mode == "min", kind="stable"
         )
-    cells = [list(map(str, means)), ["---"] * len(means.columns)]
-    for row in means.to_dict("records"):
-        cells.append([format_measure(str(x), row[x]) for x in row])
-    lines = [f"| {' | '.join(row)} |" for row in cells]
-    for row in table[table["status"] != "done"].to_dict("records"):
-        values = ", ".join(f"{key} {row[key]}" for key in sweep.keys)
-        lines.append(f"\n{row['status'].capitalize()}: {values}: {row['reason']}")
-    write_text(paths["table"], "\n".join(lines) + "\n")
+    text = render_template(
+        __package__,
+        "results.md.jinja",
+        names=list(means),
+        means=means.to_dict("records"),
+        format_measure=format_measure,
+        keys=sweep.keys,
+        unfinished=table[table["status"] != "done"].to_dict("records"),
+    )
+    write_text(paths["table"], text)
     return paths

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from rsft.errors import Interrupted
-from rsft.plugins.sweeps.halving import Halving
+from rsft.plugins.sweeps.halving import Halving, HalvingListener
 from rsft.study.outcomes import TrialOutcome
 from rsft.study.runs import run_trial
 from rsft.study.trials import KeyValues
@@ -62,7 +62,7 @@ def train_trial(folder: Path, keys: KeyValues, settings: TrialSettings) -> Trial
     torch.set_num_threads(settings.threads)
     listener = RunListener()
     if settings.halving is not None:
-        listener = settings.halving.listener(folder)
+        listener = HalvingListener(settings.halving, folder)
     with FileLock(folder / LOCK):
         try:
             return run_trial(folder, keys, settings.metric, listener)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsft.plugins.sweeps.halving import Halving, read_trial_epochs
+from rsft.plugins.sweeps.halving import Halving, HalvingListener, read_trial_epochs
 from rsft.study.runs import StoppedEarlyError
 from rsft.training.runs.reader import read_epochs
 
@@ -59,9 +59,9 @@ def test_the_rows_of_all_trials_are_read_from_their_runs(tmp_path):
         (run / "metrics.csv").write_text(f"epoch,val_macro\n0,{value}\n")
     (tmp_path / "c").mkdir()
     halving = Halving("val_macro", "max", 1, 4)
-    halving.listener(tmp_path / "a").on_epoch_end({}, {})
+    HalvingListener(halving, tmp_path / "a").on_epoch_end({}, {})
     with pytest.raises(StoppedEarlyError, match="asha"):
-        halving.listener(tmp_path / "b").on_epoch_end({}, {})
+        HalvingListener(halving, tmp_path / "b").on_epoch_end({}, {})
 
 
 def test_epochs_of_the_newest_run(tmp_path):
