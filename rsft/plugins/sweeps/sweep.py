@@ -104,8 +104,8 @@ class SweepFolder:
         paths |= draw_figures(self.path, sweep, table, measures)
         done = [x for x in outcomes.values() if x.status == "done"]
         failed = [x for x in outcomes.values() if x.status == "failed"]
-        done.sort(key=lambda x: x.metrics[sweep.metric], reverse=sweep.mode == "max")
-        best = done[0] if done else None
+        choose = max if sweep.mode == "max" else min
+        best = choose(done, key=lambda x: x.metrics[sweep.metric], default=None)
         return SweepResults(best, failed, self.planned - len(outcomes), paths)
 
 

@@ -138,11 +138,6 @@ class Sweep(Section):
             keys.append("seed")
         return keys
 
-    @property
-    def is_search_alone(self) -> bool:
-        """Whether nothing but the search varies."""
-        return len(self.keys) == len(self.search)
-
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Document]:
     """Read and check a sweep file.
@@ -215,7 +210,7 @@ def _search_contradictions(sweep: Sweep) -> Iterator[tuple[str, Any, str]]:
     if sweep.trials is not None and not sweep.search:
         allowed = "nothing: without a search, the grid gives the number of runs"
         yield "trials", sweep.trials, allowed
-    if sweep.method == "tpe" and not sweep.is_search_alone:
+    if sweep.method == "tpe" and len(sweep.keys) > len(sweep.search):
         allowed = (
             "random, because the sweep has a grid, cases, seeds or several recipes"
             " beside the search"
