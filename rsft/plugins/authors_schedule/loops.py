@@ -70,19 +70,13 @@ class MetaloraLoop(BiLevelLoop):
                     ranks[site] = float(len(module.factors(site)[0]))
         factors = self._modulator.factors()
         parts = [
-            torch.full_like(values, ranks.get(site, 1.0))
-            for site, values in factors.items()
+            torch.full_like(x, ranks.get(site, 1.0)) for site, x in factors.items()
         ]
         self._ranks = torch.cat(parts)  # 1 at a pruned site and at a bottleneck
         self.alpha = nn.Parameter(torch.cat(list(factors.values())) * self._ranks)
         group = inner_optimizer.param_groups[0]
-        inner_optimizer.add_param_group(
-            {
-                "params": [self.alpha],
-                "lr": group["lr"],
-                "weight_decay": group["weight_decay"],
-            }
-        )
+        settings = {key: group[key] for key in ("lr", "weight_decay")}
+        inner_optimizer.add_param_group({"params": [self.alpha], **settings})
         outer_optimizer = torch.optim.SGD(
             [self.alpha],
             lr=meta.lr,
@@ -155,11 +149,7 @@ class MetaloraLoop(BiLevelLoop):
 @contextmanager
 def _without_scales(adapted: AdaptedModel) -> Iterator[None]:
     """Take the learned scales of bottlenecks out of the network for a block."""
-    modules = [
-        module
-        for module in adapted.additive.modules()
-        if isinstance(module, BottleneckMlp)
-    ]
+    modules = [x for x in adapted.additive.modules() if isinstance(x, BottleneckMlp)]
     scales = [module.scale for module in modules]
     for module in modules:
         module.scale = None

@@ -207,10 +207,10 @@ def _select_chips(
             source,
             f"choose --bands from {available}",
         )
-    skipped = Counter[str]()
-    for names, count in counts.items():
-        if names not in usable:
-            skipped[f"{','.join(names)}, {reason}"] = count
+    others = [names for names in counts if names not in usable]
+    skipped = Counter(
+        {f"{','.join(names)}, {reason}": counts[names] for names in others}
+    )
     return [chip for chip in chips if chip.bands in usable], skipped
 
 

@@ -81,10 +81,9 @@ class Radarsat(HeaderProduct):
             text = self._text(f"{self.names.attributes}/{name}")
             if text.lower().startswith(("complex", "mixed")):
                 self.complex_kind = text
-        images = {}
-        for image in self.product.iterfind(self.names.images):
-            images[image.get("pole", "")] = self.header.parent / (image.text or "")
-        return images
+        images = self.product.iterfind(self.names.images)
+        folder = self.header.parent
+        return {image.get("pole", ""): folder / (image.text or "") for image in images}
 
     def describe(self, handles: Handles) -> Product:
         """Read the calibration, the incidence angles, the times and the orbit."""

@@ -111,7 +111,8 @@ def suggest_chips(predictions: Path, count: int) -> Suggestions:
         )
     set_sizes = None
     if "class_set" in table:
-        sizes = [_set_size(text) for text in table["class_set"]]
+        texts = table["class_set"]  # "" for a set that was withheld
+        sizes = [len(x.split(SET_SEPARATOR)) if x else 0 for x in texts]
         set_sizes = np.array(sizes, np.int64)
     else:
         notes.append("the table has no class sets: uncertainty is the margin alone")
@@ -148,11 +149,6 @@ def _count_training_chips(file: PredictionFile) -> Floats | None:
     if not isinstance(counts, dict) or not set(file.classes) <= set(counts):
         return None
     return np.array([counts[name] for name in file.classes], float)
-
-
-def _set_size(text: str) -> int:
-    """Return the number of classes in a class set; 0 if it was withheld."""
-    return len(text.split(SET_SEPARATOR)) if text else 0
 
 
 def _find_cuts(

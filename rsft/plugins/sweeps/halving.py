@@ -68,9 +68,7 @@ class Halving:
 def read_trial_epochs(folder: Path) -> list[Epoch]:
     """Return the finished epochs of the newest run of a trial."""
     files = sorted(folder.glob(f"*/*/{METRICS_FILE}"))
-    if not files:
-        return []
-    return read_epochs(files[-1].parent)
+    return read_epochs(files[-1].parent) if files else []
 
 
 @dataclass

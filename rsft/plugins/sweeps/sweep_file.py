@@ -121,9 +121,7 @@ class Sweep(Section):
     @property
     def recipes(self) -> list[str]:
         """Names or paths of the recipes."""
-        if isinstance(self.recipe, str):
-            return [self.recipe]
-        return self.recipe
+        return [self.recipe] if isinstance(self.recipe, str) else self.recipe
 
     @property
     def keys(self) -> list[str]:

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 def list_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield what was chosen or is missing, from the notes of the store."""
-    for note in store.notes:
-        yield f"note: {note}"
+    return (f"note: {note}" for note in store.notes)
 
 
 @data_set("torchgeo", notes=list_notes, is_published=False)

@@ -232,9 +232,7 @@ def store_path(name: str, root: Path) -> Path:
         name: name of the folder, such as "fusrs".
         root: folder that the user names.
     """
-    if (root / DATASET).is_file():
-        return root
-    return root / name
+    return root if (root / DATASET).is_file() else root / name
 
 
 def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:

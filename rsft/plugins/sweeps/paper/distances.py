@@ -81,11 +81,9 @@ def distance_by_group(
     Returns:
         Means under "all", "head", "medium" and "tail"; None if no class has a distance.
     """
-    members = {"all": distances}
-    for name in GROUPS:
-        members[name] = distances[np.array(groups.get(name, ()), int)]
+    members = {x: distances[np.array(groups.get(x, ()), int)] for x in GROUPS}
     means: dict[str, float | None] = {}
-    for name, values in members.items():
+    for name, values in ({"all": distances} | members).items():
         has_distance = not np.isnan(values).all()
         means[name] = float(np.nanmean(values)) if has_distance else None
     return means

@@ -101,7 +101,12 @@ def reproduce_table(
         request.settings.save(settings_file)
         runs.run(request.threads, say)
         if request.metalora is not None:
-            _run_authors(runs, request.metalora, say)
+            for name, trial in runs.named_trials().values():
+                device = choose_device(trial.recipe.train.device).type
+                folder = authors_folder(runs.results, trial)
+                is_possible = run_authors(request.metalora, device, trial, folder)
+                result = "done" if is_possible else "no such method"
+                say(f"authors' code: {name}: {result}")
     make_page = comparison_markdown if request.settings.column else table_markdown
     return make_page(request.number, runs)
 
@@ -128,13 +133,3 @@ def _prepare_inputs(
         say(
             f"{len(store.table):,} chips of {store.name}: {path}, SHA-256 {sha256[:16]}"
         )
-
-
-def _run_authors(runs: TableRuns, checkout: Path, say: Say) -> None:
-    """Run the authors' code for each trial that it can do."""
-    for name, trial in runs.named_trials().values():
-        device = choose_device(trial.recipe.train.device).type
-        is_possible = run_authors(
-            checkout, device, trial, authors_folder(runs.results, trial)
-        )
-        say(f"authors' code: {name}: {'done' if is_possible else 'no such method'}")

@@ -110,9 +110,7 @@ class Trace:
 
 def swap_axes(name: str, tensor: Tensor) -> Tensor:
     """Swap the axes of a factor of LoRA: the authors have (in, r) and (r, out)."""
-    if name.endswith((".a", ".b")):
-        return tensor.T
-    return tensor
+    return tensor.T if name.endswith((".a", ".b")) else tensor
 
 
 def learned_tensors(learner: Learner) -> NamedTensors:

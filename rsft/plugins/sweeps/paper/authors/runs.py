@@ -77,9 +77,7 @@ def run_authors(checkout: Path, device: str, trial: Trial, folder: Path) -> bool
                 learned[name] = tensor.reshape(learned[name].shape)
         setup.classifier.load_learned_state(learned)
         bundles.append(make_bundle(member, setup))
-    bundle = bundles[0]
-    if len(bundles) > 1:
-        bundle = combine_bundles(recipe, bundles)
+    bundle = combine_bundles(recipe, bundles) if len(bundles) > 1 else bundles[0]
     bundle = calibrate_bundle(bundle, setup.train, setup.val, recipe.train.device)
     bundle.save(folder / "bundle")
     evaluate_run(folder, recipe)

@@ -205,9 +205,8 @@ def make_trainer_class(
         setup: the chips of rsft.
         learner: the batches of rsft.
     """
-    base: Any = authors.Trainer
-    if config.get("use_meta", False):
-        base = authors.MetaTrainer
+    is_meta = config.get("use_meta", False)
+    base: Any = authors.MetaTrainer if is_meta else authors.Trainer
 
     def load_epoch(epoch: int) -> Iterator[Batch]:
         for batch in learner.batches.training_loader(epoch):
