@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torchgeo.datasets.errors import DatasetNotFoundError
@@ -24,9 +24,8 @@ from rsft.plugins.opensarship.ship_files import (
     read_opensarship_pixels,
     read_ship_records,
 )
-from rsft.types import JsonObject, Names
 
-_Files = dict[tuple[str, Names], dict[str, Path]]
+_Files = dict[tuple[str, tuple[str, ...]], dict[str, Path]]
 """Files of the bands of a chip by suffix, by its category and center."""
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
@@ -113,7 +112,7 @@ class OpenSARShip(LabeledImages):
     labels: ClassVar[tuple[OpenSARShipLabel, ...]] = ("marinetraffic", "ais")
     """Sources of the ship type."""
 
-    modes: ClassVar[Mapping[str, Names]] = {
+    modes: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "SDV": ("VH", "VV"),
         "SSV": ("VV",),
     }
@@ -189,7 +188,7 @@ class OpenSARShip(LabeledImages):
             )
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
-        suffixes: Names = ("",)
+        suffixes: tuple[str, ...] = ("",)
         if self.product == "uint8" and len(bands) > 1:
             suffixes = bands
         list_file = folder.parent / "Ship.xml"
@@ -241,11 +240,11 @@ def _find_scene_name(folder: Path) -> str | None:
     return None
 
 
-def _parse_record(record: Mapping[str, str] | None, category: str) -> JsonObject:
+def _parse_record(record: Mapping[str, str] | None, category: str) -> dict[str, Any]:
     """Return fields of an `OpenSARShipChip`."""
     if record is None:
         return {"flags": ("no-record",)}
-    flags: Names = ()
+    flags: tuple[str, ...] = ()
     ship_type = record.get("Elaborated_type", "").partition(_HAZARD)[0]
     ship_type = _FULL_NAMES.get(ship_type, ship_type)
     is_known = ship_type not in _UNKNOWN

@@ -3,19 +3,19 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 
-from rsft.types import Names, Pixels
 from rsft.utils.cell.client import in_cell
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
 OpenSARShipLabel = Literal["marinetraffic", "ais"]
 
-Records = dict[Names, dict[str, str]]
+Records = dict[tuple[str, ...], dict[str, str]]
 """Texts of the elements of a record by element, by the center of its chip."""
 _WRONG_END = rb"<\ShipList>"
 """A fault of version 2.0."""
@@ -41,13 +41,13 @@ class OpenSARShipChip:
     paths: tuple[Path, ...]
     scene: str
     category: str
-    bands: Names
+    bands: tuple[str, ...]
     marinetraffic_type: str | None = None
     mmsi: str | None = None
     length_m: float | None = None
     beam_m: float | None = None
     incidence_deg: float | None = None
-    flags: Names = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def sensor(self) -> str:
@@ -94,7 +94,7 @@ def read_ship_records(path: Path) -> Records:
 @in_cell
 def read_opensarship_pixels(
     chip: OpenSARShipChip, product: OpenSARShipProduct
-) -> Pixels:
+) -> NDArray[Any]:
     """Read the pixels of a chip of a product.
 
     Returns:
@@ -120,7 +120,7 @@ def read_opensarship_pixels(
     return np.hypot(pixels[:, :, 0::2], pixels[:, :, 1::2]) if is_complex else pixels
 
 
-def _read_tiff(path: Path) -> Pixels:
+def _read_tiff(path: Path) -> NDArray[Any]:
     """Read all bands (B, H, W); chips are not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
