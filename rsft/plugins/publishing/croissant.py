@@ -196,10 +196,10 @@ def _list_limitations(store: ChipStore) -> Iterator[str]:
     """
     yield from _list_faults(store)
     restrictions = license_restrictions(store.license)
-    meanings = [f"{x} ({RESTRICTIONS[x]})" for x in restrictions if x != UNKNOWN]
     if UNKNOWN in restrictions:
         yield f"The restrictions of the license are unknown (license: {store.license})."
     else:
+        meanings = [f"{x} ({RESTRICTIONS[x]})" for x in restrictions]
         listed = "; ".join(meanings) or "none that rsft knows"
         yield f"Restrictions of the license: {listed}."
     if "added_bundle" in store.table:

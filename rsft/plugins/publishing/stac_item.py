@@ -363,9 +363,11 @@ def _list_export_assets(folder: Path, metadata: JsonObject, base: Path) -> JsonO
         key = folder.name if name == main_file else f"{folder.name}/{name}"
         if name == main_file and path.suffix in _ARTIFACTS:
             media_type, artifact_type, framework = _ARTIFACTS[path.suffix]
-            assets[key] = _file_asset(path, base, title, media_type, "mlm:model")
-            assets[key]["mlm:artifact_type"] = artifact_type
-            assets[key]["mlm:framework"] = framework
+            assets[key] = {
+                **_file_asset(path, base, title, media_type, "mlm:model"),
+                "mlm:artifact_type": artifact_type,
+                "mlm:framework": framework,
+            }
             continue
         media_type = _TEXTS.get(path.suffix, _BINARY)
         role = "mlm:weights" if media_type == _BINARY else "metadata"

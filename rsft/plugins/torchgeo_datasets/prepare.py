@@ -151,10 +151,8 @@ def _class_arguments(
     """Return the arguments of TorchGeo's class, without `root` and `split`."""
     name = dataset_class.__name__
     accepted = inspect.signature(dataset_class).parameters
-    arguments: dict[str, Any] = {}
-    for text in settings or ():
-        key, _, value = text.partition("=")
-        arguments[key] = value
+    pairs = [text.partition("=") for text in settings or ()]
+    arguments: dict[str, Any] = {key: value for key, _, value in pairs}
     if download and "download" not in accepted:
         page = "https://torchgeo.readthedocs.io/en/stable/api/datasets.html"
         hint = f"follow {page}#{name.lower()}, and give --data"
@@ -337,12 +335,12 @@ class _Reader:
         self.progress = progress
         self.records: list[ChipRecord] = []
         self.rejected: list[Rejection] = []
-        self._rounds = choice.group.scale != 1
+        entry = KNOWN.get(name)
+        is_resized = entry is not None and entry.resized
+        self._rounds = choice.group.scale != 1 or is_resized
         self._columns: dict[str, object] = {"unit": choice.group.unit, "source": name}
-        if name in KNOWN:
-            self._rounds = self._rounds or KNOWN[name].resized
-            if KNOWN[name].spacing_m:
-                self._columns["spacing_m"] = KNOWN[name].spacing_m
+        if entry is not None and entry.spacing_m:
+            self._columns["spacing_m"] = entry.spacing_m
 
     def read(self, split: str, dataset: Any, names: Sequence[str]) -> None:
         """Add the samples of a split.
