@@ -100,7 +100,7 @@ def azimuth_shift(
     range_velocity = (
         speed * np.sin(np.radians(incidence)) * np.cos(np.radians(course - look))
     )
-    return np.asarray(-slant_range * range_velocity / motion.velocity)
+    return -slant_range * range_velocity / motion.velocity
 
 
 class RadarView(NamedTuple):
@@ -192,7 +192,7 @@ class Acquisition:
         if self.scene is None or self.scene.product.motion is None:
             return np.full(len(lon), self.start)
         rows, cols = self.georeference.lonlat_to_pixels(lon, lat).T
-        return np.asarray(self.start + self.scene.product.motion.seconds(rows, cols))
+        return self.start + self.scene.product.motion.seconds(rows, cols)
 
     def view(
         self, states: ShipStates, position_sigma: float = POSITION_SIGMA

@@ -99,7 +99,7 @@ class Shore:
         """
         cos = np.float32(np.cos(self.angle))
         sin = np.float32(np.sin(self.angle))
-        distance = np.asarray(x * cos + y * sin - np.float32(self.offset))
+        distance = x * cos + y * sin - np.float32(self.offset)
         if self.bends:
             return distance - self._bend(y * cos - x * sin)
         return distance

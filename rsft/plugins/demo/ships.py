@@ -111,7 +111,7 @@ def list_boxes(deck_objects: Sequence[DeckObject]) -> Floats:
 def box_corners(deck_objects: Sequence[DeckObject]) -> Floats:
     """Return the corners (N, 4, 2) of N boxes on deck, in ship coordinates."""
     boxes = list_boxes(deck_objects)[:, None]
-    return np.asarray(boxes[..., :2] + UNIT_BOX * boxes[..., 2:])
+    return boxes[..., :2] + UNIT_BOX * boxes[..., 2:]
 
 
 def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> None:

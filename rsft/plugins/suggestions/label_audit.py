@@ -97,7 +97,7 @@ class OutOfFoldPredictions:
     def probabilities(self) -> Floats:
         """The weighted mean of both (N, C)."""
         weight = self.pixel_weight
-        return np.asarray((1 - weight) * self.probe + weight * self.neighbors)
+        return (1 - weight) * self.probe + weight * self.neighbors
 
 
 class UnreadChips(NamedTuple):

@@ -430,7 +430,7 @@ def _to_whole_numbers(pixels: Pixels, unit: str, rounds: bool) -> Pixels:
     limits = np.iinfo(unit)
     fits = limits.min <= whole.min() <= whole.max() <= limits.max
     if fits and (rounds or np.array_equal(whole, pixels)):
-        return np.asarray(whole.astype(unit))
+        return whole.astype(unit)
     low = float(np.nanmin(pixels))
     high = float(np.nanmax(pixels))
     raise DataError(
