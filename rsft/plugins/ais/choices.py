@@ -40,7 +40,7 @@ def read_choices(path: Path, locations: Sequence[Location]) -> dict[int, int]:
         RequestError: the file is none of the page, or is of other objects.
     """
     numbers = {location.name: number for number, location in enumerate(locations)}
-    choices: dict[int, int] = {}
+    choices = {}
     for row in read_corrected_table(path).rows:
         if row.verdict in ("", UNSURE):
             continue

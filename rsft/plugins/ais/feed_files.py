@@ -308,7 +308,7 @@ class FeedFile:
             )
 
     def _read_texts(self, batch: pa.RecordBatch, name: str) -> pd.Series[Any]:
-        texts: list[str | None] = [None] * batch.num_rows
+        texts = [None] * batch.num_rows
         if name in self.columns:
             array = pc.utf8_trim_whitespace(batch.column(name).cast(pa.string()))
             texts = [text or None for text in array.to_pylist()]

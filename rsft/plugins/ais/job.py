@@ -201,7 +201,7 @@ def _make_objects(scene: RasterScene, positions: SceneLocations) -> Objects:
     """
     georeference = scene.georeference
     assert georeference is not None and scene.spacing is not None
-    rows: list[tuple[float, ...]] = []
+    rows = []
     for x in positions.locations:
         lon, lat = georeference.pixels_to_lonlat(x.row, x.col)[0]
         rows.append((lon, lat, *_measure_box(x, scene.spacing, georeference)))

@@ -20,7 +20,7 @@ OTHER = "other"
 def _read_table() -> tuple[dict[int, str], dict[str, str]]:
     """Return the class of each code, and of each text in the order of the table."""
     codes: dict[int, str] = {}
-    texts: dict[str, str] = {}
+    texts = {}
     table = files(__package__).joinpath("ship_types.csv").read_text("utf-8")
     for row in csv.DictReader(table.splitlines()):
         first, _, last = row["match"].partition("-")

@@ -136,7 +136,7 @@ class Cvat(_XmlFormat):
 
 
 def _read_cvat_attributes(element: Element) -> dict[str, str | None]:
-    attributes: dict[str, str | None] = {"class": element.get("label")}
+    attributes = {"class": element.get("label")}
     for key in ("occluded", "source", "group_id"):
         if key in element.attrib:
             attributes[key] = element.get(key)

@@ -74,9 +74,9 @@ def detect_in_scenes(
         RequestError: an option contradicts a scene.
         DataError: a scene cannot be read.
     """
-    scene_objects: list[tuple[RasterScene, SceneLocations]] = []
-    notes: list[str] = []
-    rows: list[JsonObject] = []
+    scene_objects = []
+    notes = []
+    rows = []
     with gdal_environment():
         for scene in open_scenes(sources, request.declaration.unit, progress):
             objects = detect(scene)

@@ -103,8 +103,8 @@ def convert_vessel_network(state: State) -> State:
         Name -> tensor, without copies. Unknown tensors keep their names, so that the
         loader refuses them.
     """
-    encoder: State = {}
-    converted: State = {}
+    encoder = {}
+    converted = {}
     unused = [f"{_DECODERS}.{name}" for name in _OTHERS]
     tensors = drop_tensors(state, *unused, _LAST, f"{_ENCODER}.norm")
     for name, tensor in tensors.items():

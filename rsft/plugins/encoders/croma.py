@@ -140,7 +140,7 @@ def convert_croma(state: State) -> State:
         Name -> tensor, without copies. Unknown tensors keep their names, so that the
         loader refuses them.
     """
-    converted: State = {}
+    converted = {}
     radar = drop_tensors(state, "s2_encoder", "s2_GAP_FFN", "joint_encoder")
     for name, tensor in radar.items():
         for pattern, text in _RENAMES:

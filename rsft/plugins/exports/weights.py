@@ -254,7 +254,7 @@ def timm_options(vit: VisionTransformer, classes: int, bundle: Bundle) -> JsonOb
     contract = bundle.contract
     pool = bundle.recipe.backbone.pool
     architecture = getattr(vit, "pretrained_cfg", {}).get("architecture")
-    options: JsonObject = {
+    options = {
         "model_name": architecture or bundle.recipe.backbone.name,
         "num_classes": classes,
         "img_size": contract.size,

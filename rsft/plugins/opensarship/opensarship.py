@@ -20,7 +20,6 @@ from rsft.plugins.opensarship.ship_files import (
     OpenSARShipChip,
     OpenSARShipLabel,
     OpenSARShipProduct,
-    Records,
     read_opensarship_pixels,
     read_ship_records,
 )
@@ -192,7 +191,7 @@ class OpenSARShip(LabeledImages):
         if self.product == "uint8" and len(bands) > 1:
             suffixes = bands
         list_file = folder.parent / "Ship.xml"
-        records: Records = {}
+        records = {}
         try:
             records = read_ship_records(list_file)
         except (OSError, ValueError) as error:

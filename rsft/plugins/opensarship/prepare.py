@@ -232,7 +232,7 @@ def _list_records(
     for chip, label in labeled:
         path, *others = chip.paths
         name = path.stem.removeprefix("Visual_").replace(" ", "-")
-        columns: dict[str, object] = {
+        columns = {
             "unit": PRODUCT_UNITS[product],
             "group_key": chip.scene,
             "source": "OpenSARShip",

@@ -98,7 +98,7 @@ def read_source(folder: Path) -> BundleSource:
     """
     bundle_dir = find_bundle(folder)
     bundle = Bundle.load(folder)
-    run: JsonObject = {}
+    run = {}
     with suppress(OSError, ValueError, TypeError):
         run = dict(load_json(bundle_dir.parent / "run.json"))
     if run.get("bundle_sha256") != bundle.sha256:

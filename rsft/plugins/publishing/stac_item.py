@@ -256,7 +256,7 @@ def render_item(
 def list_stac_bands(contract: Contract) -> list[JsonObject]:
     """Return bands and computed planes as band objects of STAC 1.1."""
     unit = next(iter(contract.units))
-    pixels: JsonObject = {"description": contract.digital or unit}
+    pixels = {"description": contract.digital or unit}
     if unit in DIGITAL_UNITS:
         pixels["data_type"] = unit
     if unit in _UNITS:

@@ -64,7 +64,7 @@ class StacItem:
             return None
         assets, properties = _parse_item(data, uri)
         names = _select_assets(assets, asset, uri)
-        bands: list[ItemBand] = []
+        bands = []
         for name in names:
             bands += _read_bands(name, assets[name])
         polarizations = properties.get("sar:polarizations") or []

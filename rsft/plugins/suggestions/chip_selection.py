@@ -29,7 +29,7 @@ def uncertainty(probabilities: Floats, set_sizes: Labels | None = None) -> Float
     margins: Floats = 1 - (first - second)
     if set_sizes is None:
         return margins
-    shares: Floats = np.where(set_sizes == 0, classes, set_sizes) / classes
+    shares = np.where(set_sizes == 0, classes, set_sizes) / classes
     return np.asarray((margins + shares) / 2, np.float64)
 
 
@@ -79,7 +79,7 @@ def select_chips(
     roots = np.sqrt(probabilities)
     nearest = np.ones(len(probabilities))
     remaining = np.ones(len(probabilities), bool)
-    selected: list[int] = []
+    selected = []
     for _ in range(min(count, len(probabilities))):
         gains = scores * (probabilities @ rarity_weights(chips_by_class))
         products = np.where(remaining, gains * nearest, -1.0)

@@ -108,7 +108,7 @@ def _read_chips(
     files: Mapping[str, Declaration],
 ) -> tuple[dict[str, StoredChip], list[str]]:
     """Return the chips that have the most common bands, and faults of the others."""
-    chips: dict[str, StoredChip] = {}
+    chips = {}
     faults = []
     for path, declared in files.items():
         record = ChipRecord(

@@ -269,9 +269,7 @@ def predict_out_of_fold(
             " label can be contradicted",
             hint="audit the labels of a store of at least two classes",
         )
-    labels: Indices = np.array(
-        [list(classes).index(name) for name in table["class"]], np.int64
-    )
+    labels = np.array([list(classes).index(name) for name in table["class"]], np.int64)
     folds, keys = assign_folds(table, FOLDS)
     is_checked = folds > 0
     if not is_checked.any():

@@ -145,7 +145,7 @@ def find_optima(measure: str, table: pd.DataFrame, mode: str) -> list[list[int]]
     best = table.agg(mode)
     if measure:
         best = best.agg(mode)
-    optima: list[list[int]] = np.argwhere((table == best).to_numpy()).tolist()
+    optima = np.argwhere((table == best).to_numpy()).tolist()
     return optima
 
 

@@ -138,7 +138,7 @@ def run_sweep(
     if len(finished) >= folder.planned:
         return
     trials = [trial for trial in folder.trials if trial.id not in finished]
-    strategy: Strategy = list_strategy(trials)
+    strategy = list_strategy(trials)
     if sweep.method == "tpe":
         strategy = TpeSearch(sweep, folder.path, finished)
         trials = [make_trial(sweep, {})]

@@ -84,10 +84,10 @@ def _locate(document: Document, fault: Fault) -> Fault:
 
 def _combinations(sweep: Sweep) -> Iterator[KeyValues]:
     """Iterate over the keys of all trials that are known in advance."""
-    recipes: list[KeyValues] = [{"recipe": name} for name in sweep.recipes]
+    recipes = [{"recipe": name} for name in sweep.recipes]
     if len(recipes) == 1:
         recipes = [{}]
-    seeds: list[KeyValues] = [{"seed": seed} for seed in sweep.seeds or ()]
+    seeds = [{"seed": seed} for seed in sweep.seeds or ()]
     grid = [
         dict(zip(sweep.grid, values, strict=True))
         for values in itertools.product(*sweep.grid.values())

@@ -191,7 +191,7 @@ def compute_vectors(
     contract = model.engine.contract
     source = open_chips(files, contract, ChipOptions())
     tables = []
-    rejected: list[Rejection] = []
+    rejected = []
     for batch in make_batches([source], _BATCH):
         prepared = prepare_batch(batch, contract)
         for number, reason in prepared.rejected:

@@ -93,7 +93,7 @@ def _label_rows(
         raise RequestError(
             "no column `class`", file.path, "give the classes with --labels TABLE.csv"
         )
-    rejected: list[Rejection] = []
+    rejected = []
     if labels is not None:
         classes = _read_labels(labels)
         known = set(file.names)
@@ -163,7 +163,7 @@ def _list_records(file: VectorFile, table: pd.DataFrame) -> Iterator[ChipRecord]
 
     groups = text_cells(table, "group_key")
     for row, group in zip(table.index, groups, strict=True):
-        columns: dict[str, Any] = {"source": file.names[row]}
+        columns = {"source": file.names[row]}
         if group:
             columns["group_key"] = group
         shape = (

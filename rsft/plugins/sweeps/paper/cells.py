@@ -254,7 +254,7 @@ def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:
         find_recipe(cell.recipe)
     except RequestError:
         return []
-    seeds: list[JsonObject] = [{"seed": seed} for seed in settings.seeds]
+    seeds = [{"seed": seed} for seed in settings.seeds]
     trials = []
     for seed in seeds or [{}]:
         keys = cell.keys | seed

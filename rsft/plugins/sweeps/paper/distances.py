@@ -82,7 +82,7 @@ def distance_by_group(
         Means under "all", "head", "medium" and "tail"; None if no class has a distance.
     """
     members = {x: distances[np.array(groups.get(x, ()), int)] for x in GROUPS}
-    means: dict[str, float | None] = {}
+    means = {}
     for name, values in ({"all": distances} | members).items():
         has_distance = not np.isnan(values).all()
         means[name] = float(np.nanmean(values)) if has_distance else None

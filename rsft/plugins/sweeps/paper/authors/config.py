@@ -193,7 +193,7 @@ def _lora_config(
     else:
         alpha = settings["alpha"] or settings["scale"] * rank
     positions = select_positions(settings["positions"])
-    config: JsonObject = {"adapter_dim": rank}
+    config = {"adapter_dim": rank}
     if set(positions) == {"q", "v"}:
         tensors = low_rank_tensors("lora_list", "q", "v")
         if recipe.meta is not None:

@@ -260,8 +260,8 @@ def train(trainer: Any, start: NamedTensors, every_step: bool) -> JsonObject:
     parameters = {
         name: x for name, x in trainer.model.named_parameters() if x.requires_grad
     }
-    losses: list[float] = []
-    rates: list[list[float]] = []
+    losses = []
+    rates = []
     states: list[NamedTensors] = []
 
     def copy_state() -> NamedTensors:
