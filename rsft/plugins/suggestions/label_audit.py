@@ -35,13 +35,13 @@ from rsft.models.contract_fitting import fit_contract
 from rsft.models.devices import choose_device, copy_to_device, move_network
 from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
-from rsft.types import Floats, Indices, JsonObject, Names, Pixels, Progress, Reals
+from rsft.types import Floats, Indices, Names, Pixels, Progress, Reals
 from rsft.utils.progress import track
 
 FOLDS = 5
 """Number of folds of the cross-validation."""
 
-_RECIPE: JsonObject = {
+_RECIPE = {
     "name": "label audit",
     "data": {"root": "chips", "size": 64, "remap": "expand"},
     "peft": {"method": "linear-probe"},
