@@ -38,10 +38,10 @@ _METHODS = {
 class Metalora:
     """One outer step per epoch, as in the code of the paper."""
 
-    name: ClassVar[str] = "metalora"
-    title: ClassVar[str] = "one outer step per epoch, as in the authors' code"
-    is_joint: ClassVar[bool] = False
-    unneeded: ClassVar[dict[str, str]] = dict.fromkeys(
+    name: ClassVar = "metalora"
+    title: ClassVar = "one outer step per epoch, as in the authors' code"
+    is_joint: ClassVar = False
+    unneeded: ClassVar = dict.fromkeys(
         _KEYS, "nothing: the authors' code has no such setting"
     )
 

@@ -9,9 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.inference.engines import base, graph
-from rsft.inference.engines.base import (
-    Tolerance,
-)
 from rsft.inference.engines.onnx import OnnxEngine, describe_pixels
 
 if TYPE_CHECKING:
@@ -31,8 +28,8 @@ class MlflowFormat(OnnxEngine):
     extra = "mlflow"
     packages = ("mlflow", "onnxruntime")
     file_name = "MLmodel"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
-    unsupported: ClassVar[Mapping[str, str]] = {
+    precisions: ClassVar = {"fp32": base.EXACT}
+    unsupported: ClassVar = {
         "bf16": "a whole pipeline is in fp32",
         "int8": "as bf16",
     }

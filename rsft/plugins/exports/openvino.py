@@ -15,7 +15,6 @@ from rsft.inference.engines.base import (
     IMAGES,
     LOGITS,
     METADATA_KEY,
-    Tolerance,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class OpenVinoEngine(graph.GraphEngine):
     packages = ("openvino",)
     export_packages = ("nncf",)
     file_name = "model.xml"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {
+    precisions: ClassVar = {
         "fp32": base.EXACT,
         "bf16": base.ROUNDED,
         "int8": base.QUANTIZED,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rsft.inference.engines import base
-from rsft.inference.engines.base import ExportFormat, Tolerance
+from rsft.inference.engines.base import ExportFormat
 from rsft.types import JsonObject
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class TimmFormat(ExportFormat):
     title = "timm"
     packages = ("timm",)
     file_name = "model.safetensors"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.SAME_NETWORK}
+    precisions: ClassVar = {"fp32": base.SAME_NETWORK}
 
     def write(
         self,
@@ -44,7 +43,7 @@ class PeftFormat(ExportFormat):
     name = "peft"
     title = "Hugging Face PEFT"
     file_name = "adapter_model.safetensors"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
+    precisions: ClassVar = {"fp32": base.EXACT}
 
     def write(
         self,

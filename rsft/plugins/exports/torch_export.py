@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.inference.engines import base
-from rsft.inference.engines.base import Tolerance
 from rsft.inference.engines.graph import (
     GraphFormat,
     GraphModel,
@@ -27,13 +26,11 @@ class TorchExportFormat(GraphFormat):
     title = "torch.export"
     packages = ("torch",)
     file_name = "model.pt2"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {
+    precisions: ClassVar = {
         "fp32": base.EXACT,
         "bf16": base.ROUNDED,
     }
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "int8": "rsft does not quantize torch.export graphs"
-    }
+    unsupported: ClassVar = {"int8": "rsft does not quantize torch.export graphs"}
     traces_bfloat16 = True
 
     def write_graph(

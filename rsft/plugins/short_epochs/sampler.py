@@ -19,8 +19,8 @@ class ShortEpochSampler:
     can end within a pass over the chips.
     """
 
-    name: ClassVar[str] = "random-128"
-    title: ClassVar[str] = "128 chips per epoch, drawn at random"
+    name: ClassVar = "random-128"
+    title: ClassVar = "128 chips per epoch, drawn at random"
 
     def draw(
         self, labels: Indices, members: Indices, size: int, rng: np.random.Generator

@@ -43,7 +43,7 @@ Asset = Mapping[str, Any]
 class StacItem:
     """A STAC item: a JSON file, or an address that answers with JSON."""
 
-    name: ClassVar[str] = "stac"
+    name: ClassVar = "stac"
 
     @classmethod
     def read(cls, uri: SceneUri, asset: str | None) -> Item | None:

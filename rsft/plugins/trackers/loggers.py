@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rsft.recipe.text import to_yaml
-from rsft.types import Names
 from rsft.utils.dependencies import disable_telemetry
 
 if TYPE_CHECKING:
@@ -25,9 +24,9 @@ _MLFLOW_URI = "MLFLOW_TRACKING_URI"
 class TensorBoard:
     """TensorBoard: event files in the folder `tensorboard` of the run."""
 
-    name: ClassVar[str] = "tensorboard"
-    title: ClassVar[str] = "TensorBoard"
-    packages: ClassVar[Names] = ("tensorboard",)
+    name: ClassVar = "tensorboard"
+    title: ClassVar = "TensorBoard"
+    packages: ClassVar = ("tensorboard",)
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Choose the folder, which a resumed run shares.
@@ -45,9 +44,9 @@ class MLflow:
     It is on a server, or in a SQLite file in the working directory.
     """
 
-    name: ClassVar[str] = "mlflow"
-    title: ClassVar[str] = "MLflow"
-    packages: ClassVar[Names] = ("mlflow", "sqlalchemy", "alembic")
+    name: ClassVar = "mlflow"
+    title: ClassVar = "MLflow"
+    packages: ClassVar = ("mlflow", "sqlalchemy", "alembic")
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Begin a run of MLflow with the recipe's keys, or continue `record_id`."""
@@ -84,9 +83,9 @@ class WandB:
     With WANDB_MODE=offline it stays in the run folder.
     """
 
-    name: ClassVar[str] = "wandb"
-    title: ClassVar[str] = "Weights & Biases"
-    packages: ClassVar[Names] = ("wandb",)
+    name: ClassVar = "wandb"
+    title: ClassVar = "Weights & Biases"
+    packages: ClassVar = ("wandb",)
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Begin a run with the recipe's keys, or continue `record_id`."""

@@ -141,7 +141,7 @@ def _stack(cells: pd.Series[Any], path: Path) -> Reals:
 class VectorTable(ChipTable):
     """The rows of tables of vectors as chips."""
 
-    name: ClassVar[str] = "parquet"
+    name: ClassVar = "parquet"
 
     def __init__(self, files: Sequence[Path], contract: Contract) -> None:
         self.files = [read_vector_file(path) for path in files]
