@@ -14,7 +14,7 @@ not calibrated, because there the column of a pixel is not its range.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -68,8 +68,8 @@ class Radarsat(HeaderProduct):
         names: where the header lists its content.
     """
 
-    satellite: ClassVar[str]
-    names: ClassVar[_Names]
+    satellite: str
+    names: _Names
     product: Element
 
     def load(self) -> Images | None:

@@ -195,10 +195,10 @@ def compute_chip_features(
     move_network(classifier, target).eval()
     count = len(chips.names)
     parts = 1 + len(classifier.adapted.output_blocks)
-    usable = list[int]()
-    features = list[Reals]()
-    pixels = list[Reals]()
-    faults = list[str]()
+    usable = []
+    features = []
+    pixels: list[Reals] = []
+    faults = []
     for start in range(0, count, _BATCH):
         images = []
         for number in range(start, min(start + _BATCH, count)):
@@ -314,7 +314,7 @@ def _describe_folds(
     names = {"group_key": "scene", "mmsi": "vessel"}
     shared = [name for key, name in names.items() if key not in keys]
     alone = int((~is_checked).sum())
-    notes = list[str]()
+    notes = []
     if alone:
         notes.append(
             "chips that were not checked, because their class has too few chips or"
