@@ -181,7 +181,7 @@ def main(*, uses_cell: bool = False) -> None:
     # that of a notebook's kernel may be missing here, and commands open no windows
     os.environ["MPLBACKEND"] = "agg"
     warnings.formatwarning = format_warning
-    if logging.lastResort is not None:  # prints warnings
+    if logging.lastResort:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())
     try:
         set_user_folders()

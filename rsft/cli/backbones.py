@@ -128,13 +128,13 @@ def weights_get(
 
     # an unknown name fails before the first download
     encoders = [find_encoder(name) for name in names]
-    if bundle is not None:
+    if bundle:
         _check_bundle(names, bundle, overwrite)
     for encoder in encoders:
         with progress() as report:
             status = fetch_weights(encoder, report)
         _show(encoder, status)
-    if bundle is not None:
+    if bundle:
         _write_bundle(names[0], bundle)
 
 

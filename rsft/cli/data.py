@@ -170,7 +170,7 @@ def data_add(
         note = find_note(root)
     with report_progress(as_json) as report:
         summary = add_corrections(root, corrected, addition, report)
-    if note is not None:
+    if note:
         with suppress(RsftError):
             note_store(root, note.data_set)
     if as_json:
@@ -209,7 +209,7 @@ def audit(
         else:
             result = audit_folder(source, jobs=2, progress=report)
     show_audit(result, out or "the file of --out")
-    if out is not None:
+    if out:
         write_audits(out, [result])
         show_paths({"audit": out})
     if strict and not result.is_clean:

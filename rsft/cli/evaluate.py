@@ -72,7 +72,7 @@ def evaluate(
     if all_chips and not (data / MANIFEST).is_file():
         files["chips"] = CHIPS_DIR
     show_paths({name: out / file for name, file in files.items()})
-    if compare is not None:
+    if compare:
         comparison = compare_runs(out, compare)
         write_text(out / "comparison.json", json.dumps(asdict(comparison), indent=1))
         console.print(comparison_table(comparison))

@@ -65,12 +65,12 @@ def run_finetune(
     """
     request = _find_shipped_recipe(request)
     steps = find_steps(request)
-    if steps is not None:
+    if steps:
         steps.make_store()
         plan = choose_run(find_recipe(AUTO), request, steps)
     else:
         auto_file = find_auto_file(request)
-        if auto_file is None:
+        if not auto_file:
             plan = plan_run(request)
         else:
             plan = choose_run(auto_file, request, None)
@@ -82,7 +82,7 @@ def run_finetune(
         from rsft.training.runs.writer import mark_done
 
     folder = plan.folder
-    if folder is None or not plan.is_trained:
+    if not folder or not plan.is_trained:
         with choose_display(
             plan.recipe, console, quiet=request.quiet, as_json=request.as_json
         ) as listener:
@@ -90,7 +90,7 @@ def run_finetune(
         folder = run.folder
         if not run.is_writer:  # only the first of several processes evaluates
             return folder, {}, steps
-    if steps is not None:
+    if steps:
         steps.begin("report")
         paths = _show_kept_run(folder, request)
         if paths:
@@ -189,7 +189,7 @@ def _evaluate_run(
 
             paths["report"] = write_report(folder, progress=report)
     show_evaluation(evaluation, bundle)
-    if check is not None:
+    if check:
         print_lines(check.sentences())
         paths["replay"] = folder / REPLAY_FILE
     show_paths(paths)

@@ -50,16 +50,16 @@ def plan_run(request: FinetuneRequest) -> RunPlan:
     """
     from rsft.models.bundle.bundle import find_bundle
 
-    if request.names_key and (request.resume or request.start is not None):
+    if request.names_key and (request.resume or request.start):
         keys = [request.recipe, *request.recipe_keys]
         request = replace(request, recipe="", overrides=keys)
     overrides = request.recipe_keys
     if request.resume:
         return _plan_resumed_run(request)
-    if request.start is None and not request.recipe:
+    if not request.start and not request.recipe:
         hint = "list the shipped recipes with `rsft recipes ls`"
         raise RequestError("Missing argument RECIPE", hint=hint)
-    if request.start is None:
+    if not request.start:
         return _plan_new_run(request, overrides)
     start = find_bundle(request.start)
     if request.recipe:
@@ -74,7 +74,7 @@ def plan_run(request: FinetuneRequest) -> RunPlan:
 def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
     from rsft.training.runs.reader import require_same_chips, resolve_resume
 
-    if request.start is not None:
+    if request.start:
         message = "a resumed run starts at its checkpoint"
         raise RequestError(message, "--from", "leave out --from or --resume")
     run, recipe = resolve_resume(
@@ -127,7 +127,7 @@ def find_auto_file(request: FinetuneRequest) -> Path | None:
     path = find_recipe(request.recipe)
     if read_auto_name(path) is None:
         return None
-    if request.start is not None:
+    if request.start:
         message = "a run that starts at a bundle takes its recipe"
         raise RequestError(message, "--from", "leave out --from, or the store")
     return path
@@ -150,8 +150,8 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
     statuses = {run.status for run in find_runs(folder)}
     if request.resume and statuses - {"done", "broken"}:
         return plan_run(replace(request, recipe=str(folder), overrides=[], data=None))
-    plan = read_auto(path, request.recipe_keys if steps is None else steps.keys)
-    if steps is not None:
+    plan = read_auto(path, steps.keys if steps else request.recipe_keys)
+    if steps:
         _write_first_bundle(plan, request)
         about = f" among {len(plan.candidates)}"
         if not plan.obstacle:
@@ -171,10 +171,10 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
     console.print(choice.sentence)
     if request.as_json:
         display.emit_json_event("choice", choice.metadata)
-    if steps is not None:
+    if steps:
         steps.begin("train")
         same = find_same_run(choice.recipe, request.runs)
-        if same is not None and same.recipe is not None:
+        if same and same.recipe:
             text = f"kept {same.folder}, {same.status}: the same recipe and chips"
             console.print(text)
             return _plan_known_run(same, same.recipe)
@@ -201,9 +201,9 @@ def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
     name = f"{plan.settings.name}-first"
     recipe = candidate.recipe.model_copy(update={"name": name})
     run = find_same_run(recipe, request.runs)
-    if run is None or run.status not in TRAINED:
+    if not run or run.status not in TRAINED:
         todo = RunPlan(recipe, source=candidate.path)
-        if run is not None and run.recipe is not None and run.status != "failed":
+        if run and run.recipe and run.status != "failed":
             todo = RunPlan(run.recipe, run.folder)
         try:
             with display.show_waiting("training the first bundle"):

@@ -95,7 +95,7 @@ class FinetuneRequest:
     def recipe_keys(self) -> list[str]:
         """The overrides as a list, with the chip store of --data."""
         keys = list(self.overrides or ())
-        if self.data is not None:
+        if self.data:
             keys += list_keys({"data.root": str(self.data)})
         return keys
 
@@ -167,7 +167,7 @@ class Steps:
         request = self.request
         words = ["rsft", "prepare", source.value, request.recipe]
         words += ["--root", str(self.root)]
-        if request.at is not None:
+        if request.at:
             words += ["--at", str(request.at)]
         is_one_scene = source is Source.SCENES and Path(request.recipe).is_file()
         if is_one_scene and "--split" not in request.prepare:
@@ -259,7 +259,7 @@ def find_steps(request: FinetuneRequest) -> Steps | None:
             an option does not apply.
     """
     source = _find_source(request)
-    if source is not None and request.start is not None:
+    if source and request.start:
         message = "a run that starts at a bundle takes its recipe"
         raise RequestError(message, "--from", "leave out --from, or the chips")
     if source in (None, Source.STORE):
@@ -270,7 +270,7 @@ def find_steps(request: FinetuneRequest) -> Steps | None:
                     message = "a chip store is prepared already"
                 hint = "leave it out, or name class folders or scenes"
                 raise RequestError(message, f"--{name}", hint)
-    if source is None:
+    if not source:
         return None
     return Steps(request, source)
 
@@ -284,7 +284,7 @@ def _find_source(request: FinetuneRequest) -> Source | None:
     from rsft.data.chips.manifest import MANIFEST
 
     path = Path(request.recipe)
-    if request.at is not None:
+    if request.at:
         return Source.SCENES
     if not request.recipe or request.resume or request.names_key:
         return None

@@ -167,7 +167,7 @@ class CommandParameter:
         if self.nested:
             hint = bool
             default = False
-        if isinstance(self.info, Option) and self.info.parse is not None:
+        if isinstance(self.info, Option) and self.info.parse:
             hint = str | None
         if isinstance(self.info, Option) and self.info.is_repeated:
             hint = list[str] | None
@@ -205,7 +205,7 @@ class CommandParameter:
             return self.info.parse and self.info.parse(value or [])
         if value is None:
             return None
-        if isinstance(self.info, Option) and self.info.parse is not None:
+        if isinstance(self.info, Option) and self.info.parse:
             return self.info.parse(value)
         branches = _branches(self.hint)
         for branch in branches:
@@ -268,7 +268,7 @@ def _read_fields(request: type[Any]) -> Iterator[CommandParameter]:
 
 def _read_names(option: Option) -> Iterator[CommandParameter]:
     """Yield a setting for each name that a mapping may have."""
-    texts = option.each() if option.each is not None else {}
+    texts = option.each() if option.each else {}
     for name, text in texts.items():
         info = Option(text, panel=option.panel, metavar=option.metavar)
         yield CommandParameter(name, Path | None, None, info, is_field=True)
@@ -343,7 +343,7 @@ class CommandFunction:
             else:
                 info = Option(text)
             setting = make_setting(parameter.name, hint, parameter.default, info)
-            if setting.info is not None and not setting.info.help:
+            if setting.info and not setting.info.help:
                 setting = replace(setting, info=replace(setting.info, help=text))
             settings.append(setting)
         return settings
@@ -397,7 +397,7 @@ class CommandFunction:
         """
         files: list[tuple[Access, Any]] = []
         for setting in _list_options(self.settings):
-            if setting.key in values and setting.info is not None:
+            if setting.key in values and setting.info:
                 value = values[setting.key]
                 items = value if isinstance(value, list | tuple) else [value]
                 files += [(setting.info.access, item) for item in items]
@@ -429,7 +429,7 @@ def _list_options(settings: Iterable[CommandParameter]) -> Iterator[CommandParam
     """Yield the settings that are arguments or options of the command."""
     for setting in _flatten(settings):
         is_flag = setting.name in FLAGS.values()
-        if setting.info is not None and not is_flag and not setting.is_mapping:
+        if setting.info and not is_flag and not setting.is_mapping:
             yield setting
 
 
@@ -451,7 +451,7 @@ def _take_values(
             arguments[setting.name] = {x: path for x, path in paths.items() if path}
         elif not setting.nested:
             arguments[setting.name] = setting.parse(values[setting.key])
-        elif setting.info is None or values[setting.key]:
+        elif not setting.info or values[setting.key]:
             request: Any = find_dataclass(setting.hint)
             nested = _take_values(setting.nested, values, flags)
             arguments[setting.name] = request(**nested)

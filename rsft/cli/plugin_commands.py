@@ -83,7 +83,7 @@ class ExtensibleGroup(PlainGroup):
         if cmd_name in self._builtin:
             return self._builtin[cmd_name]
         point = find_commands(str(self.name)).get(cmd_name)
-        if point is None:
+        if not point:
             return None
         return _build(load_app(point))
 

@@ -116,7 +116,7 @@ def _predict(
         "page": request.html_path,
         "map": request.picture_path,
     }
-    paths = {name: path for name, path in outputs.items() if path is not None}
+    paths = {name: path for name, path in outputs.items() if path}
     if as_json:
         emit_predictions(result, paths)
     else:

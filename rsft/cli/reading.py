@@ -117,7 +117,7 @@ def _find_inputs(text: str) -> Iterator[Path]:
     from rsft.data.imagery.scene_uri import SceneUri
 
     path = SceneUri(text).path
-    if path is None:
+    if not path:
         return
     try:
         if not path.exists():

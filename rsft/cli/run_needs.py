@@ -42,7 +42,7 @@ def list_needs(
     store = None
     root = Path(recipe.data.root)
     try:
-        if fault is not None:
+        if fault:
             raise fault
         store = ChipStore.open(root)
         chips = {split: sum(store.counts[split].values()) for split in SPLITS}
@@ -60,8 +60,8 @@ def list_needs(
     except RequestError as error:
         yield _failure("precision", error)
         return
-    network = cost.count_network(recipe, 10 if store is None else len(store.classes))
-    if store is None:
+    network = cost.count_network(recipe, len(store.classes) if store else 10)
+    if not store:
         yield EnvironmentCheck("disk", _UNKNOWN, "warn")
     else:
         inputs, run = cost.count_disk(
@@ -71,7 +71,7 @@ def list_needs(
         yield _check_space("disk, run", run, _free_disk(runs))
     memory = cost.count_memory(recipe, network) + psutil.Process().memory_info().rss
     yield _check_space("memory, at most", memory, _free_memory(device.type), "warn")
-    if store is None:
+    if not store:
         yield EnvironmentCheck("time", _UNKNOWN, "warn")
         return
     operations = cost.count_operations(recipe, network, chips)
@@ -103,7 +103,7 @@ def _check_weights(recipe: Recipe) -> EnvironmentCheck:
             path = Path(recipe.backbone.weights)
         else:
             encoder = find_encoder(recipe.backbone.name)
-            if encoder.weights is None:
+            if not encoder.weights:
                 origin = "starts at random weights"
                 if encoder.is_frozen:
                     origin = "brings its weights"

@@ -80,7 +80,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     rows: list[list[str | Text]] = []
     for run in runs:
         epochs = "-"
-        if run.recipe is not None:
+        if run.recipe:
             total = run.recipe.train.epochs
             done = next(iter(run.metadata.get("position", ())), 0)
             epochs = f"{total if run.status in TRAINED else done}/{total}"
@@ -273,7 +273,7 @@ def report(
 
     folder = find_newest_run(run)
     paths = {}
-    if scene_map is not None:
+    if scene_map:
         from rsft.evaluation.report.dataset import SceneMap, save_scene_maps
         from rsft.inference.review.map_picture import draw_scene_maps
         from rsft.models.bundle.bundle import Bundle

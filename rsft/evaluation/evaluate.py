@@ -138,7 +138,7 @@ def evaluate(
         estimate = estimate_by_scene(bundle.calibrator, outputs, _scenes(chips))
         probabilities = estimate.probabilities
     title = bundle.recipe.peft.title
-    methods = {title if bundle.recipe.meta is None else f"Meta{title}": probabilities}
+    methods = {f"Meta{title}" if bundle.recipe.meta else title: probabilities}
     notes: list[str] = []
     if baselines or representation:
         unmerged = load_unmerged_classifier(bundle, device)
@@ -488,7 +488,7 @@ def _notes(
     warning = tta_warning(bundle.recipe, bundle.contract.units)
     if warning:
         notes.append(warning)
-    if bundle.calibrator is None or calibration is None:
+    if not bundle.calibrator or not calibration:
         notes.append(
             "the bundle has no calibration: probabilities are not calibrated and class"
             " sets are missing"

@@ -55,7 +55,7 @@ def write_predictions(
         {key: chips[key].to_numpy() for key in ("name", "path", "class")}
     )
     table["predicted"] = names[probabilities.argmax(1)]
-    if estimate is not None:
+    if estimate:
         table["class_set"] = [names[members].tolist() for members in estimate.sets]
         table["ood"] = estimate.ood.astype(np.float32)
     columns = [f"p_{name}" for name in names]

@@ -289,7 +289,7 @@ class Evaluation(BaseModel):
     @property
     def mark(self) -> str:
         """Sign that follows every accuracy if chips leak; a note explains it."""
-        if self.leaks is not None and self.leaks.chips:
+        if self.leaks and self.leaks.chips:
             return "*"
         return ""
 

@@ -235,7 +235,7 @@ def _reject_outputs_of_one_job(request: PredictionRequest) -> None:
         "--truth": request.truth_path,
     }
     for option, path in options.items():
-        if path is not None:
+        if path:
             raise RequestError(
                 "review page, map and truth are for one job, not for an archive",
                 option,
@@ -339,12 +339,12 @@ def classify_scene(
     """
     start = time.monotonic()
     finished = _read_output(planned, "done")
-    if finished is not None:  # an earlier process was killed right after its work
+    if finished:  # an earlier process was killed right after its work
         return finished
     resumed = journal_path(Path(planned.output)).exists()
     reason = _try_to_predict(planned, open_bundle, request)
     result = None if reason else _read_output(planned, "done")
-    if result is None:
+    if not result:
         reason = reason or "the scene or another input changed during the job"
         result = planned._replace(status="failed", reason=reason)
     seconds = round(time.monotonic() - start, 1)
@@ -383,7 +383,7 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
     out = Path(planned.output)
     state = file_state(out)
     metadata = read_geopackage_metadata(out)
-    if state is None or metadata.get("job") != planned.job:
+    if not state or metadata.get("job") != planned.job:
         return None
     # left behind if the process was killed just before it removed this file
     journal_path(out).unlink(missing_ok=True)
@@ -421,14 +421,14 @@ def _plan(
         job = keys.compute([(result.scene, state)], {})
         result = result._replace(job=job)
         output_state = file_state(result.output)
-        if output_state is not None:
+        if output_state:
             finished = table.find(result.scene)
             identity = job, output_state[1]
             if finished and (finished.job, finished.modified) == identity:
                 finished = finished._replace(status="skipped")
             else:
                 finished = _read_output(result, "skipped")
-            if finished is not None:
+            if finished:
                 result = finished
             elif not request.overwrite:
                 result = result._replace(status="failed", reason=_OTHER_OUTPUT)

@@ -103,9 +103,9 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, JsonObject]:
 def _read_gpkg(path: Path) -> tuple[pd.DataFrame, JsonObject]:
     layers, features = read_layer(path, LAYER_NAME)
     names = [name for name in layers if name not in _OTHER_TABLES]
-    if features is None and len(names) == 1:
+    if not features and len(names) == 1:
         _, features = read_layer(path, names[0])
-    if features is None:
+    if not features:
         raise ValueError(
             f"{len(names)} layers: {', '.join(names)}; rename the corrected one to"
             f" {LAYER_NAME}"

@@ -91,11 +91,11 @@ def compute_batches(
 ) -> Iterator[Sequence[Tensor]]:
     """Yield the tensors (B, ...) of each batch; see `join_rows` for the arguments."""
     done = 0
-    if progress is not None:
+    if progress:
         progress(done, batches.count, task)
     for inputs, _ in batches:
         tensors = compute(inputs)
         yield tensors
         done += len(tensors[0])
-        if progress is not None:
+        if progress:
             progress(done, batches.count, task)

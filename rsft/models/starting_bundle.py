@@ -22,7 +22,7 @@ def find_classifier(card: Card) -> PublishedClassifier:
     Raises:
         RequestError: the card has no classifier.
     """
-    if card.classifier is None:
+    if not card.classifier:
         raise RequestError(
             f"the weights of {card.name} contain no classifier that rsft knows",
             "--bundle",

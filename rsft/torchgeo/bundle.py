@@ -182,7 +182,7 @@ def _open_store(record: Mapping[str, Any], data: Path | None, path: Path) -> Chi
             path,
             "train with a data module of TorchGeo, or with ChipStoreDataModule",
         )
-    if data is None:
+    if not data:
         message = (
             f"the checkpoint was trained on {record['module']}, so it lacks bands, unit"
             " and names of the classes"
@@ -296,7 +296,7 @@ def _describe_backbone(
         raise RequestError(message, path, "choose another network")
     if name is True or "_Weights" in name:
         return {"name": model if name is True else name, "pool": pool}
-    if weights is None:
+    if not weights:
         raise RequestError(
             f"the task read its weights from {name}",
             path,

@@ -218,7 +218,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Let a deferred loss change with the share of the training that is done."""
-        if self._loss is not None:
+        if self._loss:
             steps = max(1, self.trainer.estimated_stepping_batches)
             self.criterion = loss_at(self._loss, self.global_step / steps)
 
@@ -370,7 +370,7 @@ def _count_classes(trainer: Any, num_classes: int) -> list[int]:
 
 def _describe_data(datamodule: Any) -> JsonObject:
     """Return what a bundle needs of a data module; empty for an unknown one."""
-    if isinstance(datamodule, ChipStoreDataModule) and datamodule.contract is not None:
+    if isinstance(datamodule, ChipStoreDataModule) and datamodule.contract:
         store = datamodule.store
         spacings = datamodule.store.split("train").get("spacing_m")
         if spacings is None:

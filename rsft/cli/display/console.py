@@ -150,7 +150,7 @@ class PlainGroup(TyperGroup):
         summaries = []
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
+            if command and not command.hidden:
                 summaries.append((name, command.get_short_help_str(PIPED_WIDTH)))
         with formatter.section("Commands"):
             formatter.write_dl(summaries)

@@ -38,7 +38,7 @@ def show_evaluation(evaluation: Evaluation, run: Path) -> None:
         display.show_paths({"map": maps / "1.png"})
     display.print_lines(describe_result(evaluation, Bundle.load(bundle).recipe))
     display.console.print(evaluation_table(evaluation))
-    if evaluation.small_network is not None:
+    if evaluation.small_network:
         sentence = evaluation.small_network.sentence(evaluation.method)
         display.console.print(sentence)
     display.print_lines(evaluation.notes)
@@ -83,7 +83,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 
 
 def _accuracy_cell(interval: Interval | None, sign: str = "", mark: str = "") -> Text:
-    if interval is None:
+    if not interval:
         return Text("-")
     spread = (f"±{50 * (interval.high - interval.low):.0f}", "dim")
     return Text.assemble(f"{100 * interval.value:{sign}.1f}{mark} ", spread)

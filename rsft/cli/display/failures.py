@@ -129,7 +129,7 @@ def explain(error: BaseException) -> RsftError | None:
                 return RsftError(f"{subject}: {_first_line(error)}", hint=hint)
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "rsft").partition(".")[0]
-        if find_spec(package) is None:  # `pip install --no-deps rsft` left it out
+        if not find_spec(package):  # `pip install --no-deps rsft` left it out
             return RequestError(f"{package} is not installed", "", _INSTALL_HINT)
     return None
 
@@ -159,11 +159,11 @@ def _explain_unicode(error: UnicodeError) -> RsftError:
 def show_failure(error: Exception, arguments: Sequence[str]) -> int:
     """Show an exception that ended a command, and return the exit code."""
     explained = explain(error)
-    if explained is not None:
+    if explained:
         show_error(explained)
         return explained.exit_code
     crash_file = write_crash_file(error, arguments)
-    if crash_file is None:
+    if not crash_file:
         hint = "run the command again with --debug to see the traceback"
     else:
         hint = (
@@ -244,7 +244,7 @@ def _error_fields(error: BaseException) -> dict[str, Any]:
     if isinstance(error, KeyboardInterrupt):
         return {"kind": name, "message": "stopped"}
     explained = explain(error)
-    if explained is None:
+    if not explained:
         return {"kind": name, "message": f"{name}: {error}"}
     fields = {"kind": type(explained).__name__, "message": explained.message}
     if isinstance(explained, RecipeError):

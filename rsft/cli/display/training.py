@@ -118,7 +118,7 @@ class JsonLines(Display):
 def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
     """Return what is trained on which data; a second line names the start bundle."""
     method = recipe.peft.title
-    if recipe.meta is not None:
+    if recipe.meta:
         method += " with a modulator (MetaPEFT)"
     trained = metadata["trained_parameters"]
     parts = [

@@ -87,7 +87,7 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
             # of characters that only the font of the page has, and of huge values
             warnings.simplefilter("ignore")
             drawing = draw(*args, **kwargs)
-            if drawing is None:
+            if not drawing:
                 return None
             figure, title, summary = drawing
             rcParams["svg.hashsalt"] = (

@@ -106,7 +106,7 @@ def _last_scales(run: RunFiles) -> pd.DataFrame | None:
     as missing.
     """
     scales = run.scales
-    if run.recipe.meta is None or scales is None:
+    if not run.recipe.meta or scales is None:
         return None
     if not np.isfinite(scales["value"].to_numpy(float)).all():
         return None
@@ -120,7 +120,7 @@ def modulator_map(run: RunFiles) -> HeatMap | None:
     The shade is the distance from the initial scale.
     """
     scales = _last_scales(run)
-    if scales is None or run.recipe.meta is None:
+    if scales is None or not run.recipe.meta:
         return None
     table = _site_table(scales, "value", run.metadata.stage_depths)
     distances = table.to_numpy() - run.recipe.meta.init_scale

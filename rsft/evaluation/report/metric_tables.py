@@ -78,7 +78,7 @@ def chance_share(evaluation: Evaluation) -> float | None:
     None if it is unknown.
     """
     report = evaluation.confidence
-    if report is None or report.validation_chips is None:
+    if not report or report.validation_chips is None:
         return None
     return largest_chance_share(
         evaluation.count,
@@ -96,7 +96,7 @@ def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] 
     best: tuple[str, Interval] | None = None
     for name, summary in evaluation.baselines.items():
         interval = getattr(summary, measure)
-        if interval and (best is None or interval.value > best[1].value):
+        if interval and (not best or interval.value > best[1].value):
             best = (name, interval)
     return best
 
@@ -113,7 +113,7 @@ def trained_parts(recipe: Recipe) -> str:
     """
     if recipe.peft.method == "linear-probe":
         return "only the classifier head"
-    scales = " with learned scales" if recipe.meta is not None else ""
+    scales = " with learned scales" if recipe.meta else ""
     if recipe.peft.method == "full":
         return "all weights"
     return f"{recipe.peft.title}{scales} and the classifier head"
@@ -138,7 +138,7 @@ def describe_result(evaluation: Evaluation, recipe: Recipe) -> tuple[str, str]:
         f" {evaluation.split} chips correctly"
     )
     best = best_baseline(evaluation, "macro")
-    if best is not None:
+    if best:
         name, reference = best
         macro = evaluation.summary.macro
         gain = evaluation.differences.get(name, {}).get("macro")

@@ -66,7 +66,7 @@ def write_report(
         missing = "Pictures of chips were left out on request."
     else:
         scenes = read_scene_maps(run_dir)
-        if store is not None:
+        if store:
             try:
                 chips = ChipPictures(run, store, progress)
             except RsftError as error:
@@ -79,7 +79,7 @@ def write_report(
 
 def _open_chips(run: RunFiles, data: Path | None) -> tuple[ChipStore | None, str]:
     """Return the chip store of a run, or None and the reason."""
-    if data is not None:
+    if data:
         candidates = [data]
     else:
         trained_on = run.metadata.data.get("root", run.recipe.data.root)
@@ -107,7 +107,7 @@ def _page_content(
     predictions = _select_predictions(run)
     gallery = None
     if predictions is not None:
-        assert run.evaluation is not None
+        assert run.evaluation
         classes = run.evaluation.classes
         gallery = make_gallery(predictions, classes, pictures)
     start = run.recipe.train.start_bundle
@@ -132,7 +132,7 @@ def _page_content(
 
 def _select_predictions(run: RunFiles) -> pd.DataFrame | None:
     """Return the predictions of the classes in metrics.json, or None without any."""
-    if run.predictions is None or run.evaluation is None:
+    if run.predictions is None or not run.evaluation:
         return None
     is_evaluated = run.predictions["class"].isin(run.evaluation.classes)
     if not is_evaluated.any():
@@ -142,7 +142,7 @@ def _select_predictions(run: RunFiles) -> pd.DataFrame | None:
 
 def _feature_maps(run: RunFiles) -> Markup | None:
     """Return the t-SNE maps, or None without their table."""
-    if run.evaluation is None or run.embedding is None:
+    if not run.evaluation or run.embedding is None:
         return None
     chips = maps.mapped_chips(run.embedding, run.evaluation, run.predictions)
     return charts.feature_maps(chips)

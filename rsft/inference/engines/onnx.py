@@ -70,7 +70,7 @@ class OnnxEngine(graph.GraphEngine):
                 output_names=output_names,
                 verbose=False,
             )
-            assert converted is not None
+            assert converted
             converted.save(path, external_data=size > _MAX_PROTOBUF)
         self._add_metadata(path, metadata)
 

@@ -243,7 +243,7 @@ def _sample_inputs(
     contract: Contract, store: ChipStore | None, progress: Progress | None
 ) -> tuple[Tensor, str]:
     """Return network inputs (N, P, S, S) for a comparison, and where they are from."""
-    if store is not None:
+    if store:
         split = _load_split(store, "val", contract, progress)
         chips = _sample_evenly(split, traceable.PARITY_CHIPS)
         return chips, f"{len(chips)} chips of {store.root}"
@@ -274,7 +274,7 @@ def _write_int8(
     Returns:
         Accuracy before and after, by group.
     """
-    if store is None:
+    if not store:
         raise RequestError(
             "int8 is calibrated and measured on the chips of the training, which were"
             " not found",
@@ -299,7 +299,7 @@ def _write_int8(
                 "depth": depth,
                 "precision": export_format.int8_float_precision,
             }
-            if progress is not None:
+            if progress:
                 progress(0, len(chips), "calibrating")
             nodes = float_nodes(program, count)
             export_format.quantize(program, temporary, metadata, chips, nodes)
@@ -445,12 +445,12 @@ def find_training_store(bundle: Bundle, data: Path | None) -> ChipStore | None:
     try:
         store = ChipStore.open(data or Path(bundle.recipe.data.root))
     except RequestError:
-        if data is not None:
+        if data:
             raise
         return None
     if store.classes == bundle.classes:
         return store
-    if data is not None:
+    if data:
         message = "the data has other classes than the bundle"
         hint = "give the chip store of its training with --data"
         raise RequestError(message, data, hint)

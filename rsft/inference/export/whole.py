@@ -203,7 +203,7 @@ class WholePipeline(nn.Module):
         calibrator = bundle.calibrator
         self.temperature = 1.0
         self.has_distance = calibrator is not None
-        if calibrator is not None:
+        if calibrator:
             self.temperature = calibrator.temperature
             self.limit = calibrator.ood_limit()
             references = whiten_references(
@@ -306,7 +306,7 @@ def write_whole_export(
     pipeline = WholePipeline(bundle, unit, side).requires_grad_(False).eval()
     bands = list(contract.used_bands)
     outputs = {PROBABILITIES: ["N", len(bundle.classes)]}
-    if bundle.calibrator is not None:
+    if bundle.calibrator:
         outputs[OOD_DISTANCE] = ["N"]
     shape = ["N", len(bands), side, side]
     metadata = export_metadata(bundle, export_format, "fp32") | {
@@ -350,7 +350,7 @@ def _predict_pixels(
     images = [contract.to_image(chip, unit) for chip in chips]
     inputs = torch.from_numpy(contract.normalize(images))
     outputs = compute_outputs(model.predict, inputs)
-    if bundle.calibrator is None:
+    if not bundle.calibrator:
         return [np.exp(log_softmax(outputs.logits))]
     estimate = bundle.calibrator.apply(*outputs)
     return [estimate.probabilities, estimate.ood]
@@ -360,7 +360,7 @@ def _sample_pixels(
     bundle: Bundle, store: ChipStore | None, unit: str, side: int
 ) -> tuple[NDArray[np.float32], str]:
     """Return chips (n, B, H, W) for the comparison, and the name of their source."""
-    if store is not None:
+    if store:
         chips = _read_pixels(bundle, store, unit, side)
         if chips:
             return np.stack(chips), f"{len(chips)} chips of {store.root}"

@@ -215,7 +215,7 @@ def fit_chip(
     selected = contract.select_bands(stored, names)
     pixels, is_gray = collapse_gray_rgb(selected, contract)
     down, along = resampling_factors(contract, spacing, options)
-    if spacing is not None:
+    if spacing:
         spacing = spacing[0] * down, spacing[1] * along
     height = max(1, round(pixels.shape[0] / down))
     width = max(1, round(pixels.shape[1] / along))
@@ -279,7 +279,7 @@ def _read_files(
         with suppress(DataError):
             content = _read_file(*arguments)
         contents.append(content)
-        if content is not None and content[1] is not None:
+        if content and content[1] is not None:
             room -= content[1].nbytes
         if room < 0:
             break
@@ -406,11 +406,11 @@ class ChipFiles(ChipSource):
     ) -> Spacing | None:
         """Return the pixel spacing of a chip; None if it is unknown."""
         measured = None
-        if header.georeference is not None:
+        if header.georeference:
             height, width = header.shape
             measured = header.georeference.spacing_at(height / 2, width / 2)
         spacing = resolve_spacing(measured, self.options)
-        if spacing is None and declaration.spacing_m is not None:
+        if not spacing and declaration.spacing_m is not None:
             return declaration.spacing_m, declaration.spacing_m
         return spacing
 
@@ -430,7 +430,7 @@ class ChipFiles(ChipSource):
         side = self._find_side()
         longest = max(shape)
         scale = 1.0
-        if self.options.resample_to is not None and spacing is not None:
+        if self.options.resample_to is not None and spacing:
             scale = self.options.resample_to / min(spacing)
         is_scene = longest >= SCENE_FACTOR * side * scale and not declaration.is_chip
         if not is_scene and longest <= MAX_CHIP_SIDE:
@@ -450,7 +450,7 @@ class ChipFiles(ChipSource):
     def _find_side(self) -> int:
         """Return the side of a chip in pixels, as the user or the model says."""
         size = self.options.size
-        if size is not None and size.pixels is not None:
+        if size and size.pixels is not None:
             return size.pixels
         return self.contract.crop or self.contract.side or self.contract.size
 
@@ -521,7 +521,7 @@ def _stem(path: Path) -> str:
 
 def _outline(header: _Header) -> Any:
     """Return the outline of a chip as a polygon; None without a georeference."""
-    if header.georeference is None:
+    if not header.georeference:
         return None
     from rsft.scenes.georeference import rectangle_corners
 

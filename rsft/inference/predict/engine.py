@@ -61,7 +61,7 @@ def choose_engine(
 
 
 def _has_gpu() -> bool:
-    if find_spec("torch") is None or not has_gpu_driver():
+    if not find_spec("torch") or not has_gpu_driver():
         return False
     import torch
 

@@ -101,7 +101,7 @@ def predict(
 
 def warn_about_calibrator(bundle: Bundle) -> None:
     """Log the warnings of the calibrator of a bundle."""
-    if bundle.calibrator is not None:
+    if bundle.calibrator:
         for warning in bundle.calibrator.warnings(bundle.classes):
             _log.warning("%s", warning)
 

@@ -160,7 +160,7 @@ def writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, st
     The next call finishes them all.
     """
     paths = (output_path, request.html_path, request.picture_path)
-    texts = [str(path.absolute()) for path in paths if path is not None]
+    texts = [str(path.absolute()) for path in paths if path]
     return "outputs", json.dumps(texts)
 
 
@@ -232,7 +232,7 @@ _encode = json.JSONEncoder(default=_to_json).encode
 
 def _check_options(output_path: Path, request: PredictionRequest) -> None:
     """Raise a RequestError if an option needs scenes or objects that are detected."""
-    if request.truth_path is not None and request.query.detect is None:
+    if request.truth_path and not request.query.detect:
         raise RequestError(
             "--truth only works with --detect", "--truth", "give --detect as well"
         )
@@ -270,7 +270,7 @@ def _check_outputs(
         table_columns(bundle.classes),
         overwrite=overwrite,
     )
-    if request.html_path is not None:
+    if request.html_path:
         check_output_file(request.html_path, (".html", ".htm"), overwrite)
-    if request.picture_path is not None:
+    if request.picture_path:
         check_output_file(request.picture_path, (".png",), overwrite)

@@ -173,7 +173,7 @@ def batch_result(
     The outputs are None if no chip could be classified.
     """
     rows = pd.DataFrame()
-    if outputs is not None:
+    if outputs:
         predictions = predictions_table(outputs, bundle.classes, bundle.calibrator)
         rows = pd.concat([pd.DataFrame(prepared.columns), predictions], axis=1)
     source = prepared.batch.source

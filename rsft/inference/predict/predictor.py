@@ -202,7 +202,7 @@ class Predictor:
         """
         outputs = self._compute(chips, pixels)
         calibrator = self.bundle.calibrator
-        if calibrator is None:
+        if not calibrator:
             return network_probabilities(outputs)
         return calibrator.apply(*outputs).probabilities
 

@@ -44,7 +44,7 @@ def describe_empty_result(
             rejected_list or "",
             "the file lists the reason for each chip" if rejected_list else "",
         )
-    if outside and query.at is not None and not may_be_outside:
+    if outside and query.at and not may_be_outside:
         scenes = f"the {len(plan.scenes):,} scenes"
         if len(plan.scenes) == 1:
             scenes = plan.scenes[0].path.name
@@ -53,9 +53,9 @@ def describe_empty_result(
             query.at,
             "; ".join(plan.positions[0].notes),
         )
-    if query.detect is not None:
+    if query.detect:
         reason = "no object was detected"
-    elif query.at is None:
+    elif not query.at:
         reason = "all tiles are without data"
     elif outside:
         reason = f"no position of {query.at.name} lies in a scene"

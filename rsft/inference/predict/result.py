@@ -176,7 +176,7 @@ def _add_notes(
 def _add_truth(result: PredictionResult, job: PredictionJob) -> None:
     """Compare the objects of each scene with the truth, if there is one."""
     path = job.request.truth_path
-    if path is None:
+    if not path:
         return
     for source in scene_sources(job.plan):
         side = (source.window.side or 0) * sum(source.window.scale) / 2
@@ -232,7 +232,7 @@ def _write_outputs(
         job.output_path,
         overwrite=job.replaces_outputs,
     )
-    if request.html_path is not None:
+    if request.html_path:
         warnings = []
         if any(check.is_doubtful for check in result.checks):
             warnings = describe_checks(result.checks)
@@ -246,7 +246,7 @@ def _write_outputs(
             job.output_path,
             warnings,
         )
-    if request.picture_path is not None:
+    if request.picture_path:
         _write_maps(request.picture_path, result, job, layer)
 
 
@@ -268,7 +268,7 @@ def _write_maps(
 
 def _describe_accuracy(bundle: Bundle) -> list[str]:
     """Return how right the validation chips are, in short lines."""
-    if bundle.calibrator is None:
+    if not bundle.calibrator:
         return []
     one = bundle.calibrator.compare_with_one_class()
     name = bundle.classes[one.index]

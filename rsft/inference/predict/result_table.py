@@ -49,7 +49,7 @@ def predictions_table(
         WeightsError: the logits are not finite.
     """
     check_logits(outputs)
-    if calibrator is None:
+    if not calibrator:
         probabilities = network_probabilities(outputs)
         return classified_columns(Classification(classes, probabilities, None))
     estimate = calibrator.apply(*outputs)
@@ -95,7 +95,7 @@ def collect_results(
     table = select_columns(result.rows, table_columns(bundle.classes))
     table = _add_attributes(table, plan, bundle.classes)
     notes = [*plan.notes, *_describe_counts(table, result.counts, bundle.contract)]
-    if bundle.calibrator is None:
+    if not bundle.calibrator:
         notes.append(
             "the bundle is not calibrated: probabilities are those of the network,"
             " without class_set and ood"

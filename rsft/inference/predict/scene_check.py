@@ -133,7 +133,7 @@ def check_scenes(
     Returns:
         The table with adjusted sets and probabilities, and one check per scene.
     """
-    if calibrator is None or table.empty or "ood_distance" not in table:
+    if not calibrator or table.empty or "ood_distance" not in table:
         return table, []
     scenes = pd.Series("", table.index)
     if "scene" in table:
@@ -244,7 +244,7 @@ def _describe_shift(shifted: Sequence[SceneCheck], scenes: int) -> str:
 
 def _describe_lowered(checks: Sequence[SceneCheck]) -> str:
     """Return how far probabilities were lowered, as a part of a sentence; or ""."""
-    lowered = [(*x.lowered, x.chips) for x in checks if x.lowered is not None]
+    lowered = [(*x.lowered, x.chips) for x in checks if x.lowered]
     if not lowered:
         return ""
     chips = sum(count for *_, count in lowered)

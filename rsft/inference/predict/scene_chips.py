@@ -91,7 +91,7 @@ def plan_scenes(
         request = replace(request, chip_options=chip_options)
     sources: list[SceneChips] = []
     plan = PredictionPlan(sources, scenes)
-    if spec.side and request.chip_options.size is None:
+    if spec.side and not request.chip_options.size:
         plan.notes.append(
             f"chips have {spec.side} x {spec.side} pixels, as most training chips;"
             " --size N takes another size"
@@ -153,12 +153,12 @@ def _locate(
         from rsft.scenes.detection import detect_bright_objects  # SciPy
 
         detector = request.query.detect
-        assert detector is not None
+        assert detector
         return detect_bright_objects(
             scene, detector, window, request.declaration, spec, progress
         )
 
-    if request.query.detect is not None and window.side is None:
+    if request.query.detect and window.side is None:
         message = "--size box needs boxes, but the detected objects get none"
         raise RequestError(message, "--size", "give --size in pixels")
     find = partial(find_once, journal, f"detected in {scene.name}", detect)
@@ -247,7 +247,7 @@ class SceneChips(ChipSource):
         self.band_names = request.declaration.bands or scene.bands
         self.scene_spacing = resolve_spacing(scene.spacing, request.chip_options)
         self.spacing: Spacing | None = None
-        if self.scene_spacing is not None:
+        if self.scene_spacing:
             down, along = self.scene_spacing
             self.spacing = down * window.scale[0], along * window.scale[1]
         indices = check_scene(scene, spec, request.declaration)
@@ -257,9 +257,9 @@ class SceneChips(ChipSource):
         cols = np.array([x.col for x in self.locations], np.float64)
         self._lonlat = np.full((len(rows), 2), np.nan)
         self._incidence = np.full(len(rows), np.nan)
-        if scene.georeference is not None and len(rows):
+        if scene.georeference and len(rows):
             self._lonlat = scene.georeference.pixels_to_lonlat(rows, cols).round(7)
-        if scene.product.incidence is not None and len(rows):
+        if scene.product.incidence and len(rows):
             self._incidence = scene.product.incidence(rows, cols)
 
     def __len__(self) -> int:
@@ -304,7 +304,7 @@ class SceneChips(ChipSource):
             raise
         pixels, is_gray = collapse_gray_rgb(chip.pixels, self.spec)
         columns = self.columns(number)
-        if self.chips_dir is not None:
+        if self.chips_dir:
             path = self.chips_dir / f"{location.name}.tif"
             write_bytes(path, self._encode_geotiff(pixels, location))
             columns["path"] = path_to_text(path)
@@ -329,7 +329,7 @@ class SceneChips(ChipSource):
             "incidence_deg": incidence and round(incidence, 2),
         }
         spacing = self.scene_spacing
-        if location.box is not None and spacing is not None and not self.is_tiled:
+        if location.box is not None and spacing and not self.is_tiled:
             if self.is_detected:
                 length = box_length(location.box, spacing)
                 columns |= measured_length(length, spacing, "detection")
@@ -356,7 +356,7 @@ class SceneChips(ChipSource):
         }
         if np.issubdtype(pixels.dtype, np.inexact):
             profile["nodata"] = np.nan
-        if georeference is not None:
+        if georeference:
             corners = rectangle_corners(*self.window.window_at(location))
             x, y = georeference.transformer.xy(*corners.T, offset="ul")
             rows, cols = rectangle_corners(0, 0, height, width).T
@@ -401,7 +401,7 @@ def _geometries(
     if in_pixels:
         xy = corners[:, :, ::-1] * [1, -1]
         return list(shapely.polygons(xy) if are_boxes else shapely.points(xy[:, 0]))
-    if scene.georeference is None:
+    if not scene.georeference:
         return [None] * len(locations)
     if are_boxes:
         return list(scene.georeference.outline_polygons(corners))
@@ -427,7 +427,7 @@ def describe_scene(
     record = scene.record()
     name = scene.path.name
     notes = []
-    if scene.georeference is None:
+    if not scene.georeference:
         notes.append(f"{name} has no georeference: coordinates are in pixels")
     else:
         notes.append(f"georeference of {name}: {scene.georeference.description}")
@@ -446,7 +446,7 @@ def describe_scene(
         notes.append(note)
     elif scene.unit in (scene.product.unit, scene.product.digital_unit) and scene.unit:
         notes.append(f"unit of {name}: {scene.unit}, as the file declares")
-    if spacing is None and needed_m is not None:
+    if not spacing and needed_m is not None:
         notes.append(
             f"the pixel spacing of {name} is unknown, so it is not compared with the"
             f" model's {needed_m:g} m"

@@ -115,7 +115,7 @@ def draw_map_picture(
         text = "\n".join([scene.path.name, *caption])
         figure.text(right + 0.02, 0.02, text, fontsize=8, va="bottom")
     _draw_scale(axes, scene)
-    if scene.georeference is not None:
+    if scene.georeference:
         _draw_north(axes, scene, scene.georeference)
     png = BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
@@ -203,7 +203,7 @@ def _outlines(shape: Any, scene: RasterScene) -> list[Floats]:
     rings = []
     for polygon in shapely.get_parts(shape):
         ring = np.asarray(polygon.exterior.coords)[:, :2]
-        if scene.georeference is None:
+        if not scene.georeference:
             rings.append(ring * (1, -1))
         else:
             rings.append(scene.georeference.lonlat_to_pixels(*ring.T)[:, ::-1])

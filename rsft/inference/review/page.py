@@ -227,7 +227,7 @@ def write_review_page(
     can_label = has_files or table_path.suffix.lower() != ".csv"
     chips = _describe_chips(table, layer.classes, has_files)
     commands = {}
-    if bundle is not None:
+    if bundle:
         named = [chip["path"] for chip in chips if chip["path"]]
         if scenes:  # the saved table names this one, with the scene of each chip
             named.append(str(table_path.absolute()))

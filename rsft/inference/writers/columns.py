@@ -75,7 +75,7 @@ class Classification:
 
     def class_sets(self) -> list[str] | None:
         """Return the class sets as texts."""
-        if self.estimate is None:
+        if not self.estimate:
             return None
         return format_sets(self.probabilities, self.estimate.sets, self.classes)
 
@@ -84,13 +84,13 @@ class Classification:
 
         A distance that is not a number does not make a chip like the others.
         """
-        if self.estimate is None:
+        if not self.estimate:
             return None
         return ~(self.estimate.ood <= 1)
 
     def distances(self) -> Floats | None:
         """Return distances from the training chips as multiples of the limit."""
-        if self.estimate is None:
+        if not self.estimate:
             return None
         return self.estimate.ood.round(4)
 
@@ -377,7 +377,7 @@ def classified_columns(classification: Classification) -> pd.DataFrame:
     """Return the columns that are computed from a classification, one row a chip."""
     values: dict[str, Any] = {}
     for column in COLUMNS:
-        if column.compute is None:
+        if not column.compute:
             continue
         result = column.compute(classification)
         if _PER_CLASS in column.name:

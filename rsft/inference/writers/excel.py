@@ -67,7 +67,7 @@ class Excel(TableFormat):
 
 def _to_cell(sheet: Any, value: Any, path: Path) -> Any:
     """Return a value as Excel stores it; long numbers become texts."""
-    if isinstance(value, datetime) and value.tzinfo is not None:
+    if isinstance(value, datetime) and value.tzinfo:
         value = value.astimezone(UTC).replace(tzinfo=None)
     is_long = isinstance(value, int | np.integer) and abs(int(value)) > _INTEGER
     if value is None:

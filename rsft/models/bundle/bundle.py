@@ -396,7 +396,7 @@ class Bundle:
             }
             write_bytes(temporary / WEIGHTS_FILE, save(tensors))
             write_text(temporary / RECIPE_FILE, dump_recipe(self.recipe))
-            if self.calibrator is not None:
+            if self.calibrator:
                 write_bytes(
                     temporary / CONFIDENCE_FILE, save_arrays(self.calibrator.tensors())
                 )

@@ -55,7 +55,7 @@ def list_modulated_sites(bundle: Bundle) -> list[Site]:
     from rsft.models.inspection.verify import build_meta_classifier
 
     modulator = build_meta_classifier(bundle).adapted.modulator
-    assert modulator is not None, "a bundle with gamma has a modulator"
+    assert modulator, "a bundle with gamma has a modulator"
     repeated = []
     for site, width in zip(modulator.sites, modulator.widths, strict=True):
         repeated += [site] * width

@@ -135,7 +135,7 @@ def _tensor_faults(bundle: Bundle) -> list[str]:
         run = f"run {number}: " if len(bundle.members) > 1 else ""
         faults += [f"{run}{fault}" for fault in _member_faults(member, classifier)]
     calibrator = bundle.calibrator
-    if calibrator is not None and len(calibrator.means) != len(bundle.classes):
+    if calibrator and len(calibrator.means) != len(bundle.classes):
         faults.append(
             f"confidence of {len(calibrator.means)} classes, not {len(bundle.classes)}"
         )

@@ -323,7 +323,7 @@ class Calibrator:
             chips, or if a distance is not finite.
         """
         ratios = self._likelihood_ratios(probabilities, ood)
-        if ratios is None:
+        if not ratios:
             return None
         weights, new_weights = ratios
         n_classes = probabilities.shape[1]
@@ -361,7 +361,7 @@ class Calibrator:
             see `widened_sets`.
         """
         ratios = self._likelihood_ratios(probabilities, ood)
-        if ratios is None:
+        if not ratios:
             return None
         is_right = self.validation.predicted == self.labels
         accuracy = float(np.average(is_right, weights=ratios[0]))
