@@ -145,8 +145,9 @@ def _check_bundle(names: Sequence[str], folder: Path, overwrite: bool) -> None:
     from rsft.utils.atomic_files import check_is_free
 
     if len(names) > 1:
-        message = "a bundle has the classifier of one encoder"
-        raise RequestError(message, "--bundle", "give one name")
+        raise RequestError(
+            "a bundle has the classifier of one encoder", "--bundle", "give one name"
+        )
     find_classifier(find_card(names[0]))
     check_is_free(folder, overwrite)
 

@@ -92,8 +92,11 @@ def data_stats(root: RootArgument) -> None:
         cells.append(f"{row['shortest']}-{row['longest']} px")
         cells += [f"{row['lowest']:g}", f"{row['highest']:g}", f"{row['mean']:.4g}"]
         rows.append([*cells, f"{row['bytes'] / 1e6:,.1f}"])
-    columns = ("pixels", "chips", "sides", "lowest", "highest", "mean", "MB")
-    console.print(make_table("", columns, rows))
+    console.print(
+        make_table(
+            "", ("pixels", "chips", "sides", "lowest", "highest", "mean", "MB"), rows
+        )
+    )
     print_rows(dict(_list_counts(store)), 12)
 
 
@@ -234,8 +237,7 @@ def show_audit(audit: AuditResult, location: object = None) -> None:
             count += f" of {finding.total:,}"
         findings.append((finding.description, count, ", ".join(finding.examples[:2])))
     columns = ("finding", "count", "examples")
-    texts = ("finding", "examples")
-    console.print(make_table("", columns, findings, texts=texts))
+    console.print(make_table("", columns, findings, texts=("finding", "examples")))
     splits: dict[str, None] = {}
     for origins in audit.classes.values():
         for counts in origins.values():

@@ -50,8 +50,9 @@ def environment_report() -> list[EnvironmentCheck]:
 
         rows.append(EnvironmentCheck("GDAL", rasterio.__gdal_version__))
     except ImportError as error:
-        text = "rasterio cannot be imported"
-        rows.append(EnvironmentCheck("GDAL", text, "fail", str(error)))
+        rows.append(
+            EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error))
+        )
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
     fault = ""
@@ -99,8 +100,11 @@ def _processor() -> list[EnvironmentCheck]:
     from rsft.utils.speedup import has_instructions
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    text = f"cpu ({platform.machine()})"
-    rows = [EnvironmentCheck("device", text, hint="torch sees no GPU")]
+    rows = [
+        EnvironmentCheck(
+            "device", f"cpu ({platform.machine()})", hint="torch sees no GPU"
+        )
+    ]
     if device.type == "cuda":
         numbers = range(torch.cuda.device_count())
         names = ", ".join(torch.cuda.get_device_name(number) for number in numbers)

@@ -53,8 +53,9 @@ def evaluate(
     if not all_chips:
         check_store(data)
     elif not data.exists():  # before PyTorch is imported
-        message = "the folder does not exist"
-        raise RequestError(message, data, "name a chip store, or class folders")
+        raise RequestError(
+            "the folder does not exist", data, "name a chip store, or class folders"
+        )
     with progress() as report:
         report(0, 0, display.IMPORTS)
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle

@@ -121,8 +121,9 @@ def _show_needs(request: FinetuneRequest) -> None:
     request = _find_shipped_recipe(request)
     names_no_recipe = request.resume or not request.recipe
     if names_no_recipe or find_steps(request) or find_auto_file(request):
-        message = "a dry run takes a recipe"
-        raise RequestError(message, "--dry-run", "name a recipe, or leave it out")
+        raise RequestError(
+            "a dry run takes a recipe", "--dry-run", "name a recipe, or leave it out"
+        )
     fault = None
     try:
         recipe = plan_run(request).recipe
@@ -148,8 +149,7 @@ def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
     if read_run_info(folder).status != "done" or not is_complete:
         return {}
     show_evaluation(read_json(paths["metrics"], Evaluation), folder)
-    text = f"kept; to train once more: rsft finetune {folder / 'recipe.yaml'}"
-    console.print(text)
+    console.print(f"kept; to train once more: rsft finetune {folder / 'recipe.yaml'}")
     show_paths(paths)
     return paths
 

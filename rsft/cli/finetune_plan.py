@@ -57,8 +57,10 @@ def plan_run(request: FinetuneRequest) -> RunPlan:
     if request.resume:
         return _plan_resumed_run(request)
     if not request.start and not request.recipe:
-        hint = "list the shipped recipes with `rsft recipes ls`"
-        raise RequestError("Missing argument RECIPE", hint=hint)
+        raise RequestError(
+            "Missing argument RECIPE",
+            hint="list the shipped recipes with `rsft recipes ls`",
+        )
     if not request.start:
         return _plan_new_run(request, overrides)
     start = find_bundle(request.start)
@@ -75,8 +77,11 @@ def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
     from rsft.training.runs.reader import require_same_chips, resolve_resume
 
     if request.start:
-        message = "a resumed run starts at its checkpoint"
-        raise RequestError(message, "--from", "leave out --from or --resume")
+        raise RequestError(
+            "a resumed run starts at its checkpoint",
+            "--from",
+            "leave out --from or --resume",
+        )
     run, recipe = resolve_resume(
         request.recipe or None, request.runs, request.recipe_keys
     )
@@ -128,8 +133,11 @@ def find_auto_file(request: FinetuneRequest) -> Path | None:
     if read_auto_name(path) is None:
         return None
     if request.start:
-        message = "a run that starts at a bundle takes its recipe"
-        raise RequestError(message, "--from", "leave out --from, or the store")
+        raise RequestError(
+            "a run that starts at a bundle takes its recipe",
+            "--from",
+            "leave out --from, or the store",
+        )
     return path
 
 
@@ -178,8 +186,9 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
             text = f"kept {same.folder}, {same.status}: the same recipe and chips"
             console.print(text)
             return _plan_known_run(same, same.recipe)
-    entries = {"choice": choice.metadata}
-    return RunPlan(choice.recipe, source=choice.source, entries=entries)
+    return RunPlan(
+        choice.recipe, source=choice.source, entries={"choice": choice.metadata}
+    )
 
 
 FIRST_CANDIDATE = "discriminant"
@@ -198,8 +207,7 @@ def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
     if FIRST_CANDIDATE not in names:
         return
     candidate = plan.candidates[names.index(FIRST_CANDIDATE)]
-    name = f"{plan.settings.name}-first"
-    recipe = candidate.recipe.model_copy(update={"name": name})
+    recipe = candidate.recipe.model_copy(update={"name": f"{plan.settings.name}-first"})
     run = find_same_run(recipe, request.runs)
     if not run or run.status not in TRAINED:
         todo = RunPlan(recipe, source=candidate.path)
@@ -221,8 +229,9 @@ def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
     )
     console.print(sentence)
     if request.as_json:
-        bundle = str(run.folder / "bundle")
-        display.emit_json_event("first", {"bundle": bundle, "sentence": sentence})
+        display.emit_json_event(
+            "first", {"bundle": str(run.folder / "bundle"), "sentence": sentence}
+        )
     _warn_of_rare_classes(run.folder / "bundle", recipe.data.root, request)
 
 
@@ -243,8 +252,9 @@ def _warn_of_rare_classes(folder: Path, root: str, request: FinetuneRequest) -> 
             " them out"
         )
     if request.as_json:
-        rows = [row._asdict() for row in rare]
-        display.emit_json_event("rare_classes", {"classes": rows})
+        display.emit_json_event(
+            "rare_classes", {"classes": [row._asdict() for row in rare]}
+        )
 
 
 def train_run(

@@ -247,8 +247,9 @@ def _run_command(words: Sequence[str]) -> None:
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        message = "a step failed, as it says above"
-        raise RequestError(message, shlex.join(words), _STEP_HINT)
+        raise RequestError(
+            "a step failed, as it says above", shlex.join(words), _STEP_HINT
+        )
 
 
 def find_steps(request: FinetuneRequest) -> Steps | None:
@@ -268,8 +269,11 @@ def find_steps(request: FinetuneRequest) -> Steps | None:
                 message = "a recipe names its chip store"
                 if source is Source.STORE:
                     message = "a chip store is prepared already"
-                hint = "leave it out, or name class folders or scenes"
-                raise RequestError(message, f"--{name}", hint)
+                raise RequestError(
+                    message,
+                    f"--{name}",
+                    "leave it out, or name class folders or scenes",
+                )
     if not source:
         return None
     return Steps(request, source)

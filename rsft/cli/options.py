@@ -223,8 +223,9 @@ class CommandParameter:
             return tuple(map(kind, parts)) or None
         except ValueError as error:
             hint = "give numbers with commas: 0.5,0.5,0.5"
-            message = f"{text!r} is not a list of numbers"
-            raise RequestError(message, self.flag, hint) from error
+            raise RequestError(
+                f"{text!r} is not a list of numbers", self.flag, hint
+            ) from error
 
 
 def _branches(hint: Any) -> tuple[Any, ...]:
@@ -315,8 +316,9 @@ class CommandFunction:
     """Flags that the command takes besides those among its parameters."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        names = ("__module__", "__name__", "__qualname__")
-        update_wrapper(self, function, names, updated=())
+        update_wrapper(
+            self, function, ("__module__", "__name__", "__qualname__"), updated=()
+        )
         self.function = function
         text = (getdoc(function) or "").partition("\n\nArgs:\n")[0]
         taken = {*self.flags, *signature(function).parameters}
@@ -453,8 +455,9 @@ def _take_values(
             arguments[setting.name] = setting.parse(values[setting.key])
         elif not setting.info or values[setting.key]:
             request: Any = find_dataclass(setting.hint)
-            nested = _take_values(setting.nested, values, flags)
-            arguments[setting.name] = request(**nested)
+            arguments[setting.name] = request(
+                **_take_values(setting.nested, values, flags)
+            )
         else:
             _check_unused(setting, values)
             arguments[setting.name] = None

@@ -57,8 +57,9 @@ def load_apps(points: Iterable[EntryPoint]) -> Iterator[typer.Typer]:
         try:
             yield load_app(point)
         except ImportError as error:
-            message = f"the command {point.name} cannot be imported: {error}"
-            warnings.warn(message, stacklevel=2)
+            warnings.warn(
+                f"the command {point.name} cannot be imported: {error}", stacklevel=2
+            )
 
 
 class ExtensibleGroup(PlainGroup):

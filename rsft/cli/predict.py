@@ -46,8 +46,9 @@ def predict(
     """
     is_archive = not out.suffix
     if ray and not is_archive:
-        message = "--ray is for many scenes with an output folder"
-        raise RequestError(message, "--ray", "give -o FOLDER")
+        raise RequestError(
+            "--ray is for many scenes with an output folder", "--ray", "give -o FOLDER"
+        )
     request = _split_engine(request)
     if is_archive:
         has_rejected = _predict_archive(bundle, inputs, out, request, ray, as_json)

@@ -75,8 +75,9 @@ def list_needs(
         yield EnvironmentCheck("time", _UNKNOWN, "warn")
         return
     operations = cost.count_operations(recipe, network, chips)
-    dtype = HALF_DTYPES.get(recipe.train.precision, torch.float32)
-    rate = operations_per_second(device, dtype)
+    rate = operations_per_second(
+        device, HALF_DTYPES.get(recipe.train.precision, torch.float32)
+    )
     hours = timedelta(seconds=round(operations / rate))
     text = (
         f"{hours} (h:mm:ss): {operations / 1e12:,.3g} Tflop at {rate / 1e9:,.3g}"

@@ -197,8 +197,7 @@ def runs_rm(
                 folder,
                 f"name the runs to remove: {newest}",
             )
-    infos = [read_run_info(folder) for folder in runs]
-    for run in infos:
+    for run in [read_run_info(folder) for folder in runs]:
         if yes or typer.confirm(
             escape_controls(f"remove {run.folder} ({run.status})?")
         ):

@@ -223,6 +223,7 @@ def flatten_small_image(image: Bytes) -> NDArray[np.float32]:
     planes: NDArray[Any] = image
     if image.shape[2] == 3:
         planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
-    size = (IMAGE_SIZE, IMAGE_SIZE)
-    small = resize_image(planes.astype(np.float32), size, by_area=True)
+    small = resize_image(
+        planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True
+    )
     return small.reshape(1, -1)

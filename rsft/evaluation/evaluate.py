@@ -141,8 +141,9 @@ def evaluate(
     methods = {f"Meta{title}" if bundle.recipe.meta else title: probabilities}
     notes: list[str] = []
     if baselines or representation:
-        unmerged = load_unmerged_classifier(bundle, device)
-        vit = cast(VisionTransformer, unmerged.adapted.detach())
+        vit = cast(
+            VisionTransformer, load_unmerged_classifier(bundle, device).adapted.detach()
+        )
         frozen = _frozen_features(job, vit, chips)
     train_count = int(training.class_counts("train").sum())
     if baselines and train_count:
@@ -155,8 +156,9 @@ def evaluate(
     if representation:
         announce(progress, "map of the features")
         indices = _evenly_spaced(len(chips), MAX_MAP_CHIPS)
-        columns = chips.table[["name", "path", "class"]]
-        table = columns.iloc[indices].reset_index(drop=True)
+        table = (
+            chips.table[["name", "path", "class"]].iloc[indices].reset_index(drop=True)
+        )
         table[["frozen_x", "frozen_y"]] = tsne(frozen[indices])
         table[["adapted_x", "adapted_y"]] = tsne(outputs.features[indices])
         write_parquet(output_dir / EMBEDDING_FILE, table)
@@ -189,8 +191,9 @@ class _Job:
         """Load the chips of a split."""
         bundle = self.bundle
         # other columns need twice the memory
-        columns = ("name", "path", "class", "group_key", "unit", "sha256")
-        table = store.read(columns, split).reset_index(drop=True)
+        table = store.read(
+            ("name", "path", "class", "group_key", "unit", "sha256"), split
+        ).reset_index(drop=True)
         return ChipImages(
             store.root, table, bundle.classes, bundle.contract, self.progress
         )
@@ -291,8 +294,12 @@ def _frozen_features(
         x = copy_to_device(inputs, device)
         return [extract_features(vit, x, recipe.backbone.pool).float().cpu()]
 
-    batches = chips.batches(recipe.evaluate.batch_size)
-    parts = compute_batches(compute, batches, job.progress, "frozen features")
+    parts = compute_batches(
+        compute,
+        chips.batches(recipe.evaluate.batch_size),
+        job.progress,
+        "frozen features",
+    )
     return StoredRows(job.output_dir, (part.numpy() for (part,) in parts))
 
 

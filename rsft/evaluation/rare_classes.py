@@ -49,8 +49,9 @@ def check_rare_classes(bundle: Bundle, store: ChipStore) -> list[RareClass]:
     counts = np.bincount(labels, minlength=len(bundle.classes))
     if counts.min() >= RARE or counts.max() < RARE:
         return []
-    features = classify_chips(bundle, store.root, train).features
-    return count_held_out(features, labels, bundle.classes)
+    return count_held_out(
+        classify_chips(bundle, store.root, train).features, labels, bundle.classes
+    )
 
 
 def count_held_out(

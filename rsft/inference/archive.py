@@ -149,8 +149,9 @@ def predict_archive(
         )
     _reject_outputs_of_one_job(request)
     bundle = Bundle.load(bundle_dir)
-    columns = table_columns(bundle.classes)
-    check_output_path(output_dir / "any.gpkg", columns, overwrite=True)
+    check_output_path(
+        output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True
+    )
     scenes = _find_different_scenes(inputs)
     folders = _OutputFolders(output_dir.absolute(), len(scenes))
     archive = ArchiveResult(output_dir / SCENES_FILE)
@@ -311,8 +312,9 @@ def _run(
             if len(block) > 1:
                 lost += [[scene] for scene in block]
                 continue
-            reason = f"{error} ({ATTEMPTS} attempts)"
-            yield block[0]._replace(status="failed", reason=reason)
+            yield block[0]._replace(
+                status="failed", reason=f"{error} ({ATTEMPTS} attempts)"
+            )
 
 
 def classify_scenes(

@@ -165,8 +165,9 @@ class Classifier(nn.Module):
         x, *block_tokens = self.adapted.run_suffix_with_blocks(
             x, class_token_only=self.pool == "token"
         )
-        vit = cast(VisionTransformer, self.adapted.vit)
-        return self.join_features(_pool(vit, x, self.pool), block_tokens)
+        return self.join_features(
+            _pool(cast(VisionTransformer, self.adapted.vit), x, self.pool), block_tokens
+        )
 
     def join_features(self, features: Tensor, block_tokens: Sequence[Tensor]) -> Tensor:
         """Append the mean patch tokens of earlier blocks to the pooled features.

@@ -212,8 +212,9 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
             self._set_criterion()
 
     def _set_criterion(self) -> None:
-        counts = torch.tensor(self.hparams["class_counts"])
-        self._loss = make_loss(self._loss_config, counts)
+        self._loss = make_loss(
+            self._loss_config, torch.tensor(self.hparams["class_counts"])
+        )
         self.criterion = self._loss
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -290,8 +291,9 @@ def _set_input_size(network: Any, side: int | None) -> None:
     if side is None or not hasattr(network, "set_input_size"):
         return
     if side > MAX_INPUT_SIDE:  # as a hostile checkpoint may say
-        message = f"{side} pixels are too many"
-        raise RequestError(message, "img_size", f"give at most {MAX_INPUT_SIDE}")
+        raise RequestError(
+            f"{side} pixels are too many", "img_size", f"give at most {MAX_INPUT_SIDE}"
+        )
     check_input_size("the network", max(network.patch_embed.patch_size), side)
     network.set_input_size(img_size=side)
 

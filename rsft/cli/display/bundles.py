@@ -102,8 +102,9 @@ def scales_table(scales: Mapping[Any, Mapping[str, float]]) -> Table:
     positions: dict[str, None] = {}
     for row in scales.values():
         positions |= dict.fromkeys(row)
-    title = "learned scales, block x position"
-    table = display.make_table(title, ["block", *positions], texts=())
+    table = display.make_table(
+        "learned scales, block x position", ["block", *positions], texts=()
+    )
     for block, row in scales.items():
         cells = [f"{row[x]:.2f}" if x in row else "" for x in positions]
         table.add_row(str(block), *cells)

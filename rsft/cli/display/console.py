@@ -484,5 +484,4 @@ def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
     lines = {"warning": restricted, "note": unclear if unknown else ""}
     for kind, sentence in lines.items():
         if sentence:
-            line = f"{kind}: {sentence}; see `rsft bundle show`"
-            error_console.print(line)
+            error_console.print(f"{kind}: {sentence}; see `rsft bundle show`")

@@ -39,8 +39,7 @@ def show_evaluation(evaluation: Evaluation, run: Path) -> None:
     display.print_lines(describe_result(evaluation, Bundle.load(bundle).recipe))
     display.console.print(evaluation_table(evaluation))
     if evaluation.small_network:
-        sentence = evaluation.small_network.sentence(evaluation.method)
-        display.console.print(sentence)
+        display.console.print(evaluation.small_network.sentence(evaluation.method))
     display.print_lines(evaluation.notes)
 
 
@@ -116,8 +115,10 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def changes_table(changes: Mapping[str, AccuracyChange]) -> Table:
     """Return accuracy in % before and after quantization by group, and the change."""
-    columns = ("group", "chips", "changed", "torch fp32", "int8", "points")
-    table = display.make_table("accuracy in %, validation chips", columns)
+    table = display.make_table(
+        "accuracy in %, validation chips",
+        ("group", "chips", "changed", "torch fp32", "int8", "points"),
+    )
     for name, change in changes.items():
         table.add_row(
             name,

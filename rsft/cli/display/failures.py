@@ -152,8 +152,11 @@ def _explain_unicode(error: UnicodeError) -> RsftError:
     location = ""
     if isinstance(error, UnicodeDecodeError):
         location = f"byte {error.start:,}: {error.object[error.start : error.end]!r}"
-    hint = "save it as UTF-8; --debug shows where it was read"
-    return RsftError("a text file is not UTF-8", location, hint)
+    return RsftError(
+        "a text file is not UTF-8",
+        location,
+        "save it as UTF-8; --debug shows where it was read",
+    )
 
 
 def show_failure(error: Exception, arguments: Sequence[str]) -> int:

@@ -134,8 +134,9 @@ def _clean_tag(tag: re.Match[str]) -> str:
 
 def _new_figure(height: float, width: float = WIDTH) -> Figure:
     """Return an empty figure."""
-    size = (width / 72, height / 72)
-    return Figure(size, dpi=72, frameon=False, layout="constrained")
+    return Figure(
+        (width / 72, height / 72), dpi=72, frameon=False, layout="constrained"
+    )
 
 
 def _percent(value: float, _: object) -> str:

@@ -108,8 +108,7 @@ def _page_content(
     gallery = None
     if predictions is not None:
         assert run.evaluation
-        classes = run.evaluation.classes
-        gallery = make_gallery(predictions, classes, pictures)
+        gallery = make_gallery(predictions, run.evaluation.classes, pictures)
     start = run.recipe.train.start_bundle
     return {
         "run": run,

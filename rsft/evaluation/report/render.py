@@ -17,9 +17,8 @@ def fill_template(name: str, content: Mapping[str, Any]) -> str:
 
 @cache  # it keeps the compiled templates
 def _environment() -> Environment:
-    loader = PackageLoader("rsft.evaluation.report", "assets")
     environment = Environment(
-        loader=loader,
+        loader=PackageLoader("rsft.evaluation.report", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -127,8 +127,9 @@ class OnnxEngine(graph.GraphEngine):
             shapes.quant_pre_process(path, prepared_path, skip_symbolic_shape=True)
             prepared = onnx.load(prepared_path, load_external_data=False).graph.node
             products = {node.name for node in nodes if node.op_type in _QUANTIZED_OPS}
-            names = [node.name for node in prepared]
-            self.check_float_nodes(excluded & products, names)
+            self.check_float_nodes(
+                excluded & products, [node.name for node in prepared]
+            )
             quantization.quantize_static(
                 prepared_path,
                 path,

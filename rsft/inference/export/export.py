@@ -244,8 +244,9 @@ def _sample_inputs(
 ) -> tuple[Tensor, str]:
     """Return network inputs (N, P, S, S) for a comparison, and where they are from."""
     if store:
-        split = _load_split(store, "val", contract, progress)
-        chips = _sample_evenly(split, traceable.PARITY_CHIPS)
+        chips = _sample_evenly(
+            _load_split(store, "val", contract, progress), traceable.PARITY_CHIPS
+        )
         return chips, f"{len(chips)} chips of {store.root}"
     shape = (_NOISE_IMAGES, contract.size, contract.size, len(contract.planes))
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -282,8 +283,9 @@ def _write_int8(
             "give their folder: rsft export --data ROOT",
         )
     contract = bundle.contract
-    split = _load_split(store, "train", contract, progress)
-    chips = _sample_evenly(split, CALIBRATION_CHIPS).numpy()
+    chips = _sample_evenly(
+        _load_split(store, "train", contract, progress), CALIBRATION_CHIPS
+    ).numpy()
     metadata["calibration"] = {"data": str(store.root), "chips": len(chips)}
     metadata["max_loss"] = max_loss
     metadata["rejected"] = []
@@ -301,8 +303,9 @@ def _write_int8(
             }
             if progress:
                 progress(0, len(chips), "calibrating")
-            nodes = float_nodes(program, count)
-            export_format.quantize(program, temporary, metadata, chips, nodes)
+            export_format.quantize(
+                program, temporary, metadata, chips, float_nodes(program, count)
+            )
             path = temporary / export_format.file_name
             model = export_format.open_graph(path, "int8")
             outputs, _ = _validate(bundle, store, model, "int8", progress)
@@ -452,8 +455,9 @@ def find_training_store(bundle: Bundle, data: Path | None) -> ChipStore | None:
         return store
     if data:
         message = "the data has other classes than the bundle"
-        hint = "give the chip store of its training with --data"
-        raise RequestError(message, data, hint)
+        raise RequestError(
+            message, data, "give the chip store of its training with --data"
+        )
     return None
 
 

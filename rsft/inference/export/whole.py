@@ -319,8 +319,9 @@ def write_whole_export(
     program = trace(pipeline, torch.zeros(2, *pixels.shape[1:]))
     with atomic_folder(output_dir) as temporary:
         export_format.write_graph(program, temporary, metadata)
-        path = temporary / export_format.file_name
-        computed = export_format.run_pipeline(path, pixels)
+        computed = export_format.run_pipeline(
+            temporary / export_format.file_name, pixels
+        )
         predicted = _predict_pixels(bundle, pixels, unit)
         expected = [x.astype(np.float32) for x in predicted]
         # without distances, the probabilities are compared twice
@@ -348,8 +349,9 @@ def _predict_pixels(
     dtype = unit if unit in DIGITAL_UNITS else "float32"
     chips = np.moveaxis(pixels, 1, 3).astype(dtype)
     images = [contract.to_image(chip, unit) for chip in chips]
-    inputs = torch.from_numpy(contract.normalize(images))
-    outputs = compute_outputs(model.predict, inputs)
+    outputs = compute_outputs(
+        model.predict, torch.from_numpy(contract.normalize(images))
+    )
     if not bundle.calibrator:
         return [np.exp(log_softmax(outputs.logits))]
     estimate = bundle.calibrator.apply(*outputs)

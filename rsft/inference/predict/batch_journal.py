@@ -95,8 +95,9 @@ class BatchJournal(Journal):
         tables = []
         rejected: list[Rejection] = []
         counts = Counter[str]()
-        query = "SELECT chips, counts FROM batch ORDER BY number"
-        for chips, text in self.execute(query):
+        for chips, text in self.execute(
+            "SELECT chips, counts FROM batch ORDER BY number"
+        ):
             batch_rejected, batch_counts = json.loads(text)
             rejected += [tuple(rejection) for rejection in batch_rejected]
             counts.update(batch_counts)
@@ -106,10 +107,10 @@ class BatchJournal(Journal):
                 tables.append(table)
         if not tables:
             return BatchResult(pd.DataFrame(), rejected, counts)
-        joined = pa.concat_tables(tables, promote_options="permissive")
-        frame = joined.to_pandas()
+        frame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
         shapes = shapely.from_wkb(frame["geometry"].to_numpy(object))
         frame["geometry"] = pd.Series(shapes, frame.index, object)
         values = np.stack(frame.pop("probabilities")) / _SCALE
-        by_class = pd.DataFrame(values, columns=self._columns)
-        return BatchResult(frame.join(by_class), rejected, counts)
+        return BatchResult(
+            frame.join(pd.DataFrame(values, columns=self._columns)), rejected, counts
+        )

@@ -61,8 +61,9 @@ class ChipArrays(ChipSource):
         names = self.declaration.bands
         spacing = resolve_spacing(None, self.options)
         fitted = fit_chip(pixels, names, spacing, self.contract, self.options)
-        columns = {"chip": number}
-        return SourceChip(fitted.pixels, unit, fitted.spacing, columns, fitted.counts)
+        return SourceChip(
+            fitted.pixels, unit, fitted.spacing, {"chip": number}, fitted.counts
+        )
 
     def chip_name(self, number: int) -> int:
         return number

@@ -212,8 +212,7 @@ def fit_chip(
         DataError: bands or pixel spacing do not match.
     """
     is_unnamed = bool(contract.assumed_bands(stored.shape[2], names))
-    selected = contract.select_bands(stored, names)
-    pixels, is_gray = collapse_gray_rgb(selected, contract)
+    pixels, is_gray = collapse_gray_rgb(contract.select_bands(stored, names), contract)
     down, along = resampling_factors(contract, spacing, options)
     if spacing:
         spacing = spacing[0] * down, spacing[1] * along
@@ -353,8 +352,7 @@ class ChipFiles(ChipSource):
         files = [(path, self._may_have_sidecar(path), max_side) for path in paths]
         self._thread.contents = {}
         with suppress(DataError):  # the fault of one file, which is then read alone
-            contents = _read_files(files)
-            self._thread.contents = dict(zip(numbers, contents, strict=False))
+            self._thread.contents = dict(zip(numbers, _read_files(files), strict=False))
 
     def _max_side(self) -> int:
         """Return the largest side of images whose pixels are read with the header."""
@@ -461,8 +459,9 @@ class ChipFiles(ChipSource):
         bands = self.contract.assumed_bands(count, names)
         if bands and not self._has_warned:
             self._has_warned = True
-            subject = f"the bands of {path_to_text(path.name)}"
-            note = describe_assumed_bands(subject, bands)
+            note = describe_assumed_bands(
+                f"the bands of {path_to_text(path.name)}", bands
+            )
             _log.warning("%s", name_arguments(note) if self.in_python else note)
 
     def chip_name(self, number: int) -> str:

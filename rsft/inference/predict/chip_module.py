@@ -68,9 +68,11 @@ def make_module(bundle: Bundle, unit: str | None = None) -> nn.Sequential:
         DataError: see `ChipTransforms`.
         WeightsError: the backbone on this machine is not that of the bundle.
     """
-    classifier = load_classifier(bundle, "cpu")
-    network, contract = with_tta(classifier, bundle.contract, bundle.recipe.evaluate)
-    transforms = ChipTransforms(contract, unit)
-    steps: OrderedDict[str, nn.Module] = OrderedDict(transforms=transforms)
+    network, contract = with_tta(
+        load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate
+    )
+    steps: OrderedDict[str, nn.Module] = OrderedDict(
+        transforms=ChipTransforms(contract, unit)
+    )
     steps["network"] = network
     return nn.Sequential(steps).eval()

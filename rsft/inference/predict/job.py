@@ -164,8 +164,9 @@ def run_job(
         for prepared, outputs in pipeline.prefetch(
             compute, prepared_batches, engine.concurrency, ahead=engine.concurrency
         ):
-            result = make_result(prepared, outputs, bundle)
-            journal.record(prepared.batch.number, result)
+            journal.record(
+                prepared.batch.number, make_result(prepared, outputs, bundle)
+            )
             done += len(prepared.batch.chips)
             if job.progress:
                 job.progress(done, total, "classifying")

@@ -121,8 +121,9 @@ def open_job(
             for source in plan.sources:
                 stack.callback(source.close)
             count = sum(len(source) for source in plan.sources)
-            columns = table_columns(bundle.classes)
-            find_table_format(output_path).check_size(output_path, count, len(columns))
+            find_table_format(output_path).check_size(
+                output_path, count, len(table_columns(bundle.classes))
+            )
             yield PredictionJob(
                 bundle,
                 bundle_dir,

@@ -190,8 +190,9 @@ def encode_thumbnail(image: Bytes) -> bytes:
     there are fewer.
     """
     planes = image[:, :, 0] if image.shape[2] < 3 else image[:, :, :3]
-    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    small = cv2.resize(planes, size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        planes, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA
+    )
     bgr = small[..., ::-1] if small.ndim == 3 else small  # OpenCV expects B, G, R
     quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(bgr), quality)

@@ -144,8 +144,7 @@ class Predictor:
             True
         """
         with python_words():
-            source = self._open(chips, **pixels)
-            return self.predict_source(source, batch_size)
+            return self.predict_source(self._open(chips, **pixels), batch_size)
 
     def logits(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Reals:
         """Return the logits (N, C) of chips.
@@ -240,8 +239,9 @@ class Predictor:
             )
         maps = []
         with python_words():
-            source = self._open(chips, **pixels)
-            for prepared in self._prepare(source, _BATCH, as_floats=True):
+            for prepared in self._prepare(
+                self._open(chips, **pixels), _BATCH, as_floats=True
+            ):
                 refuse_rejected(prepared)
                 maps.append(occlusion_maps(self.engine.infer, prepared.inputs, cells))
         return np.concatenate(maps)
@@ -296,8 +296,7 @@ class Predictor:
         table = pd.concat(tables).sort_values("number", ignore_index=True)
         table = table.drop(columns="number")
         if "class" not in table:  # no chip could be classified
-            is_calibrated = bundle.calibrator is not None
-            names = classified_names(bundle.classes, is_calibrated)
+            names = classified_names(bundle.classes, bundle.calibrator is not None)
             table = table.reindex(columns=[*table, *names])
         table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
         notes = describe_unnamed_chips(unnamed, self.engine.contract)
@@ -327,8 +326,11 @@ class Predictor:
             from rsft.inference.predict.chip_windows import open_raster_windows
 
             if len(names) != 1:
-                message = "windows are read from one raster"
-                raise RequestError(message, "windows", "give a dataset or a file")
+                raise RequestError(
+                    "windows are read from one raster",
+                    "windows",
+                    "give a dataset or a file",
+                )
             return open_raster_windows(
                 names[0], windows, contract, declaration, options
             )
@@ -372,8 +374,11 @@ def refuse_rejected(prepared: PreparedBatch) -> None:
     """
     for number, reason in left_out(prepared):
         name = prepared.batch.source.chip_name(number)
-        hint = "leave it out; `predict` returns a row with the reason for such chips"
-        raise DataError(f"chip {name}: {reason}", "chips", hint)
+        raise DataError(
+            f"chip {name}: {reason}",
+            "chips",
+            "leave it out; `predict` returns a row with the reason for such chips",
+        )
 
 
 def left_out(prepared: PreparedBatch) -> Iterator[tuple[int, str]]:

@@ -147,8 +147,7 @@ def write_result(
     notes += describe_checks(checks)
     if not job.writes_files:
         return result
-    layer = _make_layer(result, job, engine)
-    _write_outputs(result, job, layer, thumbnails)
+    _write_outputs(result, job, _make_layer(result, job, engine), thumbnails)
     return result
 
 

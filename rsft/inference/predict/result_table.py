@@ -50,8 +50,9 @@ def predictions_table(
     """
     check_logits(outputs)
     if not calibrator:
-        probabilities = network_probabilities(outputs)
-        return classified_columns(Classification(classes, probabilities, None))
+        return classified_columns(
+            Classification(classes, network_probabilities(outputs), None)
+        )
     estimate = calibrator.apply(*outputs)
     return classified_columns(Classification(classes, estimate.probabilities, estimate))
 

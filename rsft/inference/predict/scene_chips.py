@@ -159,8 +159,11 @@ def _locate(
         )
 
     if request.query.detect and window.side is None:
-        message = "--size box needs boxes, but the detected objects get none"
-        raise RequestError(message, "--size", "give --size in pixels")
+        raise RequestError(
+            "--size box needs boxes, but the detected objects get none",
+            "--size",
+            "give --size in pixels",
+        )
     find = partial(find_once, journal, f"detected in {scene.name}", detect)
     positions = locate(scene, request.query, find, window.scale, progress=progress)
     check_boxes(window, positions.locations)
@@ -250,8 +253,7 @@ class SceneChips(ChipSource):
         if self.scene_spacing:
             down, along = self.scene_spacing
             self.spacing = down * window.scale[0], along * window.scale[1]
-        indices = check_scene(scene, spec, request.declaration)
-        self._reader = AreaReader(scene, indices)
+        self._reader = AreaReader(scene, check_scene(scene, spec, request.declaration))
         self._geometry = _geometries(scene, self.locations, in_pixels)
         rows = np.array([x.row for x in self.locations], np.float64)
         cols = np.array([x.col for x in self.locations], np.float64)
@@ -331,8 +333,9 @@ class SceneChips(ChipSource):
         spacing = self.scene_spacing
         if location.box is not None and spacing and not self.is_tiled:
             if self.is_detected:
-                length = box_length(location.box, spacing)
-                columns |= measured_length(length, spacing, "detection")
+                columns |= measured_length(
+                    box_length(location.box, spacing), spacing, "detection"
+                )
             else:
                 columns |= annotated_length(location.box, spacing)
         return columns | {"geometry": self._geometry[number]}

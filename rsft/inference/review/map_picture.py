@@ -156,9 +156,15 @@ def _is_unlike(table: pd.DataFrame) -> pd.Series:
 def _draw_legend(figure: Figure, left: float, colors: dict[str, str]) -> None:
     handles = []
     for text, color in colors.items():
-        label = text.replace(" the ", " the\n")
         handles.append(
-            Line2D([], [], color=color, marker="s", linestyle="", label=label)
+            Line2D(
+                [],
+                [],
+                color=color,
+                marker="s",
+                linestyle="",
+                label=text.replace(" the ", " the\n"),
+            )
         )
     figure.legend(
         handles=handles,

@@ -394,8 +394,7 @@ def classified_names(classes: Sequence[str], is_calibrated: bool) -> list[str]:
     estimate = None
     if is_calibrated:
         estimate = ConfidenceEstimate(none, none.astype(bool), np.empty(0))
-    table = classified_columns(Classification(classes, none, estimate))
-    return table.columns.tolist()
+    return classified_columns(Classification(classes, none, estimate)).columns.tolist()
 
 
 def format_sets(

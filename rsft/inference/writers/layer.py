@@ -23,8 +23,10 @@ replaces it."""
 
 def creation_metadata() -> JsonObject:
     """Return the version of rsft and the time, for the metadata of a layer."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"rsft_version": __version__, "created": created}
+    return {
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 class SceneBoxes(NamedTuple):

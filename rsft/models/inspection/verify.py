@@ -93,8 +93,7 @@ def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification
         faults = [] if is_expected else [f"its hash is {index.sha256}, not {sha256}"]
         result.add("the hash is the expected one", faults)
     altered = find_altered_files(folder, index)
-    files = f"{len(index.files)} files, each with the hash in the index"
-    result.add(files, altered)
+    result.add(f"{len(index.files)} files, each with the hash in the index", altered)
     if altered:
         return result
     try:
