@@ -84,7 +84,7 @@ def run_finetune(
     folder = plan.folder
     if not folder or not plan.is_trained:
         with choose_display(
-            plan.recipe, console, quiet=request.quiet, as_json=request.as_json
+            plan.recipe, quiet=request.quiet, as_json=request.as_json
         ) as listener:
             run = train_run(plan, request.runs, listener, evaluation_follows=True)
         folder = run.folder

@@ -173,7 +173,7 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
 
     studies = find_runs_folder(request.runs / "sweeps", plan.settings.name)
     with choose_search_display(
-        plan, console, quiet=request.quiet, as_json=request.as_json
+        plan, quiet=request.quiet, as_json=request.as_json
     ) as listener:
         choice = AutoSearch(plan, studies, listener).run()
     console.print(choice.sentence)

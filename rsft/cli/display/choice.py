@@ -1,71 +1,39 @@
 """Show the choice of a recipe: a line for each run, or JSON lines."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Self
 
-from rich.console import Console
-
-from rsft.cli.display.console import emit_json_event, progress
+from rsft.cli.display.console import (
+    console,
+    emit_json_event,
+    print_lines,
+    progress,
+)
 from rsft.study.choice import SearchListener
 from rsft.study.choice_file import AutoPlan
 from rsft.study.comparison import TriedCandidate, format_accuracy
 from rsft.study.trials import Trial
 from rsft.training.processes import is_rank_zero
+from rsft.types import Progress
 
 
-class SearchDisplay(SearchListener):
-    """Receives the events of a choice within a `with` block.
-
-    The base class shows nothing.
-    """
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class SearchJson(SearchDisplay):
+class SearchJson(SearchListener):
     """Prints a row of the table as the event candidate, whenever a run ends."""
 
     def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
         emit_json_event("candidate", asdict(rows[changed]))
 
 
-class SearchLines(SearchDisplay):
-    """Prints the notes on the data, and one line for each run.
+class SearchLines(SearchListener):
+    """Prints one line for each run, and reports the spent time.
 
     Args:
-        plan: the candidates and the notes.
-        console: where to print.
+        report: shows the progress.
     """
 
-    def __init__(self, plan: AutoPlan, console: Console) -> None:
-        self.plan = plan
-        self.console = console
-        self.stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        names = ", ".join(candidate.name for candidate in self.plan.methods())
-        settings = self.plan.settings
-        line = (
-            f"comparing {names} for {settings.measure} in {settings.folds} folds, at"
-            f" most {settings.budget} of CPU time"
-        )
-        pools = ", ".join(candidate.name for candidate in self.plan.pools())
-        if pools:
-            line += f"; then the best one with {pools}, in as much time again"
-        texts = self.plan.notes if self.plan.obstacle else (line, *self.plan.notes)
-        for text in texts:
-            self.console.print(text, soft_wrap=True)
-        self.report = self.stack.enter_context(progress())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
+    def __init__(self, report: Progress) -> None:
+        self.report = report
 
     def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
         text = (
@@ -86,22 +54,41 @@ class SearchLines(SearchDisplay):
             "CPU s": round(row.cpu_seconds),
         }
         line = "  ".join(f"{name} {cell}" for name, cell in cells.items())
-        self.console.print(line, soft_wrap=True)
+        console.print(line)
 
 
+def describe_plan(plan: AutoPlan) -> Iterator[str]:
+    """Yield what is compared, unless nothing can be, and the notes on the data."""
+    if not plan.obstacle:
+        names = ", ".join(candidate.name for candidate in plan.methods())
+        settings = plan.settings
+        line = (
+            f"comparing {names} for {settings.measure} in {settings.folds} folds, at"
+            f" most {settings.budget} of CPU time"
+        )
+        pools = ", ".join(candidate.name for candidate in plan.pools())
+        if pools:
+            line += f"; then the best one with {pools}, in as much time again"
+        yield line
+    yield from plan.notes
+
+
+@contextmanager
 def choose_search_display(
-    plan: AutoPlan, console: Console, *, quiet: bool, as_json: bool
-) -> SearchDisplay:
-    """Return the display for a choice: lines, or JSON lines.
+    plan: AutoPlan, *, quiet: bool, as_json: bool
+) -> Iterator[SearchListener]:
+    """Yield the listener that shows a choice: lines, or JSON lines.
 
     Args:
         plan: the candidates and the notes.
-        console: where to print.
         quiet: show nothing.
         as_json: print JSON lines.
     """
     if quiet or not is_rank_zero():
-        return SearchDisplay()
-    if as_json:
-        return SearchJson()
-    return SearchLines(plan, console)
+        yield SearchListener()
+    elif as_json:
+        yield SearchJson()
+    else:
+        print_lines(describe_plan(plan))
+        with progress() as report:
+            yield SearchLines(report)

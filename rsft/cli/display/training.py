@@ -1,15 +1,18 @@
 """Show a run while it trains: in lines, or as JSON."""
 
 import math
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any
 
-from rich.console import Console
-
-from rsft.cli.display.console import emit_json_event, progress
+from rsft.cli.display.console import (
+    console,
+    emit_json_event,
+    print_lines,
+    progress,
+)
 from rsft.cli.display.results import report_json_progress
 from rsft.data.chips.class_names import list_first_names
 from rsft.peft import Site
@@ -17,7 +20,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.listeners import RunListener, StepReport
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs.writer import Run
-from rsft.types import JsonObject
+from rsft.types import JsonObject, Progress
 
 COLUMNS = {
     "epoch": "epoch",
@@ -37,44 +40,23 @@ STEPS_PER_LINE = 50
 """Steps between two lines."""
 
 
-class Display(RunListener):
-    """Receives the events of a run within a `with` block.
+class TrainingLines(RunListener):
+    """Prints a line every 50 steps and epoch, and reports the progress of what runs.
 
-    The base class shows nothing.
+    Args:
+        recipe: the recipe of the run.
+        report: shows the progress.
     """
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class TrainingLines(Display):
-    """Prints a line every 50 steps and epoch, and shows the progress of what runs."""
-
-    def __init__(self, recipe: Recipe, console: Console) -> None:
+    def __init__(self, recipe: Recipe, report: Progress) -> None:
         self.recipe = recipe
-        self.console = console
-        self.stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        self.report = self.stack.enter_context(progress())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def print(self, line: str) -> None:
-        """Print a line."""
-        self.console.print(line, soft_wrap=True)
+        self.report = report
 
     def on_progress(self, done: int, total: int, item: str) -> None:
         self.report(done, total, item)
 
     def on_start(self, run: Run, metadata: JsonObject) -> None:
-        for line in describe_training(self.recipe, metadata).split("\n"):
-            self.print(line)
+        print_lines(describe_training(self.recipe, metadata).split("\n"))
         self.report(0, 0, "first training step")
 
     def on_step(self, step: StepReport) -> None:
@@ -82,17 +64,17 @@ class TrainingLines(Display):
         if step.done % STEPS_PER_LINE == 0:
             epoch = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}"
             position = f"{epoch}  step {step.step}/{step.steps}"
-            self.print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
+            console.print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
         cells = []
         for key, name in COLUMNS.items():
             if not math.isnan(row[key]):
                 cells.append(f"{name} {format_cell(key, row[key])}")
-        self.print(f"{'  '.join(cells)}  {row['images_per_s']:.0f} images/s")
+        console.print(f"{'  '.join(cells)}  {row['images_per_s']:.0f} images/s")
 
 
-class JsonLines(Display):
+class JsonLines(RunListener):
     """Prints the events progress, started, step and epoch as JSON, one object per line.
 
     Keys contain units.
@@ -179,21 +161,23 @@ def format_cell(key: str, value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+@contextmanager
 def choose_display(
-    recipe: Recipe, console: Console, *, quiet: bool, as_json: bool
-) -> Display:
-    """Return the display for a run: lines, or JSON lines.
+    recipe: Recipe, *, quiet: bool, as_json: bool
+) -> Iterator[RunListener]:
+    """Yield the listener that shows a run: lines, or JSON lines.
 
     Only the first of several processes shows anything.
 
     Args:
         recipe: the recipe of the run.
-        console: where to print.
         quiet: show nothing.
         as_json: print JSON lines.
     """
     if quiet or not is_rank_zero():
-        return Display()
-    if as_json:
-        return JsonLines()
-    return TrainingLines(recipe, console)
+        yield RunListener()
+    elif as_json:
+        yield JsonLines()
+    else:
+        with progress() as report:
+            yield TrainingLines(recipe, report)

@@ -1,17 +1,16 @@
 """The lines of a choice."""
 
-import io
-from contextlib import nullcontext
+from unittest.mock import Mock
 
-from rich.console import Console
+import pytest
 
 from rsft.cli.display.choice import (
-    SearchDisplay,
     SearchJson,
     SearchLines,
     choose_search_display,
 )
 from rsft.recipe.schema import DataSection, Recipe, TrainSection
+from rsft.study.choice import SearchListener
 from rsft.study.choice_file import AutoFile, AutoPlan, Candidate
 from rsft.study.comparison import TriedCandidate
 
@@ -26,37 +25,40 @@ def plan_of_one(path):
     return AutoPlan(settings, (Candidate(RECIPE, path),), ("class x is not measured",))
 
 
-def test_one_line_per_run(tmp_path, monkeypatch):
-    reported = []
-    monkeypatch.setattr(
-        "rsft.cli.display.choice.progress",
-        lambda: nullcontext(lambda *arguments: reported.append(arguments)),
-    )
-    console = Console(file=io.StringIO(), width=200)
+def test_plan_and_notes_come_first(tmp_path, capsys):
+    with choose_search_display(plan_of_one(tmp_path), quiet=False, as_json=False):
+        plan, note = capsys.readouterr().out.splitlines()
+    assert "at most 10min of CPU time" in plan and note == "class x is not measured"
+
+
+def test_one_line_per_run(tmp_path, capsys):
+    report = Mock()
     rows = [
         ROW,
         TriedCandidate("small network", 8, 3, 0.841, 0.012, 0.5, 0.25, 60.0),
         TriedCandidate("LoRA", 2, 1, None, None, None, None, 0.4, fault="no weights"),
     ]
-    with SearchLines(plan_of_one(tmp_path), console) as board:
-        board.on_trial(Candidate(RECIPE, tmp_path).trial(2, 3, 0.25), 31.2, 600.0)
-        board.on_table(rows, 1)
-        board.on_table(rows, 2)
-    plan, note, tried, failed = console.file.getvalue().splitlines()
-    assert "at most 10min of CPU time" in plan and note == "class x is not measured"
+    board = SearchLines(report)
+    board.on_trial(Candidate(RECIPE, tmp_path).trial(2, 3, 0.25), 31.2, 600.0)
+    board.on_table(rows, 1)
+    board.on_table(rows, 2)
+    tried, failed = capsys.readouterr().out.splitlines()
     assert "macro 84.1 ± 1.2  tail 50.0 ± 25.0  CPU s 60" in tried
     assert failed.startswith("candidate LoRA: failed, no weights")
-    assert reported == [(31, 600, "LoRA, fold 2/3, 2 epochs, CPU seconds so far")]
+    report.assert_called_once_with(
+        31, 600, "LoRA, fold 2/3, 2 epochs, CPU seconds so far"
+    )
 
 
-def test_kinds_of_display(tmp_path):
-    plain = Console(file=io.StringIO(), width=200)
-    kinds = [
-        type(
-            choose_search_display(
-                plan_of_one(tmp_path), plain, quiet=quiet, as_json=as_json
-            )
-        )
-        for quiet, as_json in ((True, False), (False, True), (False, False))
-    ]
-    assert kinds == [SearchDisplay, SearchJson, SearchLines]
+@pytest.mark.parametrize(
+    ("quiet", "as_json", "kind"),
+    [
+        (True, False, SearchListener),
+        (False, True, SearchJson),
+        (False, False, SearchLines),
+    ],
+)
+def test_kinds_of_display(tmp_path, quiet, as_json, kind):
+    plan = plan_of_one(tmp_path)
+    with choose_search_display(plan, quiet=quiet, as_json=as_json) as display:
+        assert type(display) is kind

@@ -1,16 +1,13 @@
 """Lines, bars and JSON of a training."""
 
-import io
 import json
 import math
-from contextlib import nullcontext
 from dataclasses import replace
+from unittest.mock import Mock, call
 
 import pytest
-from rich.console import Console
 
 from rsft.cli.display.training import (
-    Display,
     JsonLines,
     TrainingLines,
     choose_display,
@@ -18,49 +15,40 @@ from rsft.cli.display.training import (
 )
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
+from rsft.training.listeners import RunListener
 from rsft.training.runs.writer import Run
 from tests.helpers.event_lines import ROW, RUN_METADATA, STEP
 
 
-def console(**options):
-    return Console(file=io.StringIO(), width=120, **options)
-
-
 @pytest.mark.parametrize(
-    ("options", "flags", "kind"),
+    ("flags", "kind"),
     [
-        ({"force_terminal": True}, {}, TrainingLines),
-        ({"force_terminal": False}, {}, TrainingLines),
-        ({"force_terminal": True}, {"quiet": True}, Display),
-        ({"force_terminal": True}, {"as_json": True}, JsonLines),
+        ({}, TrainingLines),
+        ({"quiet": True}, RunListener),
+        ({"as_json": True}, JsonLines),
     ],
 )
-def test_display_depends_on_flags(recipe_file, options, flags, kind):
+def test_display_depends_on_flags(recipe_file, flags, kind):
     flags = {"quiet": False, "as_json": False} | flags
-    assert (
-        type(choose_display(load_recipe(recipe_file), console(**options), **flags))
-        is kind
-    )
+    with choose_display(load_recipe(recipe_file), **flags) as display:
+        assert type(display) is kind
 
 
 def test_only_rank_zero_has_a_display(recipe_file, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    display = choose_display(
-        load_recipe(recipe_file), console(), quiet=False, as_json=True
-    )
-    assert type(display) is Display
+    with choose_display(load_recipe(recipe_file), quiet=False, as_json=True) as display:
+        assert type(display) is RunListener
 
 
 @pytest.fixture
-def log(recipe_file):
+def log(recipe_file, capsys):
     def lines(*overrides):
-        console = Console(file=io.StringIO(), width=60)
-        with TrainingLines(load_recipe(recipe_file, overrides), console) as display:
-            display.on_start(None, RUN_METADATA)
-            for done in range(46, 51):
-                display.on_step(replace(STEP, step=done - 45, done=done))
-            display.on_epoch_end(ROW, {})
-        return console.file.getvalue().splitlines()
+        display = TrainingLines(load_recipe(recipe_file, overrides), Mock())
+        display.on_start(None, RUN_METADATA)
+        for done in range(46, 51):
+            display.on_step(replace(STEP, step=done - 45, done=done))
+        display.on_epoch_end(ROW, {})
+        return capsys.readouterr().out.splitlines()
 
     return lines
 
@@ -84,20 +72,16 @@ def test_one_line_per_few_steps_and_per_epoch(log):
     )
 
 
-def test_what_takes_long_is_reported(recipe_file, monkeypatch):
-    reported = []
-    monkeypatch.setattr(
-        "rsft.cli.display.training.progress",
-        lambda: nullcontext(lambda *arguments: reported.append(arguments)),
-    )
-    with TrainingLines(load_recipe(recipe_file), console()) as display:
-        display.on_progress(0, 12, "frozen features")
-        display.on_start(None, RUN_METADATA)
-        display.on_step(replace(STEP, done=7, total=100))
-    assert reported == [
-        (0, 12, "frozen features"),
-        (0, 0, "first training step"),
-        (7, 100, "training steps"),
+def test_what_takes_long_is_reported(recipe_file):
+    report = Mock()
+    display = TrainingLines(load_recipe(recipe_file), report)
+    display.on_progress(0, 12, "frozen features")
+    display.on_start(None, RUN_METADATA)
+    display.on_step(replace(STEP, done=7, total=100))
+    assert report.call_args_list == [
+        call(0, 12, "frozen features"),
+        call(0, 0, "first training step"),
+        call(7, 100, "training steps"),
     ]
 
 
