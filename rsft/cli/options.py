@@ -137,22 +137,25 @@ class CommandParameter:
     @cached_property
     def nested(self) -> tuple[CommandParameter, ...]:
         """The options of its dataclass or mapping, if its type is one."""
-        if isinstance(self.info, Option) and self.is_mapping:
-            return tuple(_read_names(self.info))
+        if self.is_mapping:
+            return tuple(_read_names(self.option))
         request = find_dataclass(self.hint)
         return tuple(_read_fields(request)) if request else ()
 
     @property
+    def option(self) -> Option:
+        """The option; one without settings for an argument or a dataclass."""
+        return self.info if isinstance(self.info, Option) else Option()
+
+    @property
     def is_mapping(self) -> bool:
         """Whether its value has one path per option in `nested`."""
-        return isinstance(self.info, Option) and self.info.each is not None
+        return self.option.each is not None
 
     @property
     def flag(self) -> str:
         """The name of the option."""
-        if isinstance(self.info, Option) and self.info.name:
-            return self.info.name
-        return "--" + self.name.replace("_", "-")
+        return self.option.name or "--" + self.name.replace("_", "-")
 
     @property
     def key(self) -> str:
@@ -167,9 +170,9 @@ class CommandParameter:
         if self.nested:
             hint = bool
             default = False
-        if isinstance(self.info, Option) and self.info.parse:
+        if self.option.parse:
             hint = str | None
-        if isinstance(self.info, Option) and self.info.is_repeated:
+        if self.option.is_repeated:
             hint = list[str] | None
             default = None
         if isinstance(default, tuple):
@@ -201,12 +204,13 @@ class CommandParameter:
         Raises:
             RequestError: a text is not a list of numbers.
         """
-        if isinstance(self.info, Option) and self.info.is_repeated:
-            return self.info.parse and self.info.parse(value or [])
+        parse = self.option.parse
+        if self.option.is_repeated:
+            return parse and parse(value or [])
         if value is None:
             return None
-        if isinstance(self.info, Option) and self.info.parse:
-            return self.info.parse(value)
+        if parse:
+            return parse(value)
         branches = _branches(self.hint)
         for branch in branches:
             if get_origin(branch) is tuple:
