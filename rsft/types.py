@@ -18,6 +18,9 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 """Coordinates or measurements in double precision."""
 
+Floats32 = NDArray[np.float32]
+"""Numbers in single precision, such as inputs and outputs of networks."""
+
 Indices = NDArray[np.int64]
 """Indices of chips in a store or in a batch."""
 

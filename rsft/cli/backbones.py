@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -27,6 +27,7 @@ from rsft.cli.options import (
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.errors import RequestError
+from rsft.types import JsonObject
 from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
     show_paths({"weights": weights_dir()})
 
 
-def _row(encoder: ListedEncoder) -> dict[str, Any]:
+def _row(encoder: ListedEncoder) -> JsonObject:
     names = (
         "name about parameters size patch bands unit mean std sensor license"
         " restrictions"

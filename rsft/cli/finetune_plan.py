@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, print_lines, shorten
 from rsft.cli.finetune_steps import FinetuneRequest, Steps, list_keys
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.recipe.library import find_recipe
+from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
@@ -38,7 +39,7 @@ class RunPlan:
     folder: Path | None = None
     is_trained: bool = False
     source: Path | None = None
-    entries: Mapping[str, Any] = field(default_factory=dict)
+    entries: JsonObject = field(default_factory=dict)
 
 
 def plan_run(request: FinetuneRequest) -> RunPlan:

@@ -15,7 +15,7 @@ from sklearn.preprocessing import normalize
 
 from rsft.data.imagery.resize import resize_image
 from rsft.training.init.discriminant import fit_discriminant
-from rsft.types import Bytes, Floats, Indices
+from rsft.types import Bytes, Floats, Floats32, Indices, Labels
 from rsft.utils.stored_rows import Rows, blocks
 
 NEIGHBORS = 5
@@ -39,7 +39,7 @@ IMAGE_SIZE = 16
 
 def knn_predict(
     train_x: Rows,
-    train_y: NDArray[np.integer],
+    train_y: Labels,
     test_x: Rows,
     n_classes: int,
     k: int = NEIGHBORS,
@@ -116,7 +116,7 @@ def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
     return rows if has_length_one else normalize(rows)
 
 
-def balance_votes(votes: Floats, train_y: NDArray[np.integer]) -> Floats:
+def balance_votes(votes: Floats, train_y: Labels) -> Floats:
     """Divide the votes of each class by its training samples, and normalize them.
 
     Args:
@@ -134,7 +134,7 @@ def balance_votes(votes: Floats, train_y: NDArray[np.integer]) -> Floats:
 
 def linear_probe_predict(
     train_x: NDArray[Any],
-    train_y: NDArray[np.integer],
+    train_y: Labels,
     test_x: Rows,
     n_classes: int,
 ) -> Floats:
@@ -171,7 +171,7 @@ def linear_probe_predict(
     return probabilities
 
 
-def choose_probe_chips(train_y: NDArray[np.integer]) -> Indices:
+def choose_probe_chips(train_y: Labels) -> Indices:
     """Return the training chips of the linear probe (n,), at most `MAX_PROBE_CHIPS`.
 
     Of more chips, the largest classes are left with equal numbers, drawn at random.
@@ -189,7 +189,7 @@ def choose_probe_chips(train_y: NDArray[np.integer]) -> Indices:
 
 def discriminant_predict(
     train_x: Rows,
-    train_y: NDArray[np.integer],
+    train_y: Labels,
     test_x: Rows,
     n_classes: int,
 ) -> Floats:
@@ -213,7 +213,7 @@ def discriminant_predict(
     return probabilities
 
 
-def flatten_small_image(image: Bytes) -> NDArray[np.float32]:
+def flatten_small_image(image: Bytes) -> Floats32:
     """Shrink an image (H, W, P) to 16 x 16 pixels by averaging, and flatten it.
 
     Returns:

@@ -22,6 +22,7 @@ from rsft.models.uncertainty.calibrator import (
 )
 from rsft.models.uncertainty.shift import MIN_CHIPS, ShiftTest
 from rsft.models.uncertainty.temperature import log_softmax
+from rsft.types import Labels
 
 COVERAGE_TARGETS = (0.8, COVERAGE, 0.95)
 """Target coverages of the measured class sets."""
@@ -68,7 +69,7 @@ def estimate_by_scene(
 def measure_calibration(
     calibrator: Calibrator,
     outputs: ClassifierOutputs,
-    labels: NDArray[np.integer],
+    labels: Labels,
     groups: Mapping[str, Sequence[int]],
     scenes: NDArray[np.str_],
 ) -> schema.CalibrationReport:
@@ -128,7 +129,7 @@ def measure_calibration(
 def _measure_scene(
     name: str,
     chips: ConfidenceEstimate,
-    labels: NDArray[np.integer],
+    labels: Labels,
     test: ShiftTest,
 ) -> schema.SceneCoverage:
     predicted = chips.probabilities.argmax(axis=1)

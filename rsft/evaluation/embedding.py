@@ -1,14 +1,15 @@
 """Two-dimensional maps of the features of chips."""
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.manifold import TSNE
+
+from rsft.types import Floats32
 
 MAX_MAP_CHIPS = 800
 """Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
 
 
-def tsne(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
+def tsne(features: Floats32, seed: int = 0) -> Floats32:
     """Compute a t-SNE map of features (N, D) by cosine distance.
 
     Source: van der Maaten and Hinton 2008.

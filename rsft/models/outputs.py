@@ -9,18 +9,18 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rsft.data.imagery.contract import Contract
 from rsft.recipe.schema import EvaluateSection
+from rsft.types import Floats32
 from rsft.utils.array_namespace import array_namespace, log_sum_exp, to_array
 
 
 class ClassifierOutputs(NamedTuple):
     """Logits (N, C), and the pooled features (N, D) behind them, float32."""
 
-    logits: NDArray[np.float32]
-    features: NDArray[np.float32]
+    logits: Floats32
+    features: Floats32
 
 
 TakeViews = Callable[[Any, int], list[Any]]

@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -154,9 +153,7 @@ def _make_bundle(
     )
 
 
-def _check_shape(
-    hparams: Mapping[str, Any], chips: Mapping[str, Any], path: Path
-) -> None:
+def _check_shape(hparams: JsonObject, chips: JsonObject, path: Path) -> None:
     """Raise an error unless a task has the bands and classes of the chips."""
     channels = hparams["in_channels"]
     classes = hparams["num_classes"]
@@ -171,7 +168,7 @@ def _check_shape(
         )
 
 
-def _open_store(record: Mapping[str, Any], data: Path | None, path: Path) -> ChipStore:
+def _open_store(record: JsonObject, data: Path | None, path: Path) -> ChipStore:
     if "mean" not in record:
         message = (
             "the checkpoint was not trained with a data module, so it lacks the"
@@ -194,7 +191,7 @@ def _open_store(record: Mapping[str, Any], data: Path | None, path: Path) -> Chi
 
 
 def _rebuild_task(
-    hparams: dict[str, Any], checkpoint: dict[str, Any], path: Path
+    hparams: JsonObject, checkpoint: dict[str, Any], path: Path
 ) -> PEFTClassificationTask:
     """Return the task with the learned tensors of the checkpoint."""
     model = hparams["model"]
@@ -219,7 +216,7 @@ def _rebuild_task(
 
 
 def _fit_contract(
-    record: Mapping[str, Any],
+    record: JsonObject,
     root: Path,
     task: PEFTClassificationTask,
     size: int | None,
@@ -273,7 +270,7 @@ def _fit_contract(
 
 
 def _describe_backbone(
-    hparams: Mapping[str, Any],
+    hparams: JsonObject,
     network: Any,
     path: Path,
     out: Path,
@@ -323,8 +320,8 @@ def _describe_backbone(
 
 def _make_recipe(
     name: str,
-    hparams: Mapping[str, Any],
-    backbone: Mapping[str, Any],
+    hparams: JsonObject,
+    backbone: JsonObject,
     contract: Contract,
     root: str,
 ) -> Recipe:

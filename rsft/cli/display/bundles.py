@@ -14,7 +14,7 @@ from rsft.types import JsonObject
 from rsft.utils.licenses import describe_license
 
 
-def show_bundle(description: Mapping[str, Any]) -> None:
+def show_bundle(description: JsonObject) -> None:
     """Print the description of a bundle, see `describe_bundle`."""
     print_rows(describe_rows(description))
     console.print(classes_table(description["classes"]))
@@ -22,7 +22,7 @@ def show_bundle(description: Mapping[str, Any]) -> None:
         console.print(scales_table(description["scales"]))
 
 
-def describe_rows(description: Mapping[str, Any]) -> dict[str, str]:
+def describe_rows(description: JsonObject) -> dict[str, str]:
     """Return the rows of `rsft bundle show`: texts by name."""
     recipe = f"{description['name']}, rsft {description['rsft_version']}"
     if description["runs"] > 1:
@@ -53,7 +53,7 @@ def describe_rows(description: Mapping[str, Any]) -> dict[str, str]:
     return rows
 
 
-def _describe_method(method: Mapping[str, Any]) -> str:
+def _describe_method(method: JsonObject) -> str:
     texts = [method["method"]]
     for key, value in method.items():
         if key != "method" and value is not None:
@@ -61,7 +61,7 @@ def _describe_method(method: Mapping[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def _describe_accuracy(metrics: Mapping[str, Any] | None) -> str:
+def _describe_accuracy(metrics: JsonObject | None) -> str:
     if not metrics:
         return "not measured"
     texts = []
@@ -72,7 +72,7 @@ def _describe_accuracy(metrics: Mapping[str, Any] | None) -> str:
     return f"{', '.join(texts)} % on {chips}"
 
 
-def _describe_confidence(confidence: Mapping[str, Any] | None) -> str:
+def _describe_confidence(confidence: JsonObject | None) -> str:
     if confidence is None:
         return "none: probabilities are not calibrated"
     fit = (

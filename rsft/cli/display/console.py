@@ -31,6 +31,7 @@ from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
+    from rsft.types import JsonObject
     from rsft.types import Progress as ReportProgress
 
 T = TypeVar("T")
@@ -205,7 +206,7 @@ FIRST_CLASSES = 15
 """Number of classes that a command lists of more of them."""
 
 
-def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
+def emit_json_event(event: str, fields: JsonObject) -> None:
     """Print one JSON object on one line: the name of the event, and fields.
 
     NaN and infinity become null.

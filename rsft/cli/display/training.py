@@ -1,11 +1,10 @@
 """Show a run while it trains: in lines, or as JSON."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
 
 from rsft.cli.display.console import (
     console,
@@ -97,7 +96,7 @@ class JsonLines(RunListener):
         emit_json_event("epoch", {**row, "modulator": modulator})
 
 
-def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
+def describe_training(recipe: Recipe, metadata: JsonObject) -> str:
     """Return what is trained on which data; a second line names the start bundle."""
     method = recipe.peft.title
     if recipe.meta:
@@ -119,7 +118,7 @@ def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
     )
 
 
-def _describe_start(start: Mapping[str, Any], depth: int) -> str:
+def _describe_start(start: JsonObject, depth: int) -> str:
     kept = start["kept_blocks"]
     if kept == depth:
         part = "the blocks stay as they are, the head is trained"

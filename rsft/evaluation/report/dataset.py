@@ -22,7 +22,7 @@ from rsft.evaluation.files import read_json
 from rsft.evaluation.report.render import pluralize
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.models.bundle.bundle import Bundle
-from rsft.types import GROUPS, Progress
+from rsft.types import GROUPS, Bytes, Progress
 from rsft.utils.atomic_files import atomic_folder, sha256
 from rsft.utils.untrusted.documents import load_json
 
@@ -113,7 +113,7 @@ class ChipPictures:
             return data_uri(self._image(path, side))
         return ""
 
-    def _image(self, path: str, side: int) -> NDArray[np.uint8]:
+    def _image(self, path: str, side: int) -> Bytes:
         """Return pixels (side, side, 3) as blue, green and red.
 
         A smaller chip keeps its size.

@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rsft.evaluation.report.metric_tables import group_of_class, order_by_training
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import Evaluation
 from rsft.peft.sites import POSITIONS
-from rsft.types import GROUPS
+from rsft.types import GROUPS, Floats
 
 SMALLEST_RANGE = 0.1
 """The colors cover at least this distance from the initial scale, so that small changes
@@ -41,7 +40,7 @@ class HeatMap(NamedTuple):
     title: str
     summary: str
     texts: pd.DataFrame
-    shades: NDArray[np.float64]
+    shades: Floats
     has_labels: bool = True
     bounds: Sequence[int] = ()
 

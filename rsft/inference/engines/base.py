@@ -29,14 +29,13 @@ from rsft.utils.operating_system import available_cores
 from rsft.utils.registry import Registry, UnknownComponentError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from rsft.data.imagery.contract import Contract
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.outputs import ClassifierOutputs
-    from rsft.types import Bytes
+    from rsft.types import Bytes, Floats32, JsonObject
 
 
 IMAGES = "images"
@@ -51,7 +50,7 @@ CPU_BATCH_SIZE = 16
 """Number of images in a batch on a CPU. Larger batches are not faster and need more
 memory."""
 
-InferenceFn = Callable[["NDArray[np.float32]"], "ClassifierOutputs"]
+InferenceFn = Callable[["Floats32"], "ClassifierOutputs"]
 """A function that computes logits (N, C) and features (N, D) of images (N, P, S, S)."""
 
 
@@ -100,7 +99,7 @@ class LoadedEngine(NamedTuple):
         return "; ".join(filter(None, (f"engine: {self.spec}", self.note)))
 
     @property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> JsonObject:
         """Entry "engine" of the metadata of the output."""
         return {
             "kind": str(self.spec),
@@ -247,7 +246,7 @@ class ExportFormat(_Component):
         self,
         bundle: Bundle,
         folder: Path,
-        metadata: dict[str, Any],
+        metadata: JsonObject,
         images: Tensor,
     ) -> ClassifierOutputs:
         """Write a bundle into an empty folder, and compute outputs with its files.

@@ -11,7 +11,7 @@ import io
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -28,7 +28,6 @@ from rsft.inference.engines.base import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.classifier import Prediction
     from rsft.models.outputs import ClassifierOutputs
+    from rsft.types import Floats32, JsonObject
 
 
 class FloatNodes(NamedTuple):
@@ -72,7 +72,7 @@ class GraphFormat(ExportFormat):
 
     @abstractmethod
     def write_graph(
-        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]
+        self, program: ExportedProgram, folder: Path, metadata: JsonObject
     ) -> None:
         """Write a traced network as `folder`/`file_name`, with its metadata inside.
 
@@ -96,7 +96,7 @@ class GraphFormat(ExportFormat):
         self,
         bundle: Bundle,
         folder: Path,
-        metadata: dict[str, Any],
+        metadata: JsonObject,
         images: Tensor,
     ) -> ClassifierOutputs:
         from rsft.inference.engines.traceable import (
@@ -121,8 +121,8 @@ class GraphFormat(ExportFormat):
         self,
         program: ExportedProgram,
         folder: Path,
-        metadata: Mapping[str, Any],
-        chips: NDArray[np.float32],
+        metadata: JsonObject,
+        chips: Floats32,
         float_nodes: FloatNodes,
     ) -> None:
         """Write a traced network in int8, by static quantization.
@@ -170,9 +170,7 @@ class GraphFormat(ExportFormat):
                 ),
             )
 
-    def run_pipeline(
-        self, path: Path, pixels: NDArray[np.float32]
-    ) -> list[NDArray[np.float32]]:
+    def run_pipeline(self, path: Path, pixels: Floats32) -> list[Floats32]:
         """Return the outputs of a whole pipeline's graph for chips (N, B, H, W)."""
         raise NotImplementedError(f"{self.name} holds no whole pipelines")
 
@@ -278,7 +276,7 @@ def graph_engine(
     size = bundle.contract.size
     class_count = len(bundle.classes)
 
-    def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
+    def infer(images: Floats32) -> ClassifierOutputs:
         outputs = []
         for start in range(0, len(images), CPU_BATCH_SIZE):
             batch = images[start : start + CPU_BATCH_SIZE]
@@ -309,8 +307,8 @@ def graph_engine(
 
 
 def _run_graph(
-    graph: GraphModel, path: Path, images: NDArray[np.float32], class_count: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    graph: GraphModel, path: Path, images: Floats32, class_count: int
+) -> tuple[Floats32, Floats32]:
     """Run a graph and check the shapes of its outputs.
 
     Its file may contain anything.

@@ -19,9 +19,9 @@ from rsft.inference.engines.base import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch.export import ExportedProgram
+
+    from rsft.types import Floats32, JsonObject
 
 
 _MAX_PROTOBUF = 1_500_000_000
@@ -53,7 +53,7 @@ class OnnxEngine(graph.GraphEngine):
     holds_pipelines = True
 
     def write_graph(
-        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]
+        self, program: ExportedProgram, folder: Path, metadata: JsonObject
     ) -> None:
         import torch
 
@@ -92,9 +92,7 @@ class OnnxEngine(graph.GraphEngine):
             lambda images: ClassifierOutputs(*session.run(names, {IMAGES: images}))
         )
 
-    def run_pipeline(
-        self, path: Path, pixels: NDArray[np.float32]
-    ) -> list[NDArray[np.float32]]:
+    def run_pipeline(self, path: Path, pixels: Floats32) -> list[Floats32]:
         session = self.require("onnxruntime").InferenceSession(
             path, providers=["CPUExecutionProvider"]
         )
@@ -104,8 +102,8 @@ class OnnxEngine(graph.GraphEngine):
         self,
         program: ExportedProgram,
         folder: Path,
-        metadata: Mapping[str, Any],
-        chips: NDArray[np.float32],
+        metadata: JsonObject,
+        chips: Floats32,
         float_nodes: graph.FloatNodes,
     ) -> None:
         """Write matrix products in int8 (QDQ) with one scale per row of a weight."""
@@ -145,7 +143,7 @@ class OnnxEngine(graph.GraphEngine):
         prepared_path.unlink()
         self._add_metadata(path, metadata)
 
-    def _add_metadata(self, path: Path, metadata: Mapping[str, Any]) -> None:
+    def _add_metadata(self, path: Path, metadata: JsonObject) -> None:
         onnx = self.require("onnx")
         model = onnx.load(path, load_external_data=False)
         properties = {
@@ -158,7 +156,7 @@ class OnnxEngine(graph.GraphEngine):
         onnx.save(model, path)
 
 
-def describe_pixels(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def describe_pixels(metadata: JsonObject) -> JsonObject:
     """Return the properties of pixels that a whole pipeline needs; else {}."""
     whole = metadata.get("whole", {})
     return whole | {"bands": ", ".join(whole["bands"])} if whole else {}

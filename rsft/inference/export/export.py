@@ -15,7 +15,6 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
@@ -41,7 +40,7 @@ from rsft.models.classifier import SupportsPredict
 from rsft.models.devices import copy_to_device
 from rsft.models.loading import load_classifier
 from rsft.models.outputs import ClassifierOutputs
-from rsft.types import GROUPS, JsonObject, Progress
+from rsft.types import GROUPS, Indices, JsonObject, Progress
 from rsft.utils.atomic_files import atomic_folder, check_is_free
 
 MAX_LOSS = 0.5
@@ -342,7 +341,7 @@ def _validate(
     model: SupportsPredict,
     item: str,
     progress: Progress | None,
-) -> tuple[ClassifierOutputs, NDArray[np.int64]]:
+) -> tuple[ClassifierOutputs, Indices]:
     """Return outputs and labels of all validation chips, with test-time views."""
     tta_model, contract = with_tta(model, bundle.contract, bundle.recipe.evaluate)
     chips = _load_split(store, "val", contract, progress)
@@ -353,7 +352,7 @@ def _validate(
 def accuracy_changes(
     reference: ClassifierOutputs,
     outputs: ClassifierOutputs,
-    labels: NDArray[np.int64],
+    labels: Indices,
     groups: dict[str, list[int]],
 ) -> dict[str, AccuracyChange]:
     """Compare the accuracy of all chips, and the mean recall of each group.

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rsft.data.chips.store import ChipStore
@@ -50,7 +49,7 @@ from rsft.models.outputs import (
 )
 from rsft.models.uncertainty.distances import nearest_distance, whiten_references
 from rsft.models.uncertainty.temperature import log_softmax
-from rsft.types import Floats, JsonObject
+from rsft.types import Floats, Floats32, JsonObject, Reals
 from rsft.utils.atomic_files import atomic_folder
 
 PIXELS = "pixels"
@@ -180,7 +179,7 @@ class ByteResize(nn.Module):
         return torch.floor((rows + 2) / 4).clip(0, 255).float()
 
 
-def _whole_weights(shares: NDArray[np.floating]) -> Tensor:
+def _whole_weights(shares: Reals) -> Tensor:
     """Return the weights of the two pixels as OpenCV's whole numbers (2, size)."""
     pair = np.stack([1 - shares, shares]).astype(np.float32)
     return torch.from_numpy(np.rint(pair * _WEIGHT_SCALE)).double()
@@ -336,9 +335,7 @@ def write_whole_export(
     return metadata
 
 
-def _predict_pixels(
-    bundle: Bundle, pixels: NDArray[np.float32], unit: str
-) -> list[Floats]:
+def _predict_pixels(bundle: Bundle, pixels: Floats32, unit: str) -> list[Floats]:
     """Return probabilities (N, C) and OOD distances (N,) as `rsft predict` does.
 
     Chips are (N, B, H, W). Not every bundle has distances.
@@ -360,7 +357,7 @@ def _predict_pixels(
 
 def _sample_pixels(
     bundle: Bundle, store: ChipStore | None, unit: str, side: int
-) -> tuple[NDArray[np.float32], str]:
+) -> tuple[Floats32, str]:
     """Return chips (n, B, H, W) for the comparison, and the name of their source."""
     if store:
         chips = _read_pixels(bundle, store, unit, side)
@@ -378,7 +375,7 @@ def _sample_pixels(
 
 def _read_pixels(
     bundle: Bundle, store: ChipStore, unit: str, side: int
-) -> list[NDArray[np.float32]]:
+) -> list[Floats32]:
     """Read chips of a store that have the unit and the size."""
     table = store.split("val")
     table = store.split("train") if table.empty else table
@@ -387,7 +384,7 @@ def _read_pixels(
     if contract.digital is not None:
         units = units.where(~units.isin(DIGITAL_UNITS), contract.digital)
     table = table[units == unit]
-    chips: list[NDArray[np.float32]] = []
+    chips: list[Floats32] = []
     for path, bands in zip(table["path"], table["bands"], strict=True):
         stored = read_chip(store.root / path)
         pixels = center_crop(contract.select_bands(stored, bands.split(",")), side)

@@ -141,7 +141,7 @@ def run_job(
     journal = job.journal
     batches = pipeline.make_batches(job.plan.sources, request.batch_size)
     if not batches:
-        return UsedEngine()
+        return UsedEngine("", {})
     total = sum(len(batch.chips) for batch in batches)
     engine = (load or _load_engine)(job)
     finished = journal.finished_batches()

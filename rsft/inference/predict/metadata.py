@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import PredictionPlan
@@ -24,7 +24,7 @@ def table_metadata(
     plan: PredictionPlan,
     request: PredictionRequest,
     notes: list[str],
-    engine: Mapping[str, Any],
+    engine: JsonObject,
 ) -> JsonObject:
     """Describe how a predictions table was made, as JSON values.
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rsft.inference.engines.base import InferenceFn
-from rsft.types import Floats
+from rsft.types import Floats, Floats32
 
 
-def occlusion_maps(
-    infer: InferenceFn, inputs: NDArray[np.float32], cells: int
-) -> Floats:
+def occlusion_maps(infer: InferenceFn, inputs: Floats32, cells: int) -> Floats:
     """Return the loss of margin of each chip if a cell is replaced by its mean.
 
     The margin is the logit of the predicted class, less the mean of all logits.

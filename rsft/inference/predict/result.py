@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -25,7 +24,7 @@ from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import write_prediction_table
 from rsft.models.bundle.bundle import Bundle
-from rsft.types import Names, Rejection
+from rsft.types import JsonObject, Names, Rejection
 from rsft.utils.atomic_files import write_bytes
 
 _FORMAT_NOTES = {
@@ -50,8 +49,8 @@ class UsedEngine(NamedTuple):
         metadata: entry "engine" of the metadata.
     """
 
-    summary: str = ""
-    metadata: Mapping[str, Any] = {}
+    summary: str
+    metadata: JsonObject
 
 
 @dataclass

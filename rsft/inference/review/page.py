@@ -116,7 +116,7 @@ def scene_pixels(scene: RasterScene, side: int) -> Bytes:
 
 
 def training_commands(
-    metadata: Mapping[str, Any],
+    metadata: JsonObject,
     bundle: Path,
     store: str,
     from_scenes: bool,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rsft.data.annotations.base import AT
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
-from rsft.types import Floats
+from rsft.types import Floats, Reals
 
 TEXT = pd.ArrowDtype(pa.string())
 NUMBER = "float64"
@@ -52,7 +52,7 @@ class Classification:
     """
 
     classes: Sequence[str]
-    probabilities: NDArray[np.floating]
+    probabilities: Reals
     estimate: ConfidenceEstimate | None
 
     @cached_property
@@ -66,7 +66,7 @@ class Classification:
             return None
         return np.array(self.classes, object)[self.ranking[:, rank]]
 
-    def probability_at(self, rank: int) -> NDArray[np.floating] | None:
+    def probability_at(self, rank: int) -> Reals | None:
         """Return the probability of the class at a rank."""
         if rank >= len(self.classes):
             return None
@@ -398,7 +398,7 @@ def classified_names(classes: Sequence[str], is_calibrated: bool) -> list[str]:
 
 
 def format_sets(
-    probabilities: NDArray[np.floating], sets: NDArray[np.bool_], classes: Sequence[str]
+    probabilities: Reals, sets: NDArray[np.bool_], classes: Sequence[str]
 ) -> list[str]:
     """Return the classes of every set as a text, the most probable class first.
 

@@ -7,7 +7,7 @@ import sqlite3
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rsft.inference.writers.layer import (
 )
 from rsft.inference.writers.styles import qml_style, sld_style
 from rsft.inference.writers.table_format import TABLE_FORMATS, TableFormat
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import atomic_file
 
 METADATA_TABLE = "rsft_metadata"
@@ -101,7 +102,7 @@ class GeoPackage(TableFormat):
 
 def add_geopackage_tables(
     path: Path,
-    metadata: Mapping[str, Any],
+    metadata: JsonObject,
     styles: Sequence[tuple[str, str | None, str]],
 ) -> None:
     """Add the tables of styles and of metadata to a GeoPackage.

@@ -34,7 +34,7 @@ from rsft.models.uncertainty.temperature import (
     log_softmax,
     lower_probabilities,
 )
-from rsft.types import Floats, Labels, Reals
+from rsft.types import Floats, Floats32, Indices, Labels, Reals
 
 MAX_CLASSES = 16
 """Number of classes whose probabilities are recorded: those with the largest mean
@@ -62,13 +62,13 @@ class ValidationChips:
         trained_groups: numbers of the groups that have training chips as well.
     """
 
-    predicted: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    columns: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    trained_groups: NDArray[np.int64]
+    predicted: Indices
+    confidence: Floats32
+    probabilities: Floats32
+    columns: Indices
+    positions: Indices
+    groups: Indices
+    trained_groups: Indices
 
     @classmethod
     def from_probabilities(
@@ -172,11 +172,11 @@ class Calibrator:
 
     temperature: float
     scores: Floats
-    labels: NDArray[np.int64]
+    labels: Indices
     distances: Floats
-    means: NDArray[np.float32]
-    chips: NDArray[np.float32]
-    whitening: NDArray[np.float32]
+    means: Floats32
+    chips: Floats32
+    whitening: Floats32
     validation: ValidationChips
 
     @classmethod
@@ -271,7 +271,7 @@ class Calibrator:
             self._distances(features) / self.ood_limit(),
         )
 
-    def references(self) -> NDArray[np.float32]:
+    def references(self) -> Floats32:
         """Return the features (K, D) that distances are measured to.
 
         They are the training chips, or the class means in a bundle without them.

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rsft.inference.engines import base, graph
 from rsft.inference.engines.onnx import OnnxEngine, describe_pixels
+from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ class MlflowFormat(OnnxEngine):
     whole_only = True
 
     def write_graph(
-        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]
+        self, program: ExportedProgram, folder: Path, metadata: JsonObject
     ) -> None:
         """Write the graph, and let MLflow write a model around it."""
         import numpy as np
