@@ -63,7 +63,7 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
             rows.append(asdict(x) | state)
         typer.echo(json.dumps(rows, indent=2))
         return
-    lines: list[tuple[str | Text, ...]] = []
+    lines = []
     for row in rows:
         license_text = describe_license(row["license"], row["restrictions"])
         bands = f"{_summarize_names(row['bands'])} in {row['unit']}"

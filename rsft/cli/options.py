@@ -401,7 +401,7 @@ class CommandFunction:
         Args:
             values: values by name of a parameter; missing ones are left out.
         """
-        files: list[tuple[Access, Any]] = []
+        files = []
         for setting in _list_options(self.settings):
             if setting.key in values and setting.info:
                 value = values[setting.key]

@@ -72,7 +72,7 @@ def open_reading_cell(files: _Files) -> list[Path]:
 
 def _list_texts(files: _Files, accesses: Access) -> list[str]:
     """Return what parameters with any of the accesses name, and the lines of lists."""
-    texts: list[str] = []
+    texts = []
     for access, value in files:
         if access & accesses and isinstance(value, str | os.PathLike):
             text = os.fspath(value)

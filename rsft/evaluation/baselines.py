@@ -62,7 +62,7 @@ def knn_predict(
     Returns:
         Probabilities (M, n_classes): the shares of the votes.
     """
-    probabilities: Floats = np.zeros((len(test_x), n_classes))
+    probabilities = np.zeros((len(test_x), n_classes))
     classes, labels = np.unique(train_y, return_inverse=True)
     for block in blocks(len(test_x)):
         distances, neighbors = _find_neighbors(train_x, test_x[block], k, metric)
@@ -82,7 +82,7 @@ def _find_neighbors(
     train_x: Rows, test_x: NDArray[Any], k: int, metric: str
 ) -> tuple[Floats, Indices]:
     """Return the distances and indices of the k nearest rows (M, k), nearest first."""
-    distances: Floats = np.empty((len(test_x), 0))
+    distances = np.empty((len(test_x), 0))
     neighbors = np.empty((len(test_x), 0), np.int64)
     # half the squared distance of unit vectors, which scikit-learn searches without a
     # matrix

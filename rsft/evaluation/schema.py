@@ -3,8 +3,7 @@
 `rsft evaluate` writes it and `rsft report` reads it.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -261,7 +260,7 @@ class Evaluation(BaseModel):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        lists: list[Sequence[Any]] = [
+        lists = [
             self.train_counts,
             self.confusion,
             *self.confusion,

@@ -80,7 +80,7 @@ def coverage_by_class(sets: NDArray[np.bool_], labels: Labels) -> list[float | N
         >>> coverage_by_class(sets, np.array([0, 0]))
         [0.5, None]
     """
-    coverage: list[float | None] = []
+    coverage = []
     for index in range(sets.shape[1]):
         covered = sets[labels == index, index]
         coverage.append(float(covered.mean()) if len(covered) else None)

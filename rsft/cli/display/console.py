@@ -361,7 +361,7 @@ def show_store(store: ChipStore) -> None:
 
     title = f"{format_chip_count(store.size)} in {store.root}"
     column = "class"
-    rows: Mapping[str, Sequence[str]] = {name: [name] for name in store.classes}
+    rows = {name: [name] for name in store.classes}
     if len(store.classes) > CLASSES_SHOWN:
         title += f"; {len(store.classes):,} classes by group, named in {DATASET}"
         column = "group"

@@ -19,7 +19,6 @@ from rsft.cli.display.console import (
     print_rejected,
     show_paths,
 )
-from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     from rsft.corrections.add import CorrectionSummary
@@ -37,7 +36,7 @@ def show_addition(summary: CorrectionSummary) -> None:
     if result.added:
         filled = {split for split, _ in result.added}
         splits = [split for split in SPLITS if split in filled]
-        counts: dict[str, dict[str, int]] = {}
+        counts = {}
         for name in sorted({name for _, name in result.added}):
             counts[name] = {split: result.added[split, name] for split in splits}
         chips = display.format_chip_count(result.added.total())
@@ -72,7 +71,7 @@ def show_addition(summary: CorrectionSummary) -> None:
 def emit_addition(summary: CorrectionSummary) -> None:
     """Print what became of corrected labels as one JSON line."""
     result = summary.result
-    fields: JsonObject = {
+    fields = {
         "store": str(summary.root),
         "table": str(summary.table),
         "rows": summary.verdicts.total(),
@@ -111,7 +110,7 @@ def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
         for name, count in sorted(chips.items()):
             if count:
                 classes.append({"split": split, "class": name, "chips": count})
-    fields: JsonObject = {
+    fields = {
         "store": str(store.root),
         "chips": store.size,
         "classes": classes,
@@ -213,7 +212,7 @@ def report_progress(as_json: bool) -> Iterator[Progress]:
 def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
     """Print the result of a job as one JSON line; `paths` are further outputs."""
     written = {name: str(path) for name, path in paths.items()}
-    fields: JsonObject = {
+    fields = {
         "predictions": str(result.output_path),
         "chips": len(result.table),
         "chips_folder": written.get("chips"),

@@ -268,7 +268,7 @@ def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Dr
         wilson_interval(int(hits), int(chips))
         for hits, chips in zip(bins["hits"], bins["chips"], strict=True)
     ]
-    style: dict[str, Any] = {
+    style = {
         "color": COLORS["accent"],
         "elinewidth": 2.4,
         "markersize": 8,
@@ -371,7 +371,7 @@ def feature_maps(chips: pd.DataFrame) -> Drawing:
     panels = figure.subplots(1, 2)
     for axes, (stage, title) in zip(panels, _STAGES.items(), strict=True):
         for number, label in enumerate(labels):
-            style: dict[str, Any] = {"color": COLORS[f"c{number % 8}"], "markersize": 6}
+            style = {"color": COLORS[f"c{number % 8}"], "markersize": 6}
             marker = _MARKERS[(number % 8 + number // 8) % len(_MARKERS)]
             for wrong in (False, True):
                 shown = chips[(chips["label"] == label) & (chips["wrong"] == wrong)]

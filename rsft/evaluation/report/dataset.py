@@ -49,7 +49,7 @@ def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
     """
     splits = [name for name in SPLITS if not store.split(name).empty]
     column = "class"
-    names: Sequence[str] = store.classes
+    names = store.classes
     if len(names) > MAX_CLASSES:
         column = "group"
         names = GROUPS

@@ -141,7 +141,7 @@ def scales_by_position(run: RunFiles) -> pd.DataFrame | None:
     if scales is None:
         return None
     groups = scales.groupby("position", sort=False)
-    table: pd.DataFrame = groups["value"].agg(["mean", "min", "max"])
+    table = groups["value"].agg(["mean", "min", "max"])
     if "spread" in scales:
         table["spread"] = groups["spread"].mean()
     return table

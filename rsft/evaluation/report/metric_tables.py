@@ -93,7 +93,7 @@ def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] 
 
     None without a baseline.
     """
-    best: tuple[str, Interval] | None = None
+    best = None
     for name, summary in evaluation.baselines.items():
         interval = getattr(summary, measure)
         if interval and (not best or interval.value > best[1].value):

@@ -166,7 +166,7 @@ def _overview(run: RunFiles) -> dict[str, str]:
                 groups.append(f"{len(evaluation.groups[group])} {group}")
         if groups:
             overview["Classes"] += f" ({join_words(groups)})"
-    restrictions: dict[str, None] = {}
+    restrictions = {}
     for entry in run.licenses or ():
         restrictions.update(dict.fromkeys(entry.restrictions))
     restrictions.pop(UNKNOWN, None)

@@ -240,7 +240,7 @@ def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
 
     def read(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
-            table: pd.DataFrame = read_parquet(path).to_pandas()
+            table = read_parquet(path).to_pandas()
         else:
             table = pd.read_csv(io.BytesIO(read_regular(path)))
         check_columns(table, columns)

@@ -384,7 +384,7 @@ def _read_pixels(
     if contract.digital is not None:
         units = units.where(~units.isin(DIGITAL_UNITS), contract.digital)
     table = table[units == unit]
-    chips: list[Floats32] = []
+    chips = []
     for path, bands in zip(table["path"], table["bands"], strict=True):
         stored = read_chip(store.root / path)
         pixels = center_crop(contract.select_bands(stored, bands.split(",")), side)

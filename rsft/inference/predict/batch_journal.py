@@ -93,7 +93,7 @@ class BatchJournal(Journal):
         """
         self.check()
         tables = []
-        rejected: list[Rejection] = []
+        rejected = []
         counts = Counter[str]()
         for chips, text in self.execute(
             "SELECT chips, counts FROM batch ORDER BY number"

@@ -115,7 +115,7 @@ class ChipArrays(ChipSource):
         """
         if array.ndim == 2 and array.size and 1 in self._counts:
             return array[..., None]
-        axes: list[int] = []
+        axes = []
         if array.ndim in (3, 4) and array.size:
             axes = self._find_axes(array.shape)
         if len(axes) == 1:

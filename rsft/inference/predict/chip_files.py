@@ -271,7 +271,7 @@ def _read_files(
 
     It is None for a file with a fault, which is raised when this file is read alone.
     """
-    contents: list[tuple[_Header, Pixels | None] | None] = []
+    contents = []
     room = _AHEAD_BYTES
     for arguments in files:
         content = None

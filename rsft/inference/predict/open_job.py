@@ -94,7 +94,7 @@ def open_job(
     has_journal = path.is_file()
     _check_options(output_path, request)
     _check_outputs(bundle, output_path, request, request.overwrite or has_journal)
-    scenes: list[SceneUri] = []
+    scenes = []
     chips: dict[str, Declaration] = {}
     skipped_files = 0
     if request.query.reads_scenes:

@@ -89,7 +89,7 @@ def collect_results(
         attributes whose names are taken have the prefix `at_`.
     """
     result = journal.collect()
-    rejected: list[Rejection] = []
+    rejected = []
     for positions in plan.positions:
         rejected += positions.rejected
     rejected += result.rejected

@@ -127,7 +127,7 @@ def _open_scenes(
     Raises:
         RequestError: two have the same name.
     """
-    scenes: dict[str, RasterScene] = {}
+    scenes = {}
     for name in names:
         scene = open_scene(name, request.product_options)
         if scene.name in scenes:
@@ -318,7 +318,7 @@ class SceneChips(ChipSource):
         """Return the columns of the table that say where a chip lies."""
         location = self.locations[number]
         incidence = _finite_or_none(self._incidence[number])
-        columns: dict[str, Any] = {
+        columns = {
             "chip": path_to_text(location.name),
             "scene": path_to_text(self.scene.path.name),
             "path": path_to_text(self.scene.path),
@@ -349,7 +349,7 @@ class SceneChips(ChipSource):
         """
         height, width, count = pixels.shape
         georeference = self.scene.georeference
-        profile: dict[str, Any] = {
+        profile = {
             "driver": "GTiff",
             "height": height,
             "width": width,
@@ -408,7 +408,7 @@ def _geometries(
         return [None] * len(locations)
     if are_boxes:
         return list(scene.georeference.outline_polygons(corners))
-    geometries: list[Any] = []
+    geometries = []
     for pair in scene.georeference.pixels_to_lonlat(*corners[:, 0].T):
         geometries.append(shapely.Point(pair) if np.isfinite(pair).all() else None)
     return geometries

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -115,7 +115,7 @@ def _distances(locations: Sequence[Location], rows: pd.DataFrame) -> Floats:
 
     It is 0 for a detection within the outline of the object.
     """
-    shapes: list[Any] = []
+    shapes = []
     for location in locations:
         shape = shapely.Point(location.row, location.col)
         if location.box is not None:

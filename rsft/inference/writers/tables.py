@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from rsft.errors import RequestError
 from rsft.inference.writers.layer import CORRECTED_COLUMN, PredictionLayer
@@ -79,7 +78,7 @@ def _count_corrections(path: Path, table_format: TableFormat) -> int:
 
     A file that cannot be read contains none.
     """
-    labels: list[Any] = []
+    labels = []
     with suppress(
         sqlite3.Error, OSError, ValueError, LookupError, TypeError, AttributeError
     ):

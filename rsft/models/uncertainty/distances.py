@@ -88,7 +88,7 @@ def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
     ratios = (chips - numbers) * (numbers + above)
     ratios /= (numbers + 1) * (chips - numbers - 1 + rank)
     logs = np.concatenate([[0.0], np.cumsum(np.log(ratios))])
-    chances: Floats = np.exp(logs - logs.max())[::-1].cumsum()[::-1]
+    chances = np.exp(logs - logs.max())[::-1].cumsum()[::-1]
     return np.asarray(chances / chances[0])
 
 
@@ -123,9 +123,7 @@ def fit_distance(
     sums = np.zeros((n_classes, features.shape[1]))
     np.add.at(sums, labels, features)
     counts = np.bincount(labels, minlength=n_classes)[:, None]
-    means: Floats = np.divide(
-        sums, counts, out=np.full_like(sums, np.nan), where=counts > 0
-    )
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     covariance, _ = ledoit_wolf(features - means[labels], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
     return means, vectors / np.sqrt(np.maximum(values, values.max() * 1e-9))
