@@ -112,9 +112,7 @@ class Gaofen3(HeaderProduct):
     def _number(self, name: str, band: str) -> float | None:
         """Return a number of a polarization; None if it is NULL."""
         text = read_text(self.product, f"{name}/{band}")
-        if text in ("", "NULL"):
-            return None
-        return float(text)
+        return None if text in ("", "NULL") else float(text)
 
     def _angles(self, width: int) -> LineTable | None:
         """Read the angle of each column from the .incidence.xml beside the header."""

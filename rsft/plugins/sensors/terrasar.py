@@ -99,8 +99,9 @@ class TerraSarX(HeaderProduct):
                 grid = read_header_xml(georef).findall("geolocationGrid/gridPoint")
             angles = _grid(grid, ("row", "col"), partial(read_number, name="inc"))
             if angles is None:
-                value = partial(read_number, name="incidenceAngle")
-                angles = _grid(corners, _CORNER, value)
+                angles = _grid(
+                    corners, _CORNER, partial(read_number, name="incidenceAngle")
+                )
             motion = self._motion(corners, start)
         is_paz = self._text("missionInfo/mission").startswith("PAZ")
         title = "PAZ" if is_paz else self.title

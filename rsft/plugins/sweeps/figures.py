@@ -145,8 +145,7 @@ def find_optima(measure: str, table: pd.DataFrame, mode: str) -> list[list[int]]
     best = table.agg(mode)
     if measure:
         best = best.agg(mode)
-    optima = np.argwhere((table == best).to_numpy()).tolist()
-    return optima
+    return np.argwhere((table == best).to_numpy()).tolist()
 
 
 def _axis_name(keys: Sequence[Any]) -> str:
