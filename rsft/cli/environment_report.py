@@ -63,9 +63,7 @@ def environment_report() -> list[EnvironmentCheck]:
     rows.append(_free_space("memory", psutil.virtual_memory().available))
     weights = weights_dir()
     for name, folder in (("working directory", Path.cwd()), ("weights", weights)):
-        existing = next(x for x in (folder, *folder.parents) if x.exists())
-        free = shutil.disk_usage(existing).free
-        rows.append(_free_space(f"disk, {name}", free))
+        rows.append(_free_space(f"disk, {name}", free_disk(folder)))
     shipped = _list_files(Path(__file__).parents[1] / "backbones" / "pretrained")
     if shipped:
         rows.append(EnvironmentCheck("weights, shipped", shipped))
@@ -131,6 +129,13 @@ def _processor() -> list[EnvironmentCheck]:
         hint = "keep train.precision=fp32"
         speed = EnvironmentCheck("bfloat16", "emulated, which is slow", "warn", hint)
     return [*rows, speed]
+
+
+def free_disk(folder: Path) -> int:
+    """Return the free bytes where a folder is, or where it would be made."""
+    path = folder.absolute()
+    existing = next(x for x in (path, *path.parents) if x.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _free_space(name: str, free: float) -> EnvironmentCheck:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
 
-from rsft.cli.environment_report import EnvironmentCheck, Status
+from rsft.cli.environment_report import EnvironmentCheck, Status, free_disk
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.schema import Recipe
 
@@ -67,8 +66,8 @@ def list_needs(
         inputs, run = cost.count_disk(
             recipe, network, chips, len(recipe.data.bands or store.bands)
         )
-        yield _check_space("disk, chip store", inputs, _free_disk(root))
-        yield _check_space("disk, run", run, _free_disk(runs))
+        yield _check_space("disk, chip store", inputs, free_disk(root))
+        yield _check_space("disk, run", run, free_disk(runs))
     memory = cost.count_memory(recipe, network) + psutil.Process().memory_info().rss
     yield _check_space("memory, at most", memory, _free_memory(device.type), "warn")
     if not store:
@@ -138,15 +137,6 @@ def _check_space(
         "free some of it, or take fewer chips, a smaller train.batch_size or another"
         " machine",
     )
-
-
-def _free_disk(folder: Path) -> float:
-    existing = next(
-        parent
-        for parent in (folder.absolute(), *folder.absolute().parents)
-        if parent.exists()
-    )
-    return float(shutil.disk_usage(existing).free)
 
 
 def _free_memory(device: str) -> float:

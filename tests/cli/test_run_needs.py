@@ -60,7 +60,7 @@ def test_what_is_missing(rsft, monkeypatch, tmp_path):
 
 def test_no_room_and_a_store_that_is_named_wrongly(rsft, recipe_file, monkeypatch):
     # a machine with little room, which no test can have
-    monkeypatch.setattr(run_needs, "_free_disk", lambda folder: 10.0)
+    monkeypatch.setattr(run_needs, "free_disk", lambda folder: 10.0)
     # a machine with little memory, which no test can have
     monkeypatch.setattr(run_needs, "_free_memory", lambda device: 10.0)
     code, printed = rsft("finetune", recipe_file, "train.precision=fp32", "--dry-run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from rich.table import Table
@@ -99,9 +100,7 @@ def classes_table(classes: list[JsonObject]) -> Table:
 
 def scales_table(scales: Mapping[Any, Mapping[str, float]]) -> Table:
     """Return the learned scales by block and position."""
-    positions: dict[str, None] = {}
-    for row in scales.values():
-        positions |= dict.fromkeys(row)
+    positions = dict.fromkeys(chain.from_iterable(scales.values()))
     table = display.make_table(
         "learned scales, block x position", ["block", *positions], texts=()
     )

@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -339,9 +339,7 @@ def counts_table(
         heading: heading of the first column.
         location: the file with all rows, see `shorten`.
     """
-    columns: dict[str, None] = {}
-    for row in counts.values():
-        columns |= dict.fromkeys(row)
+    columns = dict.fromkeys(chain.from_iterable(counts.values()))
     table = make_table(title, [heading, *columns])
     names, lines = shorten(counts, location)
     for name in names:
@@ -478,10 +476,8 @@ def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
     """
     from rsft.models.bundle.bundle import license_sentences, read_licenses
 
-    entries: dict[Any, None] = {}
-    for bundle in bundles:
-        entries |= dict.fromkeys(read_licenses(bundle))
-    restricted, unclear = license_sentences(list(entries))
+    entries = dict.fromkeys(chain.from_iterable(map(read_licenses, bundles)))
+    restricted, unclear = license_sentences(entries)
     lines = {"warning": restricted, "note": unclear if unknown else ""}
     for kind, sentence in lines.items():
         if sentence:

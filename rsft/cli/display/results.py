@@ -110,15 +110,17 @@ def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
         for name, count in sorted(chips.items()):
             if count:
                 classes.append({"split": split, "class": name, "chips": count})
-    fields = {
-        "store": str(store.root),
-        "chips": store.size,
-        "classes": classes,
-        "skipped": dict(store.skipped),
-        "rejected": store.rejected,
-        "notes": list(notes),
-    }
-    emit_json_event("done", fields)
+    emit_json_event(
+        "done",
+        {
+            "store": str(store.root),
+            "chips": store.size,
+            "classes": classes,
+            "skipped": dict(store.skipped),
+            "rejected": store.rejected,
+            "notes": list(notes),
+        },
+    )
 
 
 def show_predictions(result: PredictionResult) -> None:

@@ -19,7 +19,6 @@ from matplotlib.ticker import MaxNLocator
 from rsft.evaluation.report.maps import HeatMap
 from rsft.evaluation.report.metric_tables import wilson_interval
 from rsft.evaluation.report.render import pluralize
-from rsft.metrics.intervals import Interval
 
 WIDTH = 460
 """Width of a chart in figure units, which are pixels at its natural size."""
@@ -144,18 +143,6 @@ def _percent(value: float, _: object) -> str:
     return f"{100 * value:g}"
 
 
-def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
-    """Return the distances of both ends of intervals from their values.
-
-    `errorbar` takes them.
-    """
-    # a damaged file may differ
-    ends = [(max(0.0, x.value - x.low), max(0.0, x.high - x.value)) for x in intervals]
-    if ends:
-        return [list(distances) for distances in zip(*ends, strict=True)]
-    return [[], []]
-
-
 _LOSSES = {
     "train_loss": ("training", "muted", (1, 2)),
     "meta_loss": ("outer loop", "outer", (4, 1.5)),
@@ -206,7 +193,6 @@ def _line_chart(
     for column, values in table.items():
         label, color, dashes = curves[str(column)]
         finite = values.dropna()
-        style: dict[str, Any] = {"color": COLORS[color], "linewidth": 2, "label": label}
         axes.plot(
             finite.index,
             finite,
@@ -214,7 +200,9 @@ def _line_chart(
             markevery=[-1],
             markersize=6,
             dashes=dashes,
-            **style,
+            color=COLORS[color],
+            linewidth=2,
+            label=label,
         )
         ends.append(f"{label} ends at {number.format(finite.iloc[-1])}")
     axes.set(title=title, xlabel="epoch")
@@ -268,17 +256,15 @@ def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Dr
         wilson_interval(int(hits), int(chips))
         for hits, chips in zip(bins["hits"], bins["chips"], strict=True)
     ]
-    style = {
-        "color": COLORS["accent"],
-        "elinewidth": 2.4,
-        "markersize": 8,
-    }
+    ends = [(x.value - x.low, x.high - x.value) for x in accuracy]
     diagram.errorbar(
         bins["confidence"],
         [x.value for x in accuracy],
-        _errors(accuracy),
+        np.maximum(0, ends).T,
         fmt="o",
-        **style,
+        color=COLORS["accent"],
+        elinewidth=2.4,
+        markersize=8,
     )
     diagram.set(
         title="accuracy by confidence, in %", xlim=(0, 1), ylim=(0, 1), xticks=[]
@@ -371,7 +357,6 @@ def feature_maps(chips: pd.DataFrame) -> Drawing:
     panels = figure.subplots(1, 2)
     for axes, (stage, title) in zip(panels, _STAGES.items(), strict=True):
         for number, label in enumerate(labels):
-            style = {"color": COLORS[f"c{number % 8}"], "markersize": 6}
             marker = _MARKERS[(number % 8 + number // 8) % len(_MARKERS)]
             for wrong in (False, True):
                 shown = chips[(chips["label"] == label) & (chips["wrong"] == wrong)]
@@ -381,7 +366,8 @@ def feature_maps(chips: pd.DataFrame) -> Drawing:
                     marker,
                     fillstyle="none" if wrong else "full",
                     label="" if wrong else label,
-                    **style,
+                    color=COLORS[f"c{number % 8}"],
+                    markersize=6,
                 )
         axes.set(
             title=title, xticks=[], yticks=[], aspect="equal", adjustable="datalim"

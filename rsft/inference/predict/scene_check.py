@@ -97,7 +97,7 @@ class SceneCheck:
             were).
         """
         differences = {
-            name: {"size": difference.size, "p": difference.p}
+            name: difference._asdict()
             for name, difference in self.test.differences.items()
         }
         return {
