@@ -59,8 +59,10 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
     rows = [_row(x) for x in search_listing(word, may_be_empty=bool(unusable))]
     if as_json:
         for x in unusable:
-            state = {"state": "known, not usable", "restrictions": x.restrictions}
-            rows.append(asdict(x) | state)
+            rows.append(
+                asdict(x)
+                | {"state": "known, not usable", "restrictions": x.restrictions}
+            )
         typer.echo(json.dumps(rows, indent=2))
         return
     lines = []

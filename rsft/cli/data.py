@@ -236,8 +236,14 @@ def show_audit(audit: AuditResult, location: object = None) -> None:
         if finding.total is not None:
             count += f" of {finding.total:,}"
         findings.append((finding.description, count, ", ".join(finding.examples[:2])))
-    columns = ("finding", "count", "examples")
-    console.print(make_table("", columns, findings, texts=("finding", "examples")))
+    console.print(
+        make_table(
+            "",
+            ("finding", "count", "examples"),
+            findings,
+            texts=("finding", "examples"),
+        )
+    )
     splits: dict[str, None] = {}
     for origins in audit.classes.values():
         for counts in origins.values():

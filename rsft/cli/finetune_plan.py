@@ -184,8 +184,9 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
         steps.begin("train")
         same = find_same_run(choice.recipe, request.runs)
         if same and same.recipe:
-            text = f"kept {same.folder}, {same.status}: the same recipe and chips"
-            console.print(text)
+            console.print(
+                f"kept {same.folder}, {same.status}: the same recipe and chips"
+            )
             return _plan_known_run(same, same.recipe)
     return RunPlan(
         choice.recipe, source=choice.source, entries={"choice": choice.metadata}

@@ -215,8 +215,10 @@ class Steps:
             _run_command(self.commands["prepare"])
         self.begin("audit")
         audit = self.root / AUDIT_FILE
-        manifest = self.root / MANIFEST
-        if audit.is_file() and audit.stat().st_mtime_ns >= manifest.stat().st_mtime_ns:
+        if (
+            audit.is_file()
+            and audit.stat().st_mtime_ns >= (self.root / MANIFEST).stat().st_mtime_ns
+        ):
             console.print(f"kept {audit}, newer than the manifest")
         else:
             _run_command(self.commands["audit"])

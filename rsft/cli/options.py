@@ -226,9 +226,10 @@ class CommandParameter:
         try:
             return tuple(map(kind, parts)) or None
         except ValueError as error:
-            hint = "give numbers with commas: 0.5,0.5,0.5"
             raise RequestError(
-                f"{text!r} is not a list of numbers", self.flag, hint
+                f"{text!r} is not a list of numbers",
+                self.flag,
+                "give numbers with commas: 0.5,0.5,0.5",
             ) from error
 
 

@@ -153,8 +153,9 @@ class StoreCommand(CommandFunction):
         show_store(store)
         for line in lines:
             before, mark, after = line.rpartition("warning: ")
-            text = Text.assemble(before, (mark, "yellow"), escape_controls(after))
-            console.print(text)
+            console.print(
+                Text.assemble(before, (mark, "yellow"), escape_controls(after))
+            )
 
 
 def _find_gaps(store: ChipStore) -> Iterator[str]:

@@ -112,8 +112,7 @@ def _show_incomplete(folder: Path) -> None:
             lacking.append(f"no {name}")
     missing = " and ".join(lacking) or "not complete"
     hint = f"rsft finetune --resume {folder}"
-    line = f"trained  {folder}: {missing}; complete it with `{hint}`"
-    console.print(line)
+    console.print(f"trained  {folder}: {missing}; complete it with `{hint}`")
 
 
 @app.command("show")
@@ -137,14 +136,16 @@ def runs_show(run: RunArgument) -> None:
     files = ", ".join(
         sorted(path.name for path in run.iterdir() if not path.name.startswith("."))
     )
-    rows = {
-        "status": info.status,
-        "time": _time(info.seconds),
-        **measured,
-        **_flatten(metadata),
-        "files": files,
-    }
-    print_rows(rows, 24)
+    print_rows(
+        {
+            "status": info.status,
+            "time": _time(info.seconds),
+            **measured,
+            **_flatten(metadata),
+            "files": files,
+        },
+        24,
+    )
     _show_leaks([info])
     _show_faults(f"  {fault}" for fault in info.faults)
     if info.status in ("killed", "interrupted", "failed", "trained"):
@@ -221,11 +222,10 @@ def _percent(run: RunInfo, measure: str) -> str:
 def _show_leaks(runs: Iterable[RunInfo]) -> None:
     for run in runs:
         if run.leaks:
-            message = (
+            console.print(
                 f"* {run.folder}: {run.leaks:,} evaluated chips leak from training: the"
                 " accuracy is too high"
             )
-            console.print(message)
 
 
 def _time(seconds: float | None) -> str:

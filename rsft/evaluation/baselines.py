@@ -223,7 +223,6 @@ def flatten_small_image(image: Bytes) -> Floats32:
     planes: NDArray[Any] = image
     if image.shape[2] == 3:
         planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
-    small = resize_image(
+    return resize_image(
         planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True
-    )
-    return small.reshape(1, -1)
+    ).reshape(1, -1)

@@ -20,10 +20,12 @@ def tsne(features: Floats32, seed: int = 0) -> Floats32:
     count = len(features)
     if count < 4:
         return np.zeros((count, 2), np.float32)
-    model = TSNE(
-        perplexity=min(30.0, (count - 1) / 3),
-        metric="cosine",
-        init="random",
-        random_state=seed,
+    return np.asarray(
+        TSNE(
+            perplexity=min(30.0, (count - 1) / 3),
+            metric="cosine",
+            init="random",
+            random_state=seed,
+        ).fit_transform(features),
+        np.float32,
     )
-    return np.asarray(model.fit_transform(features), np.float32)

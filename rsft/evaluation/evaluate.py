@@ -423,8 +423,9 @@ def _measure(
     differences = {}
     for name in baselines:
         other = methods[name].argmax(1)
-        paired = compare_predictions(predicted, other, labels, groups)
-        differences[name] = paired.differences
+        differences[name] = compare_predictions(
+            predicted, other, labels, groups
+        ).differences
     calibration = None
     if bundle.calibrator:
         calibration = measure_calibration(
@@ -483,8 +484,11 @@ def _notes(
             f"no chips in {split}, so left out of all means over classes:"
             f" {list_first_names(absent)}"
         )
-    train_counts = dict(zip(bundle.classes, bundle.train_counts, strict=True))
-    notes.append(describe_groups(bundle.groups, train_counts))
+    notes.append(
+        describe_groups(
+            bundle.groups, dict(zip(bundle.classes, bundle.train_counts, strict=True))
+        )
+    )
     if len(bundle.members) > 1:
         notes.append(f"probabilities are means over {len(bundle.members)} runs")
     if bundle.recipe.evaluate.tta != "none":

@@ -59,8 +59,10 @@ def write_predictions(
         table["class_set"] = [names[members].tolist() for members in estimate.sets]
         table["ood"] = estimate.ood.astype(np.float32)
     columns = [f"p_{name}" for name in names]
-    by_class = pd.DataFrame(probabilities.astype(np.float32), columns=columns)
-    write_parquet(folder / PREDICTIONS_FILE, table.join(by_class))
+    write_parquet(
+        folder / PREDICTIONS_FILE,
+        table.join(pd.DataFrame(probabilities.astype(np.float32), columns=columns)),
+    )
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -123,8 +125,13 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         chips["class"].map(index).to_numpy(np.int64),
         evaluation.groups,
     )
-    methods = (evaluation.method, other.method)
-    return Comparison(str(folder), str(other_folder), methods, len(chips), paired)
+    return Comparison(
+        str(folder),
+        str(other_folder),
+        (evaluation.method, other.method),
+        len(chips),
+        paired,
+    )
 
 
 def _read_evaluation(folder: Path) -> tuple[Path, Evaluation, pd.DataFrame]:

@@ -119,8 +119,9 @@ def with_tta(
     """
     if evaluate.tta == "none":
         return model, contract
-    views = TestTimeAugmentation(model, contract.size, VIEWS[evaluate.tta])
-    return views, tta_contract(contract, evaluate)
+    return TestTimeAugmentation(
+        model, contract.size, VIEWS[evaluate.tta]
+    ), tta_contract(contract, evaluate)
 
 
 def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:

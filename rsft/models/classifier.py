@@ -183,8 +183,9 @@ class Classifier(nn.Module):
             return features
         parts = [features]
         for tokens in block_tokens:
-            mean = self.adapted.patch_tokens(tokens).mean(dim=1)
-            parts.append(mean.to(features.dtype))
+            parts.append(
+                self.adapted.patch_tokens(tokens).mean(dim=1).to(features.dtype)
+            )
         return torch.cat(parts, dim=1)
 
     def final_features(self, head_inputs: Tensor) -> Tensor:

@@ -380,11 +380,10 @@ def _describe_data(datamodule: Any) -> JsonObject:
         else:
             spacing = common_spacing(spacings.astype(float).tolist())
         contract = datamodule.contract.model_copy(update={"spacing_m": spacing})
-        chips = {
+        return {
             "contract": contract.model_dump(mode="json"),
             "transforms": datamodule.transforms is not None,
-        }
-        return chips | describe_chips(store)
+        } | describe_chips(store)
     if isinstance(datamodule, BaseDataModule):
         moments = {
             name: torch.as_tensor(getattr(datamodule, name)).flatten().tolist()

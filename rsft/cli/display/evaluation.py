@@ -72,8 +72,11 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         for key in columns:
             cells.append(_accuracy_cell(getattr(summary, key), mark=evaluation.mark))
         if evaluation.differences:
-            gain = evaluation.differences.get(method, {}).get("macro")
-            cells.append(_accuracy_cell(gain, sign="+"))
+            cells.append(
+                _accuracy_cell(
+                    evaluation.differences.get(method, {}).get("macro"), sign="+"
+                )
+            )
         if method == evaluation.method:
             style = "bold"
             cells = cells[: len(columns)]

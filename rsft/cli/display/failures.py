@@ -82,8 +82,9 @@ need not be installed."""
 
 def show_error(error: RsftError) -> None:
     """Print an error with its location and its hint, or every fault of a recipe."""
-    message = Text.assemble(("error: ", "bold red"), escape_controls(error.message))
-    display.error_console.print(message)
+    display.error_console.print(
+        Text.assemble(("error: ", "bold red"), escape_controls(error.message))
+    )
     if not isinstance(error, RecipeError):
         _show_label("where: ", error.location)
         _show_label("hint:  ", error.hint)
@@ -105,8 +106,9 @@ def show_error(error: RsftError) -> None:
 
 def _show_label(label: str, text: str) -> None:
     if text:
-        line = Text.assemble((label, "bold"), escape_controls(text))
-        display.error_console.print(line)
+        display.error_console.print(
+            Text.assemble((label, "bold"), escape_controls(text))
+        )
 
 
 def explain(error: BaseException) -> RsftError | None:
@@ -173,8 +175,13 @@ def show_failure(error: Exception, arguments: Sequence[str]) -> int:
             "please report this with the crash file (it has the traceback, versions and"
             " your command line)"
         )
-    message = f"rsft has a fault: {type(error).__name__}: {_first_line(error)}"
-    show_error(RsftError(message, crash_file or "", hint))
+    show_error(
+        RsftError(
+            f"rsft has a fault: {type(error).__name__}: {_first_line(error)}",
+            crash_file or "",
+            hint,
+        )
+    )
     return CRASH_EXIT_CODE
 
 

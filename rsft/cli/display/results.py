@@ -41,8 +41,9 @@ def show_addition(summary: CorrectionSummary) -> None:
             counts[name] = {split: result.added[split, name] for split in splits}
         chips = display.format_chip_count(result.added.total())
         title = f"{chips} added to {summary.root}"
-        manifest = summary.root / MANIFEST
-        console.print(display.counts_table(title, counts, location=manifest))
+        console.print(
+            display.counts_table(title, counts, location=summary.root / MANIFEST)
+        )
     elif not result.relabeled:
         console.print(f"{summary.root} has these labels already: nothing changed")
     relabeled = sorted(result.relabeled.items())
@@ -64,8 +65,9 @@ def show_addition(summary: CorrectionSummary) -> None:
     print_counts("scenes", scenes)
     print_lines(f"note: {note}" for note in result.notes)
     reasons = (f"line {line}: {reason}" for _, line, reason in result.rejected)
-    location = str(summary.root / "rejected.csv")
-    print_rejected("labels", len(result.rejected), location, reasons)
+    print_rejected(
+        "labels", len(result.rejected), str(summary.root / "rejected.csv"), reasons
+    )
 
 
 def emit_addition(summary: CorrectionSummary) -> None:

@@ -236,9 +236,14 @@ def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.Da
     )
     bins = np.ceil(confidence * RELIABILITY_BINS).clip(1, RELIABILITY_BINS).astype(int)
     hit = predictions["predicted"].eq(predictions["class"]).to_numpy()
-    table = pd.DataFrame({"confidence": confidence, "hit": hit})
-    return table.groupby(bins).agg(
-        confidence=("confidence", "mean"), chips=("hit", "size"), hits=("hit", "sum")
+    return (
+        pd.DataFrame({"confidence": confidence, "hit": hit})
+        .groupby(bins)
+        .agg(
+            confidence=("confidence", "mean"),
+            chips=("hit", "size"),
+            hits=("hit", "sum"),
+        )
     )
 
 

@@ -255,8 +255,9 @@ def read_scene_maps(run: Path) -> list[tuple[SceneMap, str]]:
         path = listing.with_name(f"{number}.png")
         picture = None
         if path.is_file() and path.stat().st_size:
-            data = np.frombuffer(path.read_bytes(), np.uint8)
-            picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            picture = cv2.imdecode(
+                np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR
+            )
         if picture is None:
             raise DataError(
                 "the picture of a map is damaged or missing",

@@ -205,10 +205,12 @@ class WholePipeline(nn.Module):
         if calibrator:
             self.temperature = calibrator.temperature
             self.limit = calibrator.ood_limit()
-            references = whiten_references(
-                calibrator.references(), calibrator.whitening
+            self.register_buffer(
+                "white_references",
+                torch.from_numpy(
+                    whiten_references(calibrator.references(), calibrator.whitening)
+                ),
             )
-            self.register_buffer("white_references", torch.from_numpy(references))
             self.register_buffer(
                 "whitening", torch.from_numpy(calibrator.whitening).double()
             )

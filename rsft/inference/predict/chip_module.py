@@ -47,8 +47,12 @@ class ChipTransforms(nn.Module):
                 "pixels",
                 f"give (N, {len(used)}, H, H): square chips of {', '.join(used)}",
             )
-        treatment = ChipTreatment(self.contract, self.unit, side).to(pixels.device)
-        return cast(Tensor, treatment(pixels.float()))
+        return cast(
+            Tensor,
+            ChipTreatment(self.contract, self.unit, side).to(pixels.device)(
+                pixels.float()
+            ),
+        )
 
 
 def make_module(bundle: Bundle, unit: str | None = None) -> nn.Sequential:

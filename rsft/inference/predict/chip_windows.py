@@ -50,8 +50,13 @@ def open_raster_windows(
     options = replace(options, size=ChipSize(margin=0))
     window = make_window(scene, options, contract)
     # like a tile, a window may have no object in its middle
-    request = PredictionRequest(Query(grid=1), declaration, options)
-    return WindowChips(scene, locations, contract, window, request)
+    return WindowChips(
+        scene,
+        locations,
+        contract,
+        window,
+        PredictionRequest(Query(grid=1), declaration, options),
+    )
 
 
 class WindowChips(SceneChips):

@@ -161,8 +161,7 @@ def writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, st
     The next call finishes them all.
     """
     paths = (output_path, request.html_path, request.picture_path)
-    texts = [str(path.absolute()) for path in paths if path]
-    return "outputs", json.dumps(texts)
+    return "outputs", json.dumps([str(path.absolute()) for path in paths if path])
 
 
 class JobKeys:
@@ -199,8 +198,11 @@ class JobKeys:
         content = f"{self._head}, {_encode(scenes)}, {self._tail}"
         digest = hashlib.sha256(content.encode())
         for path, declaration in chips.items():
-            state = [path_to_text(path), file_state(Path(path)), declaration]
-            digest.update(_encode(state).encode())
+            digest.update(
+                _encode(
+                    [path_to_text(path), file_state(Path(path)), declaration]
+                ).encode()
+            )
         return digest.hexdigest()
 
 

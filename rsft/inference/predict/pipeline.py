@@ -149,8 +149,9 @@ def prepare_batch(
             counts["empty"] += 1
             continue
         except DataError as error:
-            reason = "; ".join(filter(None, [error.message, error.hint]))
-            rejected.append((number, reason))
+            rejected.append(
+                (number, "; ".join(filter(None, [error.message, error.hint])))
+            )
             continue
         counts.update(chip.counts)
         numbers.append(number)

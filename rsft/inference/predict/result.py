@@ -137,10 +137,10 @@ def write_result(
         write_rejected_list(result.rejected_list, rejections)
     if table.empty:
         listed = result.rejected_list if job.writes_files else None
-        empty = describe_empty_result(
-            job.plan, query, rejections, listed, may_be_outside
+        notes.insert(
+            0,
+            describe_empty_result(job.plan, query, rejections, listed, may_be_outside),
         )
-        notes.insert(0, empty)
     _add_notes(result, job, engine)
     _add_truth(result, job)
     notes += describe_checks(checks)

@@ -162,8 +162,11 @@ def _add_attributes(
     attributes = []
     for positions in plan.positions:
         if positions.attributes is not None:
-            chips = [path_to_text(location.name) for location in positions.locations]
-            attributes.append(positions.attributes.set_axis(chips))
+            attributes.append(
+                positions.attributes.set_axis(
+                    [path_to_text(location.name) for location in positions.locations]
+                )
+            )
     if not attributes:
         return table
     by_chip = concat_attributes(attributes)

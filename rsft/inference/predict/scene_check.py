@@ -67,10 +67,12 @@ class SceneCheck:
     @property
     def is_unusual(self) -> bool:
         """Whether more chips are unlike the training chips than chance explains."""
-        chance = chance_of_ood_chips(
-            self.ood, self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE
+        return (
+            chance_of_ood_chips(
+                self.ood, self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE
+            )
+            < SHIFT_LEVEL
         )
-        return chance < SHIFT_LEVEL
 
     @property
     def is_doubtful(self) -> bool:
@@ -183,8 +185,9 @@ def _probabilities_as_columns(
     probabilities: Reals, classes: Sequence[str]
 ) -> pd.DataFrame:
     """Return the columns with probabilities; the classes of the chips stay."""
-    columns = classified_columns(Classification(classes, probabilities, None))
-    return columns.drop(columns=["class", "class_2"], errors="ignore")
+    return classified_columns(Classification(classes, probabilities, None)).drop(
+        columns=["class", "class_2"], errors="ignore"
+    )
 
 
 def _count_full_sets(class_sets: Iterable[str | None], classes: int) -> int:

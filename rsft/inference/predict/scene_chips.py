@@ -289,8 +289,9 @@ class SceneChips(ChipSource):
                 edges = rectangle_corners(*self.window.window_at(location))
                 box = tuple(edges.ravel().tolist())
             corners[path_to_text(location.name)] = box
-        boxes = SceneBoxes(self.scene.width, self.scene.height, corners)
-        return path_to_text(self.scene.path.name), boxes
+        return path_to_text(self.scene.path.name), SceneBoxes(
+            self.scene.width, self.scene.height, corners
+        )
 
     def read(self, number: int) -> SourceChip:
         """Read a chip, and save it if `chips_dir` is set."""

@@ -112,8 +112,13 @@ def draw_map_picture(
     _draw_objects(axes, table, scene, class_colors(layer.classes))
     if caption is not None:
         _draw_legend(figure, right, legend_colors(layer, scene))
-        text = "\n".join([scene.path.name, *caption])
-        figure.text(right + 0.02, 0.02, text, fontsize=8, va="bottom")
+        figure.text(
+            right + 0.02,
+            0.02,
+            "\n".join([scene.path.name, *caption]),
+            fontsize=8,
+            va="bottom",
+        )
     _draw_scale(axes, scene)
     if scene.georeference:
         _draw_north(axes, scene, scene.georeference)
@@ -142,8 +147,9 @@ def legend_colors(layer: PredictionLayer, scene: RasterScene) -> dict[str, str]:
 
 def _chips_of_scene(layer: PredictionLayer, scene: RasterScene) -> pd.DataFrame:
     table = layer.table
-    name = path_to_text(scene.path.name)
-    return table[table["class"].notna() & (table["scene"] == name)]
+    return table[
+        table["class"].notna() & (table["scene"] == path_to_text(scene.path.name))
+    ]
 
 
 def _is_unlike(table: pd.DataFrame) -> pd.Series:

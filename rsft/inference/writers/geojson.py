@@ -53,8 +53,10 @@ class GeoJsonFile(TableFormat):
             "features": features,
         }
         with table_and_sidecar(path, self.sidecar, style) as temporary:
-            text = json.dumps(collection, ensure_ascii=False, default=_format_date)
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(
+                json.dumps(collection, ensure_ascii=False, default=_format_date),
+                encoding="utf-8",
+            )
 
     def find_corrections(self, path: Path) -> list[Any]:
         features = load_json(path, sys.maxsize)["features"]

@@ -29,8 +29,7 @@ class GeoParquet(TableFormat):
         covering = layer.is_spatial and "bbox" not in layer.table
         # without metadata of rsft, which geopandas does not write
         plain = pa.BufferOutputStream()
-        frame = GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs)
-        frame.to_parquet(
+        GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs).to_parquet(
             plain,
             index=False,
             schema_version="1.1.0",
