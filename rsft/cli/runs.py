@@ -106,10 +106,9 @@ def _show_incomplete(folder: Path) -> None:
     """Say what a trained run lacks."""
     from rsft.training.runs.reader import OUTPUTS
 
-    lacking = []
-    for name, file in OUTPUTS.items():
-        if not (folder / file).is_file():
-            lacking.append(f"no {name}")
+    lacking = [
+        f"no {name}" for name, file in OUTPUTS.items() if not (folder / file).is_file()
+    ]
     missing = " and ".join(lacking) or "not complete"
     hint = f"rsft finetune --resume {folder}"
     console.print(f"trained  {folder}: {missing}; complete it with `{hint}`")

@@ -55,20 +55,22 @@ def describe_rows(description: JsonObject) -> dict[str, str]:
 
 
 def _describe_method(method: JsonObject) -> str:
-    texts = [method["method"]]
-    for key, value in method.items():
-        if key != "method" and value is not None:
-            texts.append(f"{key} {value}")
-    return ", ".join(texts)
+    settings = [
+        f"{key} {value}"
+        for key, value in method.items()
+        if key != "method" and value is not None
+    ]
+    return ", ".join([method["method"], *settings])
 
 
 def _describe_accuracy(metrics: JsonObject | None) -> str:
     if not metrics:
         return "not measured"
-    texts = []
-    for name, entry in metrics.items():
-        if isinstance(entry, dict):
-            texts.append(f"{MEASURES.get(name, name)} {100 * entry['value']:.1f}")
+    texts = [
+        f"{MEASURES.get(name, name)} {100 * entry['value']:.1f}"
+        for name, entry in metrics.items()
+        if isinstance(entry, dict)
+    ]
     chips = f"{metrics['chips']:,} chips of {metrics['split']}"
     return f"{', '.join(texts)} % on {chips}"
 

@@ -66,10 +66,11 @@ class TrainingLines(RunListener):
             console.print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        cells = []
-        for key, name in COLUMNS.items():
-            if not math.isnan(row[key]):
-                cells.append(f"{name} {format_cell(key, row[key])}")
+        cells = [
+            f"{name} {format_cell(key, row[key])}"
+            for key, name in COLUMNS.items()
+            if not math.isnan(row[key])
+        ]
         console.print(f"{'  '.join(cells)}  {row['images_per_s']:.0f} images/s")
 
 

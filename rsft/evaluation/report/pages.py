@@ -3,6 +3,7 @@
 Every section has its content, or why it is missing.
 """
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -161,15 +162,15 @@ def _overview(run: RunFiles) -> dict[str, str]:
     overview = {"Data": Path(run.data).name, "Chips": ", ".join(sizes)}
     if evaluation:
         overview["Classes"] = str(len(evaluation.classes))
-        groups = []
-        for group in GROUPS:
-            if evaluation.groups.get(group):
-                groups.append(f"{len(evaluation.groups[group])} {group}")
+        groups = [
+            f"{len(evaluation.groups[group])} {group}"
+            for group in GROUPS
+            if evaluation.groups.get(group)
+        ]
         if groups:
             overview["Classes"] += f" ({join_words(groups)})"
-    restrictions = {}
-    for entry in run.licenses or ():
-        restrictions.update(dict.fromkeys(entry.restrictions))
+    names = (entry.restrictions for entry in run.licenses or ())
+    restrictions = dict.fromkeys(chain.from_iterable(names))
     restrictions.pop(UNKNOWN, None)
     overview["Restrictions"] = ", ".join(restrictions)
     overview["Started"] = f"{run.metadata.started:%Y-%m-%d %H:%M}"

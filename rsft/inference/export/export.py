@@ -328,11 +328,11 @@ def _write_int8(
 
 def _describe_loss(table: dict[str, AccuracyChange], max_loss: float) -> str:
     """Return the losses above the limit, by group; empty if no group has one."""
-    losses = []
-    for name, change in table.items():
-        if change.lost > max_loss:
-            losses.append(f"{change.lost:.2f} points {name}")
-    return ", ".join(losses)
+    return ", ".join(
+        f"{change.lost:.2f} points {name}"
+        for name, change in table.items()
+        if change.lost > max_loss
+    )
 
 
 def _validate(

@@ -409,10 +409,8 @@ def _geometries(
         return [None] * len(locations)
     if are_boxes:
         return list(scene.georeference.outline_polygons(corners))
-    geometries = []
-    for pair in scene.georeference.pixels_to_lonlat(*corners[:, 0].T):
-        geometries.append(shapely.Point(pair) if np.isfinite(pair).all() else None)
-    return geometries
+    lonlat = scene.georeference.pixels_to_lonlat(*corners[:, 0].T)
+    return [shapely.Point(x) if np.isfinite(x).all() else None for x in lonlat]
 
 
 def describe_scene(

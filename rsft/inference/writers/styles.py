@@ -204,9 +204,10 @@ def _steps(
     """
     if category.step is not None or category.is_unlike or not layer.has("probability"):
         return {}
-    cases = []
-    for limit, value in zip(_PROBABILITY_LIMITS, values, strict=True):
-        cases.append(f'WHEN "probability" >= {limit:g} THEN {value:g}')
+    cases = [
+        f'WHEN "probability" >= {limit:g} THEN {value:g}'
+        for limit, value in zip(_PROBABILITY_LIMITS, values, strict=True)
+    ]
     if layer.has(CORRECTED_COLUMN):
         cases.insert(0, f"WHEN {_IS_CORRECTED} THEN {values[0]:g}")
     return {name: f"CASE {' '.join(cases)} END"}
