@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -68,8 +68,8 @@ class AutoFile(Section):
     first: dict[str, str] = Field(
         default={}, json_schema_extra={"words": "names of candidates by data.augment"}
     )
-    """the candidate that is trained without a comparison, by its data.augment, such as
-    sar; by default the first one"""
+    """the recipe that is trained without a comparison, by data.augment, such as sar; it
+    need not be a candidate; by default the first candidate"""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """seed of all candidates"""
     candidates: Annotated[list[Text], Field(min_length=1)] = Field(
@@ -197,7 +197,12 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
     is_radar = reader.given.get("data.declare") is not None or store.is_radar
     candidates = []
     kind = str(reader.given.get("data.augment", "sar" if is_radar else "optical"))
-    for candidate in reader.load_candidates(kind):
+    obstacle = _find_obstacle(store, reader.settings)
+    names = reader.settings.candidates
+    first = reader.settings.first.get(kind)
+    if obstacle and first:
+        names = [first, *(name for name in names if name != first)]
+    for candidate in reader.load_candidates(names, kind):
         reason = find_absence(candidate.recipe, kind)
         if reason:
             notes.append(f"{candidate.name} is not compared: {reason}")
@@ -209,11 +214,7 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
             notes.append(note)
     if not candidates:
         raise RequestError("; ".join(notes), path, "name other candidates")
-    obstacle = _find_obstacle(store, reader.settings)
-    if obstacle:
-        first = reader.settings.first
-        candidates.sort(key=lambda x: x.path.stem != first.get(x.recipe.data.augment))
-    else:
+    if not obstacle:
         notes += _check_folds(store, reader.settings)
     if not is_radar and "data.augment" not in reader.given:
         note = (
@@ -231,7 +232,10 @@ def check_auto(path: Path, overrides: Sequence[str] = ()) -> None:
         RecipeError: all faults of the file, of the overrides and of the candidates at
             once.
     """
-    _Reader(path, overrides).load_candidates("optical")
+    reader = _Reader(path, overrides)
+    names = reader.settings.candidates
+    others = set(reader.settings.first.values()) - set(names)
+    reader.load_candidates([*names, *sorted(others)], "optical")
 
 
 class _Reader:
@@ -276,17 +280,20 @@ class _Reader:
             self.document.add_fault("data.fold", value, allowed)
         raise_faults(self.document, "recipe")
 
-    def load_candidates(self, augment: str) -> tuple[Candidate, ...]:
+    def load_candidates(
+        self, names: Iterable[str], augment: str
+    ) -> tuple[Candidate, ...]:
         """Return the candidates that take part.
 
         Args:
+            names: names or paths of their recipes.
             augment: augmentation of the candidates that name none.
 
         Raises:
             RecipeError: all faults of the candidates.
         """
         candidates = []
-        for name in self.settings.candidates:
+        for name in names:
             try:
                 candidate = self._load_candidate(find_recipe(name), augment)
             except RecipeError as error:

@@ -256,9 +256,9 @@ def test_classes_that_cannot_be_held_out(auto_file, root, monkeypatch):
     assert "macro" in caught.value.hint
 
 
-def test_few_chips_of_the_median_class_are_not_compared(auto_file):
+def test_few_chips_of_the_median_class_are_not_compared(auto_file, tmp_path):
     """The classes have 24, 12 and 4 training chips."""
-    keys = "min_chips: {}\nfirst: {{sar: second}}\n"
+    keys = f"min_chips: {{}}\nfirst: {{{{sar: {tmp_path / 'second.yaml'}}}}}\n"
     plan = read_auto(auto_file(keys.format(13)), ["data.augment=sar"])
     assert plan.obstacle == "12 training chips of the median class are too few for it"
     assert plan.candidates[0].path.stem == "second"
@@ -266,6 +266,15 @@ def test_few_chips_of_the_median_class_are_not_compared(auto_file):
         plan = read_auto(auto_file(keys.format(13)), [key])
         assert plan.candidates[0].path.stem == "first"
     assert not plan.obstacle
+
+
+def test_the_recipe_for_few_chips_need_not_be_a_candidate(root):
+    keys = [f"data.root={root}", "data.augment=sar"]
+    plan = read_auto(find_recipe("auto"), keys)
+    names = [candidate.path.stem for candidate in plan.candidates]
+    assert names[:2] == ["small_network_few", "small_network"] and plan.obstacle
+    plan = read_auto(find_recipe("auto"), [*keys, "min_chips=0"])
+    assert "small_network_few" not in [x.path.stem for x in plan.candidates]
 
 
 def test_candidates_have_the_steps_for_their_chips(root):
@@ -289,6 +298,7 @@ def test_shipped_candidates(root, tmp_path, monkeypatch):
     path = find_recipe("auto")
     plan = read_auto(path, [f"data.root={root}", "data.unlabeled=more"])
     names = [entry.path for entry in list_entries("candidate")]
+    names = [path for path in names if path.stem != "small_network_few"]
     assert (
         sorted(candidate.path for candidate in plan.candidates) == names
         and len(names) == 7

@@ -10,7 +10,7 @@ def few_steps(*overrides):
 
 
 @pytest.mark.parametrize(
-    ("chips", "epochs"), [(1, 2000), (32, 2000), (33, 1000), (1280, 50), (10_000, 50)]
+    ("chips", "epochs"), [(1, 1000), (32, 1000), (33, 500), (640, 50), (10_000, 50)]
 )
 def test_few_chips_have_more_epochs(chips, epochs):
     recipe = resolve_epochs(few_steps(), chips)
@@ -22,7 +22,7 @@ def test_few_chips_have_more_epochs(chips, epochs):
 
 def test_a_step_takes_all_accumulated_batches():
     recipe = few_steps("train.accumulate_grad_batches=2")
-    assert resolve_epochs(recipe, 64).train.epochs == 2000
+    assert resolve_epochs(recipe, 64).train.epochs == 1000
 
 
 def test_without_the_key_a_recipe_stays_as_it_is():
@@ -32,7 +32,7 @@ def test_without_the_key_a_recipe_stays_as_it_is():
 
 def test_epochs_of_the_command_line_hold():
     recipe = load_recipe(find_recipe("small_network"), ["data.root=chips"])
-    assert recipe.train.min_steps == 2000
+    assert recipe.train.min_steps == 1000
     keys = ["data.root=chips", "train.epochs=3"]
     fixed = load_recipe(find_recipe("small_network"), keys)
     assert fixed.train.min_steps is None and fixed.train.epochs == 3

@@ -82,7 +82,7 @@ _LDA = ("head.kind=linear", "head.init=lda")
 _META = ("data.size=64", "train.min_steps=300")
 
 TRAINED: dict[str, tuple[str, Sequence[str]]] = {
-    "small network": ("small_network", ()),
+    "small network": ("small_network_few", ()),
     "padded small network": ("small_network_padded", ()),
     "LoRA": ("lora", ()),
     "LoRA from the discriminant": ("lora", _LDA),
