@@ -142,15 +142,9 @@ def train_single_run(
         listeners: list[RunListener] = []
         if run.is_writer:
             listeners = [listener, trackers] if listener else [trackers]
-        fit(
-            processes,
-            learner,
-            setup.store.group_indices,
-            setup.recipe.evaluate,
-            run,
-            listeners,
-            checkpoint,
-        )
+        groups = setup.store.group_indices
+        evaluate = setup.recipe.evaluate
+        fit(processes, learner, groups, evaluate, run, listeners, checkpoint)
         run.update(**learner.finish())
         if run.is_writer:
             finish(run, setup, progress)

@@ -320,9 +320,8 @@ def write_whole_export(
     program = trace(pipeline, torch.zeros(2, *pixels.shape[1:]))
     with atomic_folder(output_dir) as temporary:
         export_format.write_graph(program, temporary, metadata)
-        computed = export_format.run_pipeline(
-            temporary / export_format.file_name, pixels
-        )
+        path = temporary / export_format.file_name
+        computed = export_format.run_pipeline(path, pixels)
         predicted = _predict_pixels(bundle, pixels, unit)
         expected = [x.astype(np.float32) for x in predicted]
         # without distances, the probabilities are compared twice

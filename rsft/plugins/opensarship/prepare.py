@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import StoreBuild, builds_store
 from rsft.errors import DataError, RequestError
-from rsft.types import Names
+from rsft.types import JsonObject, Names
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
@@ -110,8 +110,6 @@ def prepare_opensarship(
             `root` is not empty, or an argument is out of range.
         DataError: no chip can be used.
     """
-    import pyarrow as pa
-
     from rsft.data.chips.record import StoreDescription, describe_rejections
     from rsft.data.datasets.source_errors import open_source
     from rsft.data.imagery.bands import check_bands
@@ -154,12 +152,7 @@ def prepare_opensarship(
             build.command,
             skipped=skipped,
             rejected=dataset.rejected,
-            columns={
-                "ais_type": pa.string(),
-                "marinetraffic_type": pa.string(),
-                "ais_length_m": pa.float64(),
-                "ais_beam_m": pa.float64(),
-            },
+            columns=_further_columns(),
         )
         return build.write(records, description)
 
@@ -183,6 +176,17 @@ def opensarship_class(ship_type: str, classes: str) -> str:
         name = kind if kind == "Tanker" else ship_type
         return name if name in MERCHANT_CLASSES else ""
     return kind if kind in THREE_CLASSES else "Other"
+
+
+def _further_columns() -> JsonObject:
+    import pyarrow as pa
+
+    return {
+        "ais_type": pa.string(),
+        "marinetraffic_type": pa.string(),
+        "ais_length_m": pa.float64(),
+        "ais_beam_m": pa.float64(),
+    }
 
 
 def _select_chips(
