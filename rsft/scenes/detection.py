@@ -8,15 +8,17 @@ It reads a copy of a scene on a server.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.chip_spec import ChipSpec
-from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.errors import DataError, RequestError
 from rsft.scenes.cfar import (
@@ -35,10 +37,13 @@ from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import PixelWindow, RasterScene, declare_unit
 from rsft.scenes.reader import CopyingReader, SceneReader
+from rsft.scenes.recorded import find_once
 from rsft.scenes.requirements import check_scene
 from rsft.scenes.windows import ChipWindow
 from rsft.types import Floats, Mask, Pixels, Progress
+from rsft.utils.journal import Journal, journal_path
 from rsft.utils.progress import track
+from rsft.version import __version__
 
 _GAP_DIVISOR = 10  # pixels of an object may be apart by the chip's side divided by this
 # longest object, as a multiple of the chip's side: a chip with most of a ship is
@@ -146,6 +151,45 @@ def detect_objects(
     )
     result.notes = notes + result.notes
     return result
+
+
+@contextmanager
+def recorded_detector(
+    output: Path,
+    options: CfarOptions,
+    declaration: Declaration,
+    progress: Progress | None,
+) -> Iterator[Callable[[RasterScene], SceneLocations]]:
+    """Yield a function that detects the objects of a scene and records them.
+
+    The records lie beside the output until the block ends without an error, so that a
+    killed job does not detect again.
+
+    Args:
+        output: file or folder that the job writes.
+        options: options of the detector.
+        declaration: unit, bands and pixel spacing of the scenes, if their files do not
+            state them.
+        progress: called with numbers of windows.
+
+    Yields:
+        The function.
+    """
+    land = file_state(options.land) if isinstance(options.land, Path) else None
+    key = repr((__version__, declaration, options, land))
+    journal = Journal(journal_path(output), key)
+
+    def detect(scene: RasterScene) -> SceneLocations:
+        name = f"detected in {scene.path}, {scene.path.state()}"
+        find = partial(detect_objects, scene, options, declaration, progress)
+        return find_once(journal, name, find)
+
+    is_finished = False
+    try:
+        yield detect
+        is_finished = True
+    finally:
+        journal.close(is_finished)
 
 
 def describe_scene_pixels(

@@ -63,13 +63,13 @@ def count_network(recipe: Recipe, classes: int) -> NetworkCost:
             classifier(chip)
         with FlopCounterMode(display=False) as step:
             saved_bytes = _train_and_count(classifier, chip)
-    learned = count_parameters(x for x in classifier.parameters() if x.requires_grad)
-    parameters = count_parameters(classifier.parameters())
+    learned = count_values(x for x in classifier.parameters() if x.requires_grad)
+    parameters = count_values(classifier.parameters())
     operations = float(forward.get_total_flops()), float(step.get_total_flops())
     return NetworkCost(parameters, learned, *operations, saved_bytes)
 
 
-def count_parameters(parameters: Iterable[Tensor]) -> int:
+def count_values(parameters: Iterable[Tensor]) -> int:
     """Return the number of values of tensors."""
     return sum(parameter.numel() for parameter in parameters)
 

@@ -30,7 +30,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.assembly import make_learner, part_kinds
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.checkpointing import load_newest_checkpoint
-from rsft.training.cost import count_parameters
+from rsft.training.cost import count_values
 from rsft.training.epochs import count_training_chips, resolve_epochs
 from rsft.training.fit import fit
 from rsft.training.init.prefix_cache import CachedPrefixTokens
@@ -159,9 +159,9 @@ def _describe_sizes(setup: TrainingSetup, learner: Learner) -> JsonObject:
         blocks_kept = max(0, classifier.adapted.prefix_end)
     return {
         "pool": setup.pool and setup.pool.metadata(),
-        "trained_parameters": count_parameters(classifier.theta),
-        "modulator_parameters": count_parameters(classifier.adapted.gamma),
-        "total_parameters": count_parameters(classifier.parameters()),
+        "trained_parameters": count_values(classifier.theta),
+        "modulator_parameters": count_values(classifier.adapted.gamma),
+        "total_parameters": count_values(classifier.parameters()),
         "train_chips": len(setup.train),
         "val_chips": len(setup.val),
         "backbone_sha256": setup.encoder.sha256,

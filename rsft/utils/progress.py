@@ -21,7 +21,17 @@ def announce(progress: Progress | None, task: str) -> None:
 def track(
     items: Iterable[T], total: int, progress: Progress | None, task: str
 ) -> Iterator[T]:
-    """Yield items, and report after each one how many of `total` are done."""
+    """Yield items, and report after each one how many of `total` are done.
+
+    Args:
+        items: what is worked on in a loop.
+        total: number of items.
+        progress: called after each item; None reports nothing.
+        task: what the loop does, such as "reading chips".
+
+    Yields:
+        The items.
+    """
     for done, item in enumerate(items, 1):
         yield item
         if progress:

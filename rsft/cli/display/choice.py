@@ -83,6 +83,9 @@ def choose_search_display(
         plan: the candidates and the notes.
         quiet: show nothing.
         as_json: print JSON lines.
+
+    Yields:
+        The listener; one that shows nothing in further processes.
     """
     if quiet or not is_rank_zero():
         yield SearchListener()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 from typer import Abort, Exit
@@ -22,7 +23,6 @@ from typer import Abort, Exit
 from rsft.cli.display import console as display
 from rsft.cli.display.console import emit_json_event, escape_controls
 from rsft.errors import RecipeError, RequestError, RsftError
-from rsft.types import JsonObject
 from rsft.utils.write_errors import explain_os_error
 
 CRASH_EXIT_CODE = 70
@@ -249,7 +249,7 @@ def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
         console.quiet = before
 
 
-def _error_fields(error: BaseException) -> JsonObject:
+def _error_fields(error: BaseException) -> dict[str, Any]:
     name = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
         return {"kind": name, "message": "stopped"}

@@ -173,6 +173,9 @@ def choose_display(
         recipe: the recipe of the run.
         quiet: show nothing.
         as_json: print JSON lines.
+
+    Yields:
+        The listener.
     """
     if quiet or not is_rank_zero():
         yield RunListener()

@@ -307,6 +307,9 @@ def annotation_table(
         scores: score of every object.
         images: name of the image of every object.
         faults: why an object cannot be used; "" if it can.
+
+    Returns:
+        One row per object, in the order given.
     """
     from geopandas import GeoDataFrame
 

@@ -53,7 +53,7 @@ def detect(
     from rsft.inference.writers.columns import table_columns
     from rsft.inference.writers.tables import check_output_path, write_prediction_table
     from rsft.plugins.detection.job import DetectionRequest, detect_in_scenes
-    from rsft.scenes.recorded import recorded_detector
+    from rsft.scenes.detection import recorded_detector
 
     declaration = replace(declaration, spacing_m=spacing)
     request = DetectionRequest(detector, declaration, size, chips)

@@ -18,6 +18,7 @@ from rsft.data.imagery.products.product import is_product
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.prepare.store_build import StoreBuild
 from rsft.errors import DataError, RequestError
+from rsft.scenes.detection import recorded_detector
 from rsft.scenes.inputs import find_scenes
 from rsft.scenes.locate import locate
 from rsft.scenes.locations import SceneLocations
@@ -40,7 +41,6 @@ from rsft.scenes.raster import (
     gdal_environment,
     open_scene,
 )
-from rsft.scenes.recorded import recorded_detector
 from rsft.scenes.requirements import select_unit
 from rsft.scenes.windows import ChipWindow, check_boxes, fit_size, make_window
 from rsft.types import Progress

@@ -206,7 +206,7 @@ class PseudoLabeler(Part):
         positions = shard_batches(np.arange(self.size), self.size, self.shard)[0]
         with torch.no_grad():
             is_due = index == 0 and epoch % max(1, self.epochs // _REFRESHES) == 0
-            if self.section.foreign and (is_due or not self.distance):
+            if self.section.foreign and (is_due or self.distance is None):
                 self._fit_distance()
             inputs = self._load(drawn, positions, epoch, index, strong=False)
             with self._teacher() as teacher:

@@ -232,7 +232,7 @@ def test_a_constant_band_of_opacity_is_dropped_and_told(raw, mode):
         ),
         (
             lambda row: b"0 0.5 0.5 0.1 0.1\n",
-            ["does not contain SRSDD", "10 label file in another format"],
+            ["does not contain SRSDD", "10 x label file in another format"],
         ),
     ],
 )

@@ -11,7 +11,7 @@ from rsft.plugins.ais import job as ais_job
 from rsft.scenes import detection
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.options import Declaration
-from rsft.scenes.preparation import builder as job
+from rsft.scenes.preparation import builder
 from rsft.scenes.raster import open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scene_stores import prepare
@@ -42,9 +42,9 @@ def test_scenes_without_messages_are_left_out_and_named(traffic, tmp_path, monke
     write_sea(tmp_path, "far.tif", east=50_000)
     write_sea(tmp_path, "later.tif", day="2021-02-19")
     searched = []
-    detect = job.detect_objects
+    detect = detection.detect_objects
     monkeypatch.setattr(
-        job,
+        detection,
         "detect_objects",
         lambda scene, *x: searched.append(scene.name) or detect(scene, *x),
     )
@@ -104,10 +104,10 @@ def test_a_scene_without_time_is_named_with_the_command_that_stores_it(tmp_path)
 @pytest.mark.slow
 def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
     detected = []
-    detect = job.detect_objects
-    build = job.build_store
+    detect = detection.detect_objects
+    build = builder.build_store
     monkeypatch.setattr(
-        job,
+        detection,
         "detect_objects",
         lambda scene, *x: detected.append(scene.name) or detect(scene, *x),
     )
@@ -115,7 +115,7 @@ def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "build_store", stop)
+    monkeypatch.setattr(builder, "build_store", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
     # other options for the chips keep the detection
@@ -127,7 +127,7 @@ def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
             **(OPTIONS | {"split": "scene"}),
         )
     assert len(detected) == 1 and (tmp_path / ".store.journal").is_file()
-    monkeypatch.setattr(job, "build_store", build)
+    monkeypatch.setattr(builder, "build_store", build)
     store = prepare(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
     assert (
         len(detected) == 1
@@ -144,13 +144,13 @@ def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_other_options_of_the_detector_detect_again(traffic, tmp_path, monkeypatch):
     detected = []
-    detect = job.detect_objects
+    detect = detection.detect_objects
     monkeypatch.setattr(
-        job,
+        detection,
         "detect_objects",
         lambda scene, *x: detected.append(x[0].land) or detect(scene, *x),
     )
-    monkeypatch.setattr(job, "build_store", lambda *x, **options: 1 / 0)
+    monkeypatch.setattr(builder, "build_store", lambda *x, **options: 1 / 0)
     for land in ("none", "brightness", "brightness"):
         with pytest.raises(ZeroDivisionError):
             prepare(

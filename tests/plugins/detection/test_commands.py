@@ -11,7 +11,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.writers.layer import LAYER_NAME
-from rsft.scenes import recorded
+from rsft.scenes import detection
 from rsft.scenes.options import ChipSize
 from rsft.scenes.query import Query
 from tests.helpers.scenes import (
@@ -69,7 +69,7 @@ def test_killed_job_does_not_detect_again(rsft, tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         scenes.append(write_sea(tmp_path / name / f"{name}.tif"))
     searched = []
-    detect_objects = recorded.detect_objects
+    detect_objects = detection.detect_objects
 
     def detect(scene, *options):
         if searched == ["a.tif"]:
@@ -78,7 +78,7 @@ def test_killed_job_does_not_detect_again(rsft, tmp_path, monkeypatch):
         searched.append(scene.path.name)
         return detect_objects(scene, *options)
 
-    monkeypatch.setattr(recorded, "detect_objects", detect)
+    monkeypatch.setattr(detection, "detect_objects", detect)
     command = ("detect", *scenes, "-o", "objects.csv")
     assert rsft(*command)[0] != 0
     assert list(tmp_path.glob(".objects.csv.journal"))
