@@ -27,11 +27,11 @@ from rsft.cli.options import (
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.errors import RequestError
-from rsft.types import JsonObject
 from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
     from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
+    from rsft.types import JsonObject
 
 
 app = typer.Typer(

@@ -12,7 +12,6 @@ from rsft.cli.display.console import console, print_lines, shorten
 from rsft.cli.finetune_steps import FinetuneRequest, Steps, list_keys
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.recipe.library import find_recipe
-from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from rsft.training.listeners import RunListener
     from rsft.training.runs.reader import RunInfo
     from rsft.training.runs.writer import Run
+    from rsft.types import JsonObject
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import pytest
 
+from rsft.data.chips import builder
 from rsft.data.chips.store import read_dataset
 from rsft.errors import RequestError
 from rsft.plugins.ais import job as ais_job
 from rsft.scenes import detection
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.options import Declaration
-from rsft.scenes.preparation import builder
 from rsft.scenes.raster import open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scene_stores import prepare
