@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import StoreBuild, builds_store
 from rsft.errors import DataError, RequestError
-from rsft.types import JsonObject, Names
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
     from rsft.plugins.opensarship.ship_files import OpenSARShipChip, OpenSARShipProduct
-    from rsft.types import Pixels, Progress
+    from rsft.types import JsonObject, Pixels, Progress
 
 PRODUCT_UNITS = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
 """Unit of each product.
@@ -78,7 +77,7 @@ def prepare_opensarship(
     product: Literal["uint8", "cal", "patch"] = "uint8",
     classes: Literal["3", "merchant", "typed"] = "3",
     label: Literal["marinetraffic", "ais"] = "marinetraffic",
-    bands: Names | None = None,
+    bands: tuple[str, ...] | None = None,
     val: float = 0.1,
     test: float = 0.2,
     overwrite: bool = False,
@@ -190,7 +189,7 @@ def _further_columns() -> JsonObject:
 
 
 def _select_chips(
-    chips: list[OpenSARShipChip], bands: Names | None, source: Path
+    chips: list[OpenSARShipChip], bands: tuple[str, ...] | None, source: Path
 ) -> tuple[list[OpenSARShipChip], Counter[str]]:
     """Return the chips that have `bands`, and the number of the others by reason.
 
@@ -223,7 +222,7 @@ def _list_records(
     labels: list[str],
     shares: Mapping[str, float],
     product: OpenSARShipProduct,
-    bands: Names | None,
+    bands: tuple[str, ...] | None,
 ) -> list[ChipRecord]:
     """Make the records of the chips whose label is not "", split by whole scenes."""
     from rsft.data.chips.group_splits import split_groups

@@ -16,7 +16,6 @@ from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import StoreBuild, builds_store
 from rsft.errors import DataError, RequestError
 from rsft.plugins.torchgeo_datasets.bands import KNOWN, BandChoice, choose_bands
-from rsft.types import Names
 from rsft.utils.command_options import Access, Option
 from rsft.utils.licenses import UNKNOWN
 
@@ -38,11 +37,11 @@ def prepare_torchgeo(
     name: str,
     root: Path,
     data: Annotated[Path, Option(access=Access.READ | Access.WRITE)] = Path("data"),
-    split: Names | None = None,
-    bands: Names | None = None,
+    split: tuple[str, ...] | None = None,
+    bands: tuple[str, ...] | None = None,
     unit: str | None = None,
-    classes: Names | None = None,
-    settings: Names | None = None,
+    classes: tuple[str, ...] | None = None,
+    settings: tuple[str, ...] | None = None,
     val: float = 0.2,
     license: str = UNKNOWN,
     download: Annotated[bool, Option(access=Access.ONLINE)] = False,
