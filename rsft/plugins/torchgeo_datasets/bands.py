@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsft.errors import RequestError
-from rsft.types import Names
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class BandChoice:
     """
 
     group: BandGroup
-    names: Names
+    names: tuple[str, ...]
 
 
 def _read_known() -> dict[str, TorchGeoDataset]:
