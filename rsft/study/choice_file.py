@@ -66,7 +66,7 @@ class AutoFile(Section):
     """training chips of the median class below which one candidate is trained without
     a comparison, because so few chips cannot tell candidates apart"""
     first: dict[str, str] = Field(
-        default={}, json_schema_extra={"words": "names of candidates by data.augment"}
+        default={}, json_schema_extra={"words": "names of recipes by data.augment"}
     )
     """the recipe that is trained without a comparison, by data.augment, such as sar; it
     need not be a candidate; by default the first candidate"""
