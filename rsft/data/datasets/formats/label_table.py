@@ -88,7 +88,10 @@ def _read_table(path: Path) -> pd.DataFrame:
             path,
             "it needs path and class",
         )
-    return table.reindex(columns=["path", "class", "split", "verdict"], fill_value="")
+    for name in ("split", "verdict"):
+        if name not in table:  # reindex refuses a column that is there twice
+            table[name] = ""
+    return table
 
 
 def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
