@@ -26,7 +26,6 @@ _COLLECTIONS = (tuple, set, frozenset)
 _TIMES = (datetime, date, time)
 _NUMBERS = "biufcSUMm"
 """Kinds of arrays whose elements are values, not objects."""
-"""What decoding a wrong answer raises."""
 
 
 def encode(value: Any, keep: Callable[[Any], int]) -> list[Any]:
