@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import rasterio
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 
 from rsft.data.chips.class_names import list_first_names
 from rsft.data.imagery import rasters
@@ -267,7 +265,7 @@ def open_scene(
             _check_rasters(handles, uri, item)
             described = read_product(uri, handles, product, options)
             scene = _describe(uri, handles, files, item, described)
-    except (RasterioError, CPLE_BaseError, UnicodeEncodeError) as error:
+    except rasters.GDAL_ERRORS as error:
         title = f" of {product.title}" if product else ""
         raise _opening_error(error, uri, title) from error
     is_calibrated = options.factor or options.gamma0_to_sigma0

@@ -8,8 +8,6 @@ from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rsft.data.imagery import rasters
@@ -216,7 +214,7 @@ class _Windows:
         window = Window(left, top, right - left, bottom - top)
         try:
             return self._read(window)
-        except (RasterioError, CPLE_BaseError) as error:
+        except rasters.GDAL_ERRORS as error:
             raise _reading_error(self.scene, error) from error
 
     def _read(self, window: Window) -> ReadPixels:

@@ -117,8 +117,8 @@ _PIXELS_BESIDE = re.compile(r"\.(ovr|msk|r\d|aux|rrd|ige)$", re.IGNORECASE)
 """End of the name of any file beside a raster that contains pixels."""
 
 _T = TypeVar("_T")
-OPEN_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
-"""What opening a file raises; the last one for a name that is not UTF-8."""
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, UnicodeError)
+"""What GDAL raises of a file; the last one for a name or a text that is not UTF-8."""
 
 _DRIVERS = _IMAGE_DRIVERS | _ARRAY_DRIVERS | {"MEM"}
 limit_drivers(_base.__file__, _DRIVERS | {"VRT"})
@@ -270,7 +270,7 @@ def _try_arrays(name: str, path: str, state: tuple[int, int]) -> None:
 
 def _open_arrays(name: str) -> None:
     """Open a dataset, and read its first pixel."""
-    with suppress(*OPEN_ERRORS), rasterio.open(name) as file:  # the caller reports them
+    with suppress(*GDAL_ERRORS), rasterio.open(name) as file:  # the caller reports them
         if file.count:  # else it only lists its subdatasets
             file.read(window=((0, 1), (0, 1)))
 
@@ -371,7 +371,7 @@ def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
         try:
             with open_raster(str(path)) as file:
                 return read(file)
-        except OPEN_ERRORS:
+        except GDAL_ERRORS:
             return None
 
 
@@ -448,5 +448,5 @@ def _open_memory(data: bytes, driver: str) -> Iterator[Any]:
             memory.open(driver=driver) as file,
         ):
             yield file
-    except (RasterioError, CPLE_BaseError) as error:
+    except GDAL_ERRORS as error:
         raise ValueError(f"GDAL cannot read it: {error}") from error

@@ -298,11 +298,11 @@ def _read_header(path: Path, may_have_sidecar: bool) -> _Header:
             if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
                 return _Header(image.size)
     from rsft.data.imagery.band_names import read_band_names
-    from rsft.data.imagery.rasters import OPEN_ERRORS, open_raster
+    from rsft.data.imagery.rasters import GDAL_ERRORS, open_raster
     from rsft.scenes import georeference as geo
 
     with (
-        suppress(*OPEN_ERRORS),
+        suppress(*GDAL_ERRORS),
         geo.ignore_georeference_warnings(),
         open_raster(str(path)) as file,
     ):

@@ -62,6 +62,7 @@ def serve() -> None:
     threading.Thread(target=_end_with_command, daemon=True).start()
     logging.getLogger().addHandler(_LogHandler())
     warnings.showwarning = lambda message, *_, **__: WARN(str(message))
+    sys.unraisablehook = _print_unraisable
     while (blocks := read_blocks(requests)) is not None:
         try:
             request, dropped = blocks
@@ -82,6 +83,16 @@ def _end_with_command() -> None:
     """
     if wait_for_end(sys.stdin.fileno()):
         os._exit(1)
+
+
+def _print_unraisable(fault: Any) -> None:
+    """Print an exception that cannot be raised.
+
+    Left out is that of rasterio for a message of GDAL that is not UTF-8: the error of
+    the file is also raised.
+    """
+    if not isinstance(fault.exc_value, UnicodeDecodeError):
+        sys.__unraisablehook__(fault)
 
 
 class _LogHandler(logging.Handler):
