@@ -44,7 +44,7 @@ def test_lines(rsft, labels):
         and "1 chip added" in printed
         and "not a target (--not-a-target CLASS" in printed
     )
-    assert "1 new chips do not name their scene" in printed
+    assert "7 chips do not name their scene" in printed
     code, printed = rsft("data", "add", *labels)
     assert (
         code == 0

@@ -105,7 +105,7 @@ def rsft(objects: list[DOTAObject], out: Path) -> None:
         assert record.read_pixels is not None
         data, suffix = encode_chip(record.read_pixels())
         hashlib.sha256(data)
-        write_chip(f"{out}/{record.path_stem}{suffix}", data)
+        write_chip(out / f"{record.path_stem}{suffix}", data)
 
 
 def whole_build(objects: list[DOTAObject], out: Path) -> None:

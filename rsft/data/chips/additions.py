@@ -6,7 +6,8 @@ A chip is recognized by its pixels, whatever the format of its file. A killed pr
 leaves no mixture: the new manifest gets its name in one step, and this step decides.
 Before it, readers see the old store, after it the new one. Before it, the description
 of the new store waits in dataset.json beside the old one, with the hash of the manifest
-that it belongs to and the names of the new chips.
+that it belongs to. New chips that no manifest names are written again by the next
+attempt.
 """
 
 import csv
@@ -15,7 +16,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -32,7 +33,6 @@ from rsft.data.chips.manifest import (
     ROW_GROUP,
     SCHEMA,
     SPLITS,
-    check_chip_path,
     read_manifest,
 )
 from rsft.data.chips.record import (
@@ -50,23 +50,17 @@ from rsft.data.chips.store import (
     REJECTED,
     ChipStore,
     read_dataset,
-    read_pending_change,
     write_rejected,
 )
 from rsft.data.imagery.reader import read_chip
 from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError
 from rsft.types import JsonObject, Progress, Rejection
-from rsft.utils.atomic_files import (
-    atomic_file,
-    sha256,
-    write_bytes,
-    write_text,
-)
+from rsft.utils.atomic_files import atomic_file, write_bytes, write_text
 from rsft.utils.operating_system import sync_all
 from rsft.utils.progress import track
 from rsft.utils.tables import escape_cell
-from rsft.utils.untrusted.documents import read_regular
+from rsft.utils.untrusted.documents import load_json, read_regular
 from rsft.utils.write_errors import explain_os_error
 from rsft.version import __version__
 
@@ -89,7 +83,9 @@ def locked_store(root: Path) -> Iterator[None]:
     root = root.resolve()
     try:
         with store_lock(root):
-            _settle(root)
+            dataset = read_dataset(root)
+            if dataset != load_json(root / DATASET):  # a process was killed
+                _write_json(root / DATASET, dataset)
             yield
     except OSError as error:
         raise explain_os_error(
@@ -125,36 +121,13 @@ def commit_store(
     with BytesIO() as out:
         pq.write_table(pa.table(arrays), out, row_group_size=ROW_GROUP)
         data = out.getvalue()
-    current, _ = read_pending_change(root)
-    pending = {
-        "manifest_sha256": hashlib.sha256(data).hexdigest(),
-        "files": sorted(files),
-        DATASET: dataset,
-    }
-    _write_json(root / DATASET, current | {PENDING: pending})
+    digest = hashlib.sha256(data).hexdigest()
+    pending = {"manifest_sha256": digest, DATASET: dataset}
+    _write_json(root / DATASET, read_dataset(root) | {PENDING: pending})
     for path, content in files.items():
-        write_chip(str(root / path), content)
+        write_chip(root / path, content)
     sync_all()  # the chips must be on the disk before the manifest names them
     write_bytes(root / MANIFEST, data)
-    _write_json(root / DATASET, dataset)
-
-
-def _settle(root: Path) -> None:
-    """Finish or undo the change of a process that was killed."""
-    dataset, change = read_pending_change(root)
-    if not change:
-        return
-    if change.manifest_sha256 == sha256(root / MANIFEST):
-        dataset = change.description
-    else:
-        for path in set(change.files) - set(read_manifest(root)["path"]):
-            # only chips are deleted, because a store may come from somebody else
-            with suppress(ValueError):
-                check_chip_path(path)
-                folder = (root / path).parent.resolve()
-                is_chip = path.startswith("chips/") and (root / path).is_file()
-                if is_chip and folder.is_relative_to(root):
-                    (root / path).unlink()
     _write_json(root / DATASET, dataset)
 
 
@@ -299,6 +272,7 @@ class _Addition:
         )
         self.rows: list[JsonObject] = []
         self.files: dict[str, bytes] = {}
+        self.held_out = 0  # changed rows outside of the training split
         self._taken = {path.rpartition(".")[0] for path in manifest["path"]}
         names = manifest[["split", "class", "name"]].itertuples(index=False)
         self._taken.update(
@@ -309,17 +283,14 @@ class _Addition:
         """Add chips, given by the hash of their pixels."""
         scenes = self._read_scenes()
         same = self._find_same_pixels(records, progress)
-        held_out = 0
-        nameless = 0
         for digest, record in records.items():
             if digest in same:
-                held_out += self._relabel(same[digest], record, digest)
+                self._relabel(same[digest], record, digest)
                 continue
             scene = scene_key(record.extra_columns.get("group_key") or "")
             split, key = scenes.get(scene, (record.split, scene or None))
             if scene:
                 self.result.splits.setdefault(scene, (split, scene in scenes))
-            nameless += not scene
             columns = {**record.extra_columns, "group_key": key}
             record = replace(record, split=split, extra_columns=columns)
             try:
@@ -330,7 +301,6 @@ class _Addition:
             self.files[chip.row["path"]] = chip.data
             self.rows.append(chip.row)
             self.result.added[split, record.label] += 1
-        self._note(held_out, nameless)
 
     def _read_scenes(self) -> dict[str, tuple[str, str]]:
         """Return the strictest split and a group key of each scene of the store."""
@@ -356,22 +326,17 @@ class _Addition:
                 same[digest].append(row)
         return same
 
-    def _relabel(self, rows: list[int], record: ChipRecord, digest: str) -> int:
-        """Give rows of the manifest the class of a chip.
-
-        Returns:
-            The number of changed rows outside of the training split.
-        """
+    def _relabel(self, rows: list[int], record: ChipRecord, digest: str) -> None:
+        """Give rows of the manifest the class of a chip."""
         changed = [
             row for row in rows if self.manifest.at[row, "class"] != record.label
         ]
         self.result.unchanged += not changed
-        held_out = 0
         for row in changed:
             cells = self.manifest.loc[row, ["class", "name", "split"]]
             previous, name, split = map(str, cells)
             self.result.relabeled[previous, record.label] += 1
-            held_out += split != "train"
+            self.held_out += split != "train"
             renamed = self._rename(replace(record, split=split, name=name), digest)
             values = {"class": record.label, "name": renamed.name}
             for column in PROVENANCE:
@@ -379,7 +344,6 @@ class _Addition:
                     values[column] = record.extra_columns[column]
             values["added_previous"] = previous
             self.manifest.loc[row, list(values)] = list(values.values())
-        return held_out
 
     def _rename(self, record: ChipRecord, digest: str) -> ChipRecord:
         """Return a record with a longer name if another chip has its name."""
@@ -388,24 +352,18 @@ class _Addition:
         self._taken.add(record.path_stem)
         return record
 
-    def _note(self, held_out: int, nameless: int) -> None:
+    def _note(self, manifest: pd.DataFrame) -> None:
         """Note what the labels change for measured accuracies and for the splits."""
-        notes = self.result.notes
-        if held_out:
-            notes.append(
-                f"{held_out:,} relabeled chips are in val or test: accuracies before"
-                " were of other labels"
+        if self.held_out:
+            self.result.notes.append(
+                f"{self.held_out:,} relabeled chips are in val or test: accuracies"
+                " before were of other labels"
             )
-        if nameless:
-            notes.append(
-                f"{nameless:,} new chips do not name their scene, so their split may"
-                " not suit it"
-            )
-        stored = int((self.manifest["group_key"].fillna("") == "").sum())
-        if stored and not all(known for _, known in self.result.splits.values()):
-            notes.append(
-                f"{stored:,} chips of the store do not name their scene: it may be one"
-                " of the new scenes"
+        nameless = int((manifest["group_key"].fillna("") == "").sum())
+        if self.rows and nameless:
+            self.result.notes.append(
+                f"{nameless:,} chips do not name their scene, which may have chips in"
+                " several splits"
             )
 
     def commit(self, details: JsonObject, new_classes: Sequence[str]) -> None:
@@ -414,6 +372,7 @@ class _Addition:
         manifest = self.manifest
         if self.rows:
             manifest = pd.concat([manifest, pd.DataFrame(self.rows)], ignore_index=True)
+        self._note(manifest)
         used = {*manifest["class"]}
         fresh = [
             name

@@ -4,7 +4,7 @@ Rows of the manifest are in it too, so that they need no memory.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,13 @@ class BuildJournal(Journal):
     Args:
         file: path of the database, which is created if it does not exist.
         store: folder of the store that is built.
+
+    Attributes:
+        bands: the most frequent bands of the chips, joined by commas; "" without a
+            chip. Chips with other bands are rejected.
     """
+
+    bands = ""
 
     def __init__(self, file: Path, store: Path) -> None:
         super().__init__(
@@ -102,11 +108,8 @@ class BuildJournal(Journal):
                 )
         self.commit()
 
-    def close_round(self) -> str:
-        """Remove the records of earlier rounds.
-
-        Returns:
-            The most frequent bands, joined by commas; "" without a chip.
+    def close_round(self) -> None:
+        """Remove the records of earlier rounds, and set `bands`.
 
         Raises:
             RsftError: the journal was damaged since it was opened.
@@ -119,57 +122,56 @@ class BuildJournal(Journal):
             "SELECT json_extract(row, '$.bands') AS bands FROM entry WHERE row NOT NULL"
             " GROUP BY bands ORDER BY count(*) DESC, bands LIMIT 1"
         ).fetchone()
-        return str(first[0]) if first else ""
+        self.bands = str(first[0]) if first else ""
 
-    def counts(self, bands: str) -> Mapping[tuple[str, str], int]:
-        """Count the chips with `bands` (joined by commas), by split and class."""
+    def train_counts(self) -> dict[str, int]:
+        """Count the training chips with the most frequent bands by class."""
         rows = self.execute(
-            "SELECT json_extract(row, '$.split'), json_extract(row, '$.class'),"
-            " count(*) FROM entry WHERE json_extract(row, '$.bands') = ? GROUP BY 1, 2",
-            (bands,),
+            "SELECT json_extract(row, '$.class'), count(*) FROM entry"
+            " WHERE json_extract(row, '$.bands') = ?"
+            " AND json_extract(row, '$.split') = 'train' GROUP BY 1",
+            (self.bands,),
         )
-        return {(split, name): count for split, name, count in rows}
+        return dict(rows)
 
-    def sources(self, bands: str) -> set[str]:
-        """Return the sources of the chips with `bands` (joined by commas)."""
+    def sources(self) -> set[str]:
+        """Return the sources of the chips with the most frequent bands."""
         rows = self.execute(
             "SELECT DISTINCT json_extract(row, '$.source') FROM entry"
             " WHERE json_extract(row, '$.bands') = ?",
-            (bands,),
+            (self.bands,),
         )
         return {source for (source,) in rows}
 
-    def rows(self, bands: str) -> Iterator[JsonObject]:
-        """Yield the manifest rows of chips with `bands`, ordered by path."""
+    def rows(self) -> Iterator[JsonObject]:
+        """Yield the manifest rows of chips with the most frequent bands, by path."""
         for (row,) in self.execute(
             "SELECT row FROM entry WHERE json_extract(row, '$.bands') = ?"
             " ORDER BY json_extract(row, '$.path')",
-            (bands,),
+            (self.bands,),
         ):
             yield json.loads(row)
 
-    def rejections(self, bands: str) -> Iterator[Rejection]:
+    def rejections(self) -> Iterator[Rejection]:
         """Yield file, line and reason of all rejected records in ascending order.
 
-        Chips with other bands than `bands` (joined by commas) are among them.
+        Chips with other bands than the most frequent ones are among them.
         """
         yield from self.execute(
             "SELECT file, line, coalesce(reason, json_extract(row, '$.bands')"
             " || ', but most chips have ' || ?) FROM entry"
             " WHERE row IS NULL OR json_extract(row, '$.bands') <> ? ORDER BY 1, 2, 3",
-            (bands, bands),
+            (self.bands, self.bands),
         )
 
-    def has_chip(self, path: str, bands: str) -> bool:
-        """Return whether `path`, relative to the store, is a chip with these bands."""
-        return (
-            self.execute(
-                "SELECT 1 FROM entry WHERE json_extract(row, '$.path') = ?"
-                " AND json_extract(row, '$.bands') = ?",
-                (path, bands),
-            ).fetchone()
-            is not None
-        )
+    def has_chip(self, path: str) -> bool:
+        """Return whether `path`, relative to the store, is a chip of the manifest."""
+        row = self.execute(
+            "SELECT 1 FROM entry WHERE json_extract(row, '$.path') = ?"
+            " AND json_extract(row, '$.bands') = ?",
+            (path, self.bands),
+        ).fetchone()
+        return row is not None
 
     def _add(self, stem: str, record: ChipRecord, reason: str | None = None) -> None:
         """Replace the entry of a record by one without a chip."""

@@ -9,7 +9,6 @@ import logging
 import os
 import shlex
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -56,7 +55,7 @@ from rsft.utils.operating_system import (
     unique_name,
 )
 from rsft.utils.process_pool import imap_unordered
-from rsft.utils.write_errors import as_os_error, explain_os_error
+from rsft.utils.write_errors import explain_os_error, writing
 from rsft.version import __version__
 
 _OTHER_ROOT = "choose another --root"
@@ -179,7 +178,7 @@ def open_build_directory(
     partial = root.parent / f".{root.name}.partial"
     old = partial / "old"
     try:
-        with store_lock(root):
+        with writing(partial / "journal"), store_lock(root):
             # a build was killed in its last step
             if old.is_dir() and not root.exists():
                 old.replace(root)
@@ -197,16 +196,6 @@ def open_build_directory(
                 allow_reading(root)
     except OSError as error:
         raise explain_os_error(error, partial, _AGAIN) from error
-    except sqlite3.Error as error:
-        # as_os_error opens a file to learn the cause, which it cannot do with a folder
-        failure = as_os_error(error, partial / "journal")
-        if isinstance(failure, OSError):
-            raise explain_os_error(failure, partial, _AGAIN) from error
-        raise RsftError(
-            f"the journal of the build cannot be written: {error}",
-            partial,
-            f"check the disk (or remove this folder), then {_AGAIN}",
-        ) from error
 
 
 def store_lock(root: Path) -> AbstractContextManager[None]:
@@ -273,9 +262,9 @@ def build_store(
                     "resuming a build that was stopped after %d records", len(journal)
                 )
             _store_all(records, total or length_hint(records), journal, progress, jobs)
-            bands = journal.close_round()
-            _remove_strays(journal, bands)
-            _write_tables(journal, bands, description)
+            journal.close_round()
+            _remove_strays(journal)
+            _write_tables(journal, description)
             write_sidecars(store, jobs=jobs)
             if finish:
                 finish(ChipStore.open(store))
@@ -351,56 +340,36 @@ def _store_chip(store: Path, record: ChipRecord) -> JsonObject | Rejection:
         if error.location:
             return error.location, 0, error.message
         return str(record.source_path), record.line, error.message
-    write_chip(f"{store}/{chip.row['path']}", chip.data)
+    write_chip(store / chip.row["path"], chip.data)
     return chip.row
 
 
-def _remove_strays(journal: BuildJournal, bands: str) -> None:
+def _remove_strays(journal: BuildJournal) -> None:
     """Remove files that are not in the manifest.
 
     They are chips with other bands, and files of earlier attempts.
     """
     for folder, subfolders, names in os.walk(journal.store, topdown=False):
         for file in (Path(folder, name) for name in names):
-            if not journal.has_chip(file.relative_to(journal.store).as_posix(), bands):
+            if not journal.has_chip(file.relative_to(journal.store).as_posix()):
                 file.unlink()
         for subfolder in (Path(folder, name) for name in subfolders):
             if not any(subfolder.iterdir()):
                 subfolder.rmdir()
 
 
-def _write_tables(
-    journal: BuildJournal, bands: str, description: StoreDescription
-) -> None:
+def _write_tables(journal: BuildJournal, description: StoreDescription) -> None:
     """Write manifest, dataset.json and rejected.csv of a store.
-
-    Args:
-        journal: journal of the build.
-        bands: bands of the chips that belong to the store, joined by commas.
-        description: name, classes, groups and command of the store.
 
     Raises:
         DataError: the store has no chip, or none of a required source.
     """
-    rejections = partial(journal.rejections, bands)
-    sources = journal.sources(bands)
-    missing = [name for name in description.required_sources if name not in sources]
-    if not bands or missing:
-        fault = "no chip can be used"
-        hint = ""
-        reasons = describe_rejections(chain(description.rejected, rejections()))
-        skipped = [f"{count:,} {x}" for x, count in description.skipped.items()]
-        if bands:
-            fault = f"{missing[0]} gives no chip"
-            hint = description.required_sources[missing[0]]
-            skipped = [text for text in skipped if missing[0] in text]
-        reasons = reasons or "; ".join(skipped[:5]) or "the input is empty"
-        raise DataError(fault, description.name, f"{reasons}. {hint}".strip(". "))
-    counts = journal.counts(bands)
-    train = {name: counts.get(("train", name), 0) for name in description.classes}
+    _check_sources(journal, description)
+    counts = journal.train_counts()
+    train = {name: counts.get(name, 0) for name in description.classes}
     groups = description.groups or group_by_count(train)
     group_of = group_by_class(groups)
-    rows = journal.rows(bands)
+    rows = journal.rows()
     schema = pa.schema([*SCHEMA, *description.columns.items()])
     with pq.ParquetWriter(journal.store / MANIFEST, schema) as writer:
         while batch := list(islice(rows, ROW_GROUP)):
@@ -411,7 +380,7 @@ def _write_tables(
         "name": description.name,
         "classes": list(description.classes),
         "groups": groups,
-        "bands": bands.split(","),
+        "bands": journal.bands.split(","),
         "skipped": description.skipped,
         "command": description.command,
         "license": description.license,
@@ -421,5 +390,21 @@ def _write_tables(
         dataset["notes"] = list(description.notes)
     text = json.dumps(dataset, indent=2) + "\n"
     (journal.store / DATASET).write_text(text, "utf-8")
-    rejected = merge(sorted(description.rejected), rejections())
+    rejected = merge(sorted(description.rejected), journal.rejections())
     write_rejected(journal.store / REJECTED, rejected)
+
+
+def _check_sources(journal: BuildJournal, description: StoreDescription) -> None:
+    """Raise DataError if there is no chip, or none of a required source."""
+    sources = journal.sources()
+    missing = [name for name in description.required_sources if name not in sources]
+    if journal.bands and not missing:
+        return
+    fault = "no chip can be used"
+    hint = ""
+    if journal.bands:
+        fault = f"{missing[0]} gives no chip"
+        hint = description.required_sources[missing[0]]
+    rejected = chain(description.rejected, journal.rejections())
+    reasons = describe_rejections(rejected, description.skipped, hint)
+    raise DataError(fault, description.name, reasons or "the input is empty")

@@ -143,7 +143,6 @@ def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
 
 
 _LONGEST_NAME = 250  # bytes; names of files have at most 255, with their suffix
-_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 
 
 class StoredChip(NamedTuple):
@@ -225,24 +224,14 @@ def _describe_name(name: str) -> str:
     )
 
 
-def write_chip(path: str, data: bytes) -> None:
+def write_chip(path: Path, data: bytes) -> None:
     """Write a file of a store that is being built, and its folder if it is missing.
 
     The file is neither renamed nor synced: a chip that is not in the journal is written
-    again, and the build syncs once at its end. `os.open` avoids the overhead of `open`,
-    which takes as long as the system call.
+    again, and the build syncs once at its end.
     """
-    try:
-        file = os.open(path, _WRITE_FLAGS, 0o666)
-    except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, _WRITE_FLAGS, 0o666)
-    try:
-        unwritten = memoryview(data)
-        while unwritten:  # a full disk accepts a part of the data; the next call raises
-            unwritten = unwritten[os.write(file, unwritten) :]
-    finally:
-        os.close(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def _read_unit(path: Path, file: Any) -> str | None:

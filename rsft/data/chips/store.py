@@ -54,11 +54,6 @@ CLASS_FIGURE = "classes.svg"
 CONTACT_SHEETS = "contact"
 """Figure of the class distribution; folder with one contact sheet per class."""
 
-_NO_PENDING = (
-    f'remove the key "{PENDING}" from the file, then repeat the change that was'
-    " interrupted"
-)
-
 
 class _Chips(BaseModel):
     """A part of an addition."""
@@ -87,12 +82,10 @@ class PendingChange(BaseModel):
 
     Attributes:
         manifest_sha256: SHA-256 of the new manifest.
-        files: paths of the new chips.
         description: the new content of dataset.json.
     """
 
     manifest_sha256: str
-    files: Names
     description: JsonObject = Field(alias="dataset.json")
 
 
@@ -147,11 +140,7 @@ class ChipStore:
         try:
             store = TypeAdapter(cls).validate_python(read_dataset(root) | counted)
         except ValidationError as error:
-            raise DataError(
-                f"the description of the data set is damaged: {_describe_fault(error)}",
-                root / DATASET,
-                PREPARE_HINT,
-            ) from error
+            raise _damaged(root / DATASET, _describe_fault(error)) from error
         unknown = sorted(manifest_classes - set(store.classes))
         if unknown:
             raise DataError(
@@ -299,45 +288,33 @@ def read_dataset(root: Path) -> JsonObject:
     Raises:
         DataError: the file is damaged.
     """
-    dataset, change = read_pending_change(root)
-    if change and change.manifest_sha256 == sha256(root / MANIFEST):
-        return change.description
+    path = root / DATASET
+    try:
+        dataset: JsonObject = load_json(path)
+        if not isinstance(dataset, dict):
+            raise ValueError("it is not a JSON object")
+        if PENDING in dataset:
+            change = PendingChange.model_validate(dataset.pop(PENDING))
+            if change.manifest_sha256 == sha256(root / MANIFEST):
+                return change.description
+    except ValidationError as error:
+        raise _damaged(path, f"{PENDING}.{_describe_fault(error)}") from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
     return dataset
 
 
-def read_pending_change(root: Path) -> tuple[JsonObject, PendingChange | None]:
-    """Read dataset.json.
-
-    Returns the description without "pending", and the change under this key.
-
-    Raises:
-        DataError: the file is damaged. The message names the key.
-    """
-    path = root / DATASET
-    try:
-        dataset = load_json(path)
-        if not isinstance(dataset, dict):
-            raise ValueError("it is not a JSON object")
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"the description of the data set is damaged: {error}", path, PREPARE_HINT
-        ) from error
-    if PENDING not in dataset:
-        return dataset, None
-    try:
-        return dataset, PendingChange.model_validate(dataset.pop(PENDING))
-    except ValidationError as error:
-        fault = _describe_fault(error, PENDING)
-        raise DataError(
-            f"the record of an interrupted change is damaged: {fault}",
-            path,
-            _NO_PENDING,
-        ) from error
+def _damaged(path: Path, fault: object) -> DataError:
+    return DataError(
+        f"the description of the data set is damaged: {fault}",
+        path,
+        f"correct the file, or {PREPARE_HINT}",
+    )
 
 
-def _describe_fault(error: ValidationError, key: str = "") -> str:
+def _describe_fault(error: ValidationError) -> str:
     details = error.errors(include_url=False)[0]
-    path = ".".join(filter(None, map(str, (key, *details["loc"]))))
+    path = ".".join(map(str, details["loc"]))
     return f"{path or 'its keys'}: {details['msg']}"
 
 

@@ -26,7 +26,7 @@ LISTS = {"train": "dota_train_idx.txt", "val": "dota_val_idx.txt"}
 """List of the paper's authors for each split, with rows
 `<folder>/<class>/<image>_<x1>_<y1>_<x2>_<y2>.png <label>`."""
 
-read_rgb_cached = LastImageCache(read_rgb)
+_read_rgb_cached = LastImageCache(read_rgb)
 """`read_rgb`; the last image is cached, so it is decoded once for consecutive objects
 of one image."""
 
@@ -75,7 +75,7 @@ def make_crop_record(
 def _crop_cached(item: DOTAObject) -> Pixels:
     path = item.image.path
     try:
-        return crop_object(item, read_rgb_cached(path))
+        return crop_object(item, _read_rgb_cached(path))
     # reported at the row of the label file, so the message must name the image
     except DataError as error:
         raise DataError(f"{path.name}: {error.message}") from error.__cause__

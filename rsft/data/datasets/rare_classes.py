@@ -21,27 +21,25 @@ def find_rare(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def resolve_rare(
-    names: Mapping[str, str], labels: Iterable[str], choice: RareClasses | None
+    classes: Iterable[str], labels: Iterable[str], choice: RareClasses | None
 ) -> dict[str, str]:
     """Return the class of each label, without labels that are left out.
 
     Args:
-        names: class of each label.
+        classes: all labels.
         labels: the label of each chip.
         choice: what becomes of rare classes; None keeps them.
 
     Example:
-        >>> names = {"Cargo": "cargo", "Tug": "tug"}
-        >>> resolve_rare(names, ["Cargo"] * 12 + ["Tug"], "merge")
-        {'Cargo': 'cargo', 'Tug': 'other'}
+        >>> resolve_rare(["cargo", "tug"], ["cargo"] * 12 + ["tug"], "merge")
+        {'cargo': 'cargo', 'tug': 'other'}
     """
-    resolved = dict(names)
+    resolved = {label: label for label in classes}
     if choice in (None, "keep"):
         return resolved
-    rare = find_rare(Counter(names[label] for label in labels))
-    for label, name in names.items():
-        if name in rare and choice == "merge":
+    for label in find_rare(Counter(labels)):
+        if choice == "merge":
             resolved[label] = OTHER
-        elif name in rare:
+        else:
             del resolved[label]
     return resolved

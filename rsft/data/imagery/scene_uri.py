@@ -46,7 +46,9 @@ class LastImageCache:
 
     def __init__(self, read: Callable[[Path], Pixels]) -> None:
         self.read = read
-        self._cached: tuple[Path, FileState, Pixels | DataError] | None = None
+        self._key: object = None
+        self._image: Pixels | None = None
+        self._error: DataError | None = None
 
     def __call__(self, path: Path) -> Pixels:
         """Return the image at `path`.
@@ -57,28 +59,21 @@ class LastImageCache:
         Raises:
             DataError: `read` raised it, now or at the first call.
         """
-        state = file_state(path)
-        if not self._cached or self._cached[:2] != (path, state):
-            self._cached = None  # frees the memory before the next image is decoded
-            self._cached = path, state, self._read(path)
-        image = self._cached[2]
-        if isinstance(image, DataError):
-            error = DataError(image.message, image.location, image.hint)
-            raise error from image.__cause__
-        return image
-
-    def _read(self, path: Path) -> Pixels | DataError:
-        try:
-            return self.read(path)
-        except DataError as error:
-            return error
-
-    def clear(self) -> None:
-        """Empty the cache."""
-        self._cached = None
+        key = path, file_state(path)
+        if self._key != key:
+            self._key = key
+            self._image = None  # frees the memory before the next image is decoded
+            self._error = None
+            try:
+                self._image = self.read(path)
+            except DataError as error:
+                self._error = error
+        if self._image is None:
+            assert self._error
+            raise self._error.with_traceback(None)
+        return self._image
 
 
-_PLAIN_PATH = re.compile(r"(?!/vsi)(/[^/.\0][^/\0]*)+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
 # at least two letters: C:\ is a drive
@@ -120,8 +115,6 @@ class SceneUri:
         if isinstance(value, SceneUri):
             return value
         text = str(value)
-        if _is_plain_path(text):
-            return cls(text)
         if "\0" in text:
             raise RequestError(
                 "the name of a scene contains a zero byte", text, "correct the name"
@@ -231,10 +224,6 @@ class SceneUri:
 
         The last part of the variable of a subdataset follows after an underscore.
         """
-        if _is_plain_path(self.text):
-            name = self.text.rpartition("/")[2]
-            stem, _, suffix = name.rpartition(".")
-            return stem if stem and suffix else name
         if self.is_path:
             return Path(self.text).stem
         container, variable = _split_subdataset(self.text)
@@ -249,7 +238,7 @@ class SceneUri:
 
     def absolute(self) -> SceneUri:
         """Return the same name with an absolute path. Only paths change."""
-        if _is_plain_path(self.text) or not self.is_path:
+        if not self.is_path:
             return self
         return SceneUri(str(Path(self.text).absolute()))
 
@@ -285,14 +274,6 @@ def names_servers(path: Path) -> bool:
     # the reader of items reports it
     except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _is_plain_path(text: str) -> bool:
-    """Return whether `Path` would change nothing in an absolute path.
-
-    This takes a tenth of the time, which counts for a million scenes.
-    """
-    return _PLAIN_PATH.fullmatch(text) is not None and not is_windows()
 
 
 def _exists(text: str) -> bool:

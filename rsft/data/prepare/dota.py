@@ -89,7 +89,7 @@ def prepare_dota(
     """
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.dota import DOTAObjects
-    from rsft.data.datasets.dota_records import list_crop_records, read_rgb_cached
+    from rsft.data.datasets.dota_records import list_crop_records
     from rsft.data.datasets.published_archives import DOTA_ARCHIVE
     from rsft.data.datasets.source_errors import open_source
 
@@ -113,10 +113,7 @@ def prepare_dota(
             dataset.rejected,
             license=DOTA_LICENSE,
         )
-        try:
-            return build.write(records, description)
-        finally:
-            read_rgb_cached.clear()
+        return build.write(records, description)
 
 
 def _list_records(dataset: DOTAObjects, version: DOTAVersion) -> list[ChipRecord]:

@@ -49,7 +49,6 @@ def prepare_folder(
     imbalance: float | None = None,
     val: float = 0.2,
     test: float | None = None,
-    names: Path | None = None,
     unit: str | None = None,
     bands: tuple[str, ...] | None = None,
     spacing: float | None = None,
@@ -73,7 +72,6 @@ def prepare_folder(
         val: Share of each class for validation, if SOURCE has no validation split.
         test: Share of each class for a test split, if SOURCE has none; of its
             validation split, if it has one (default: no test split).
-        names: Text file of class names: one `folder name` pair per line.
         unit: Unit of the pixels: amplitude, intensity, sigma0, db, gamma0, gamma0_db or
             beta0. Floats need it, unless the tags of their TIFF files name it.
         bands: Bands to store, such as VV. TIFF files may name more bands; for other
@@ -100,8 +98,8 @@ def prepare_folder(
     if imbalance is not None:
         check_imbalance(imbalance)
     files = _read_labels(source, not_a_target)
-    class_names = read_class_names(files.classes, names)
-    class_names = resolve_rare(class_names, [x.label for x in files.files], rare)
+    labels = [file.label for file in files.files]
+    class_names = resolve_rare(files.classes, labels, rare)
     kept = [file for file in files.files if file.label in class_names]
     skipped = files.skipped
     skipped["chip of a rare class"] += len(files.files) - len(kept)
@@ -218,47 +216,3 @@ def _list_records(
             selected_bands=bands,
             extra_columns=columns,
         )
-
-
-def read_class_names(classes: list[str], path: Path | None) -> dict[str, str]:
-    """Return the name of each class.
-
-    Args:
-        classes: names of the class folders.
-        path: text file with one `folder name` pair per line; None keeps the names.
-
-    Raises:
-        RequestError: a class has no name, or one that cannot be used.
-        DataError: the file is not a text file.
-    """
-    from rsft.data.datasets.formats.label_rows import (
-        describe_row_fault,
-        read_numbered_lines,
-    )
-
-    if not path:
-        return {label: label for label in classes}
-    names = {}
-    for number, line in read_numbered_lines(path):
-        pair = line.split(maxsplit=1)
-        if len(pair) != 2:
-            raise RequestError(
-                "the line is not a `folder name` pair",
-                f"{path}:{number}",
-                "give each class folder a name",
-            )
-        names[pair[0]] = pair[1]
-    missing = [label for label in classes if label not in names]
-    if missing:
-        raise RequestError(
-            f"no name for {', '.join(missing)}", path, "give every class folder a name"
-        )
-    class_names = {label: names[label] for label in classes}
-    for name, count in Counter(class_names.values()).items():
-        if count > 1 or describe_row_fault(name, name):
-            raise RequestError(
-                f"{name[:300]!r} is used twice or cannot name a folder",
-                path,
-                "choose another name",
-            )
-    return class_names

@@ -239,7 +239,7 @@ class LabeledObjects:
 
     def _resolve_rare(self, rare: RareClasses | None) -> None:
         labels = [item.label for item in self.objects]
-        names = resolve_rare(dict(zip(labels, labels, strict=True)), labels, rare)
+        names = resolve_rare(labels, labels, rare)
         self.objects = [
             item._replace(label=names[item.label])
             for item in self.objects

@@ -65,13 +65,13 @@ def run_round(folder):
             (folder / record.path_stem).parent.mkdir(parents=True, exist_ok=True)
             (folder / f"{record.path_stem}.png").write_bytes(CHIP)
         journal.record([outcome(record) for record in written])
-        bands = journal.close_round()
+        journal.close_round()
         return len(written), [
-            bands,
-            journal.counts(bands),
-            journal.sources(bands),
-            *journal.rows(bands),
-            *journal.rejections(bands),
+            journal.bands,
+            journal.train_counts(),
+            journal.sources(),
+            *journal.rows(),
+            *journal.rejections(),
         ]
     finally:
         journal.close(finished=False)

@@ -275,10 +275,10 @@ def test_missing_columns_and_unknown_classes_are_named(store):
         ({"classes": [1, 2]}, "classes.0"),
         ({"groups": {"head": ["x"]}}, "groups name the unknown class x"),
         ({"skipped": {"a": "x"}}, "skipped.a"),
-        ({"pending": 1}, "interrupted change is damaged: pending"),
+        ({"pending": 1}, "is damaged: pending"),
         (
             {"pending": {"manifest_sha256": "0"}},
-            "interrupted change is damaged: pending.files",
+            "is damaged: pending.dataset.json",
         ),
         ({"command": 1}, "command"),
         ({"additions": {}}, "additions"),

@@ -2,8 +2,8 @@ import pytest
 
 from rsft.data.datasets.rare_classes import find_rare, resolve_rare
 
-LABELS = ["Cargo"] * 30 + ["Tug"] * 9 + ["Pilot"] + ["Tanker"] * 10
-NAMES = {"Cargo": "cargo", "Tug": "tug", "Pilot": "pilot", "Tanker": "tanker"}
+LABELS = ["cargo"] * 30 + ["tug"] * 9 + ["pilot"] + ["tanker"] * 10
+CLASSES = ["cargo", "tug", "pilot", "tanker"]
 
 
 @pytest.mark.parametrize(
@@ -11,13 +11,13 @@ NAMES = {"Cargo": "cargo", "Tug": "tug", "Pilot": "pilot", "Tanker": "tanker"}
     [
         (None, {}),
         ("keep", {}),
-        ("merge", {"Tug": "other", "Pilot": "other"}),
-        ("drop", {"Tug": None, "Pilot": None}),
+        ("merge", {"tug": "other", "pilot": "other"}),
+        ("drop", {"tug": None, "pilot": None}),
     ],
 )
 def test_classes_of_less_than_ten_chips_are_kept_merged_or_left_out(choice, changed):
-    expected = {**NAMES, **changed}
-    resolved = resolve_rare(NAMES, LABELS, choice)
+    expected = {**dict(zip(CLASSES, CLASSES, strict=True)), **changed}
+    resolved = resolve_rare(CLASSES, LABELS, choice)
     assert resolved == {key: x for key, x in expected.items() if x is not None}
 
 

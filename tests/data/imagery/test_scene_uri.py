@@ -177,8 +177,6 @@ def test_last_image_is_freed_before_the_next_is_read(tmp_path):
     for name in "aab":
         cache(tmp_path / name)
     assert len(seen) == 2 and seen[1]() is not None
-    cache.clear()
-    assert seen[1]() is None
 
 
 def test_error_is_cached_with_its_cause_until_the_file_changes(tmp_path):

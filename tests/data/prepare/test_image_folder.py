@@ -196,36 +196,6 @@ def test_rows_with_huge_labels_and_names_are_rejected(rsft, tmp_path, kind):
     )
 
 
-def test_classes_can_be_given_names(tmp_path):
-    src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
-    (tmp_path / "names.txt").write_text("\ufeff0 2S1\r\n1 main battle tank\r\n")
-    store = prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
-    assert store.classes == ("2S1", "main battle tank")
-
-
-@pytest.mark.parametrize(
-    ("names", "reason"),
-    [
-        ("0 a", "no name for 1"),
-        ("0 a\n1 a", "used twice"),
-        ("0 a\n1 b/c", "cannot name"),
-    ],
-)
-def test_faulty_names_are_refused(tmp_path, names, reason):
-    src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
-    (tmp_path / "names.txt").write_text(names)
-    with pytest.raises(RequestError, match=reason):
-        prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
-
-
-def test_row_without_a_name_is_refused(tmp_path):
-    src = write_tree(tmp_path / "src", {"0": 3})
-    (tmp_path / "names.txt").write_text("\n0\n")
-    with pytest.raises(RequestError) as caught:
-        prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
-    assert caught.value.location.endswith("names.txt:2")
-
-
 @pytest.mark.parametrize(
     ("argument", "value"),
     [("val", 1.0), ("val", -0.1), ("imbalance", 0.5), ("not-a-target", "clutter")]

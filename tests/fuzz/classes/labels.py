@@ -19,7 +19,6 @@ from rsft.data.datasets.fusrs import read_fusrs_list
 from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
 from rsft.data.datasets.source_errors import translate_dataset_errors
 from rsft.data.datasets.srsdd import SRSDD
-from rsft.data.prepare.image_folder import read_class_names
 from rsft.errors import DataError
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import (
@@ -110,7 +109,6 @@ def _build_lists(folder: Path) -> None:
     _build_images(folder)
     rows = "a/1.png 0\na/2.png 0\nb/3.png 1\n"
     (folder / "train.txt").write_text(rows)
-    (folder / "names.txt").write_text("0 cargo\n1 tanker\n")
     (folder / "fusrs.txt").write_text("Ship_C01S01N0001.tiff 0\nL12_3.png 1\n")
 
 
@@ -118,7 +116,6 @@ def _read_lists(folder: Path) -> None:
     with translate_dataset_errors("FUSRS", folder, ""):
         read_fusrs_list(folder / "fusrs.txt", "train", 4)
     LabeledFiles(folder)
-    read_class_names(["0", "1"], folder / "names.txt")
 
 
 def _build_corrections(folder: Path) -> None:
@@ -165,7 +162,7 @@ TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller sh
     Target(
         "lists",
         _build_lists,
-        dict.fromkeys(("train.txt", "names.txt", "fusrs.txt"), mutate_text),
+        dict.fromkeys(("train.txt", "fusrs.txt"), mutate_text),
         _read_lists,
     ),
     Target(
