@@ -26,7 +26,6 @@ from rsft.data.similarity import (
     find_similar,
     hash_similarity,
     make_thumbnail,
-    sort_distinct,
     symmetric_digest,
 )
 from rsft.errors import DataError
@@ -266,7 +265,7 @@ def _audit_table(
     totals: dict[str, int | str] = {
         f"{split} rows": int((table["split"] == split).sum()) for split in splits
     }
-    totals["distinct contents"] = len(sort_distinct(table["content"].to_numpy()))
+    totals["distinct contents"] = table["content"].nunique()
     totals["groups (scenes, vessels)"] = table["group_key"].nunique()
     findings = list(_find_faults(table, faults, root))
     if has_digests:

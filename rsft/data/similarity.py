@@ -118,7 +118,7 @@ def find_near_hashes(hashes: ArrayLike) -> set[tuple[int, int]]:
     Returns:
         Each pair once, the smaller hash first.
     """
-    values = sort_distinct(np.asarray(hashes, np.uint64))
+    values = np.unique(np.asarray(hashes, np.uint64))
     pairs = set[tuple[int, int]]()
     for views in _orient_hashes(values):
         for offset in _BIT_OFFSETS:
@@ -163,7 +163,8 @@ def find_similar(
     values = np.asarray(hashes, np.uint64)
     numbers = np.asarray(groups)
     near = find_near_hashes(values)
-    repeated = _find_repeated(values)
+    distinct, counts = np.unique(values, return_counts=True)
+    repeated = distinct[counts > 1].tolist()
     is_candidate = np.isin(values, [*repeated, *chain.from_iterable(near)])
     rows_of = defaultdict(list)
     for row in np.flatnonzero(is_candidate).tolist():
@@ -183,24 +184,6 @@ def find_similar(
                 is_similar &= others > row
             for match in others[is_similar].tolist():
                 yield min(row, match), max(row, match)
-
-
-def sort_distinct(values: _Hashes) -> _Hashes:
-    """Return the distinct values in ascending order.
-
-    `np.unique` needs several times the memory.
-    """
-    values = np.sort(values)
-    is_first: NDArray[np.bool_] = np.diff(values, prepend=~values[:1]) != 0
-    return values[is_first]
-
-
-def _find_repeated(values: _Hashes) -> list[int]:
-    ordered = np.sort(values)
-    repeated: list[int] = sort_distinct(
-        ordered[1:][ordered[1:] == ordered[:-1]]
-    ).tolist()
-    return repeated
 
 
 def _run_at(values: _Hashes, offset: int) -> NDArray[np.uint16]:

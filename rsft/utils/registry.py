@@ -17,7 +17,8 @@ from __future__ import annotations
 import pkgutil
 import sys
 import tomllib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -117,6 +118,15 @@ class Registry(Generic[C]):
                 )
             self.register(component)
         return self._components[name]
+
+    def usable(self, names: Iterable[str]) -> Iterator[C]:
+        """Yield the classes called `names`; warn about those that cannot be imported."""
+        for name in names:
+            try:
+                yield self[name]
+            except ImportError as error:
+                message = f"the {self.kind} {name} cannot be imported: {error}"
+                warnings.warn(message, stacklevel=3)
 
     def __contains__(self, name: object) -> bool:
         """Return whether a package provides `name`, without importing the package."""

@@ -30,6 +30,7 @@ from rsft.data.chips.chip_content import encode_chip
 from rsft.data.chips.manifest import SCHEMA
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import (
+    MAX_SHEET_CHIPS,
     render_class_figure,
     render_contact_sheet,
 )
@@ -213,7 +214,8 @@ def plain_build(root: Path, records: list[ChipRecord]) -> None:
     (root / "classes.svg").write_bytes(render_class_figure("bench", counts, group_of))
     (root / "contact").mkdir()
     for name, paths in paths_by_class.items():
-        (root / "contact" / f"{name}.png").write_bytes(render_contact_sheet(paths))
+        shown = paths[:: -(-len(paths) // MAX_SHEET_CHIPS)]
+        (root / "contact" / f"{name}.png").write_bytes(render_contact_sheet(shown))
 
 
 def contents(root: Path) -> dict[str, str]:

@@ -13,7 +13,6 @@ entry-point group `rsft.annotations`:
 from __future__ import annotations
 
 import re
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -147,12 +146,8 @@ def annotation_formats() -> Iterator[AnnotationFormat]:
 
     A warning names those that cannot be imported.
     """
-    for name in reversed(ANNOTATIONS.names()):
-        try:
-            yield ANNOTATIONS[name]()
-        except ImportError as error:
-            message = f"the annotation format {name} cannot be imported: {error}"
-            warnings.warn(message, stacklevel=2)
+    for kind in ANNOTATIONS.usable(reversed(ANNOTATIONS.names())):
+        yield kind()
 
 
 def read_annotations(

@@ -273,15 +273,12 @@ def describe_groups(
     The classes have `counts` training chips.
     """
     members = [{*groups.get(group, ())} for group in GROUPS]
-    others = f"tail: other classes with fewer than {TAIL_COUNT}"
-    if members == [{*names} for names in group_by_count(counts, HEAD_COUNT).values()]:
-        return f"head: classes with more than {HEAD_COUNT} training chips; {others}"
-    if members == [{*names} for names in group_by_count(counts).values()]:
-        largest = f"the {max(counts.values()):,} training chips of the largest class"
-        return (
-            f"head: classes with more than half of {largest}, because none has more"
-            f" than {HEAD_COUNT}; {others}"
-        )
+    for limit in (HEAD_COUNT, head_limit(counts)):
+        if members == [{*names} for names in group_by_count(counts, limit).values()]:
+            return (
+                f"head: classes with more than {limit:g} training chips; tail: other"
+                f" classes with fewer than {TAIL_COUNT}"
+            )
     return "head, medium and tail are those of the data set"
 
 

@@ -25,8 +25,8 @@ from rsft.utils.templates import render_template
 from rsft.version import __version__
 
 SHEET_COLUMNS = 8
-SHEET_ROWS = 6
-"""Chips per row and per column of a contact sheet."""
+MAX_SHEET_CHIPS = 48
+"""Chips per row of a contact sheet, and on the whole sheet."""
 THUMB = 96
 GAP = 4
 """Side of a thumbnail and space between thumbnails, in pixels."""
@@ -88,30 +88,13 @@ def _text_width(text: str) -> int:
     return _LETTER_WIDTH * (len(text) + wide)
 
 
-def select_sheet_chips(count: int) -> list[int]:
-    """Return the ascending indices of the chips of a contact sheet.
-
-    These are all, or evenly spaced ones that fit on it.
-
-    Returns:
-        Ascending indices: all chips, or evenly spaced ones if there are more than fit
-            on one sheet.
-    """
-    page = min(count, SHEET_COLUMNS * SHEET_ROWS)
-    return [number * count // page for number in range(page)]
-
-
 def render_contact_sheet(paths: Sequence[Path]) -> bytes:
-    """Draw thumbnails of image files, and return the content of a PNG file.
-
-    Of more files than fit, evenly spaced ones are drawn.
-    """
-    shown = [paths[number] for number in select_sheet_chips(len(paths))]
-    columns = min(SHEET_COLUMNS, len(shown))
+    """Draw thumbnails of image files, and return the content of a PNG file."""
+    columns = min(SHEET_COLUMNS, len(paths))
     step = THUMB + GAP
-    height = GAP + step * -(-len(shown) // columns)
+    height = GAP + step * -(-len(paths) // columns)
     sheet = np.full((height, GAP + step * columns, 3), 255, np.uint8)
-    for index, path in enumerate(shown):
+    for index, path in enumerate(paths):
         top = GAP + step * (index // columns)
         left = GAP + step * (index % columns)
         thumbnail = render_thumbnail(read_chip(path))
@@ -122,7 +105,7 @@ def render_contact_sheet(paths: Sequence[Path]) -> bytes:
 def render_thumbnail(pixels: Pixels) -> Bytes:
     """Resize a chip for a contact sheet.
 
-    It keeps its aspect ratio and is centered on gray.
+    It keeps its aspect ratio; the rest is gray.
 
     Bytes are shown unchanged; other values are stretched from their 0.5th to their
     99.5th percentile. Three bands are shown as R, G, B; of any other number of bands,
@@ -147,8 +130,7 @@ def render_thumbnail(pixels: Pixels) -> Bytes:
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     small = cv2.resize(np.ascontiguousarray(shown), size, interpolation=method)
     out = np.full((THUMB, THUMB, 3), 128, np.uint8)
-    left, top = (np.subtract(THUMB, size) // 2).tolist()
-    out[top : top + size[1], left : left + size[0]] = small
+    out[: size[1], : size[0]] = small
     return out
 
 
@@ -182,7 +164,8 @@ def write_sidecars(
     for name, paths in table.groupby("class")["path"]:
         if labels is None or name in labels:
             sheet = f"{CONTACT_SHEETS}/{name}.png"
-            shown = paths.iloc[select_sheet_chips(len(paths))]
+            # evenly spaced ones, if there are more than fit
+            shown = paths.iloc[:: -(-len(paths) // MAX_SHEET_CHIPS)]
             images[sheet] = partial(render_contact_sheet, [root / x for x in shown])
     for name, data in imap_unordered(_render, images.items(), jobs):
         write(root / name, data)

@@ -111,22 +111,20 @@ def open_pool(
     described = _read_table(source, progress)
     table = described[described["fault"] == ""].reset_index(drop=True)
     expected = ",".join(store.bands)
-    columns = [table[name] for name in ("path", "bands", "spacing_m")]
-    for name, bands, spacing in zip(*columns, strict=True):
-        path = root / name
-        if bands != expected:
-            raise DataError(
-                f"bands {bands}, but the data set has {expected}",
-                path,
-                "prepare the chips with the bands of the data set",
-            )
-        if pd.notna(spacing):
-            try:
-                contract.check_spacing([float(spacing)])
-            except DataError as error:
+    for _, chip in table.drop_duplicates(["bands", "spacing_m"]).iterrows():
+        try:
+            if chip["bands"] != expected:
                 raise DataError(
-                    error.message, path, "give chips of this spacing"
-                ) from error
+                    f"bands {chip['bands']}, but the data set has {expected}"
+                )
+            if pd.notna(chip["spacing_m"]):
+                contract.check_spacing([float(chip["spacing_m"])])
+        except DataError as error:
+            raise DataError(
+                error.message,
+                root / chip["path"],
+                "prepare the chips like those of the data set",
+            ) from error
     reasons = _find_reasons(table, root, store, progress)
     left_out = Counter(described["fault"]) + Counter(reasons)
     del left_out[""]
@@ -280,27 +278,24 @@ def _find_reasons(
     files = [store.root / path for path in evaluated["path"]]
     contents = pd.DataFrame(
         _describe_chips(files, store.root, progress),
+        index=files,
         columns=["sha256", "pixels", "hash"],
     )
-    # a test chip may be missing on this machine
+    contents = contents[contents["hash"].notna()]  # a test chip may be missing here
     digests = {*evaluated["sha256"], *contents["sha256"]} - {"", None}
-    compared = [
-        *zip([root / path for path in table["path"]], table["hash"], strict=True),
-        *zip(files, contents["hash"], strict=True),
-    ]
-    compared = [(path, value) for path, value in compared if isinstance(value, str)]
+    compared = [root / path for path in table["path"]] + list(contents.index)
 
     def read(row: int) -> Thumbnail:
-        return make_thumbnail(read_chip(compared[row][0]))
+        return make_thumbnail(read_chip(compared[row]))
 
-    hashes = [int(value, 16) for _, value in compared]
+    hashes = [int(text, 16) for text in [*table["hash"], *contents["hash"]]]
     is_evaluated = np.arange(len(compared)) >= len(table)
     similar = [row for row, _ in find_similar(hashes, is_evaluated, read)]
     is_same_scene = pd.Series(data=False, index=table.index)
     for key in ("group_key", "mmsi"):
         is_same_scene |= table[key].isin(set(evaluated[key].dropna()) - {""})
     is_evaluated_too = table["sha256"].isin(digests) | table["pixels"].isin(
-        contents["pixels"].dropna()
+        contents["pixels"]
     )
     reasons = pd.Series("", index=table.index)
     for reason, applies in (

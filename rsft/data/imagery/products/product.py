@@ -5,7 +5,6 @@ angles and times. Each kind of product is one class with a `name`. Another packa
 one through the entry-point group "rsft.products".
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,19 +175,13 @@ PRODUCTS: Registry[type[SensorProduct]] = Registry(
 
 
 def _all_products() -> Iterator[type[SensorProduct]]:
-    """Yield all kinds of products; warn about those whose package cannot be imported.
+    """Return all kinds of products; warn about those whose package cannot be imported.
 
     Kinds of plug-ins and other packages come first. Some have a file of a more general
     kind: RCM has the manifest.safe of Sentinel-1, and Umbra a file of SICD.
     """
     specific = entry_points_of(PRODUCTS.group)
-    for name in sorted(PRODUCTS, key=lambda name: name not in specific):
-        try:
-            yield PRODUCTS[name]
-        except ImportError as error:
-            warnings.warn(
-                f"the product {name} cannot be imported: {error}", stacklevel=3
-            )
+    return PRODUCTS.usable(sorted(PRODUCTS, key=lambda name: name not in specific))
 
 
 @in_cell
