@@ -32,7 +32,7 @@ from rsft.data.chips.additions import (
     scene_key,
 )
 from rsft.data.chips.manifest import SPLITS
-from rsft.data.chips.record import NOT_A_TARGET, ChipRecord, resolve_label
+from rsft.data.chips.record import ChipRecord, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore
 from rsft.data.datasets.formats.label_rows import describe_row_fault
 from rsft.data.imagery.products.product import Product
@@ -154,17 +154,15 @@ def add_corrections(
 
 
 def _no_label_error(table: Path, verdicts: Counter[str]) -> RequestError:
-    counts = [f"{verdicts[name]:,} {name}" for name in sorted(verdicts) if name]
-    if verdicts[""]:
-        counts.insert(0, f"{verdicts['']:,} not looked at")
-    hint = "give each chip that you looked at a class"
-    if verdicts[NOT_A_TARGET]:
-        hint = (
-            "to learn from chips that are not a target, name their class:"
-            " --not-a-target clutter"
-        )
-    listed = ", ".join(counts) or "the table is empty"
-    return RequestError(f"no row has a label ({listed})", table, hint)
+    counts = [
+        f"{count:,} {verdict or 'not looked at'}" for verdict, count in verdicts.items()
+    ]
+    return RequestError(
+        f"no row has a label ({', '.join(counts) or 'the table is empty'})",
+        table,
+        "give each chip that you looked at a class; --not-a-target clutter names that"
+        " of chips that are not a target",
+    )
 
 
 def _read_noise(table: CorrectedTable, scenes: set[str]) -> dict[str, list[str]]:
@@ -191,15 +189,13 @@ def _check_noise(
 ) -> None:
     """Raise an error if the thermal noise was removed from some of the scenes only."""
     earlier = set[str]().union(*(addition.noise for addition in store.additions))
-    kinds = {note == Product.NOISE_REMOVED for note in earlier.union(noise)}
+    scenes = noise | {
+        note: [*noise.get(note, ()), "earlier additions"] for note in earlier
+    }
+    kinds = {note == Product.NOISE_REMOVED for note in scenes}
     if options.mixed_noise or len(kinds) < 2:
         return
-    texts = [
-        f"{note}: {', '.join(sorted(names)[:3])}"
-        for note, names in sorted(noise.items())
-    ]
-    if earlier:
-        texts.append(f"earlier additions: {', '.join(sorted(earlier))}")
+    texts = [f"{note}: {', '.join(names)}" for note, names in sorted(scenes.items())]
     raise RequestError(
         f"the thermal noise was removed from some of the scenes only"
         f" ({'; '.join(texts)})",

@@ -34,11 +34,7 @@ from rsft.types import Bands, Box, JsonObject, Pixels, Spacing
 
 _NO_RECORD = (
     "the chip was not saved, and the table does not say how to cut it again: predict"
-    " with --chips, or write .gpkg"
-)
-_FOREIGN_TABLE = (
-    "the table is not one that rsft predict wrote, or a copy without its metadata: give"
-    " the file of rsft predict itself"
+    " with --chips or write .gpkg, and give the file itself, not a copy"
 )
 
 
@@ -244,9 +240,7 @@ class ChipCutter:
 
     def _cut(self, row: CorrectedRow) -> CorrectedChip:
         if row.scene not in self._records or not np.isfinite([row.row, row.col]).all():
-            is_csv = self.table.path.suffix.lower() == ".csv"
-            is_foreign = not is_csv and not self.table.metadata
-            raise DataError(_FOREIGN_TABLE if is_foreign else _NO_RECORD)
+            raise DataError(_NO_RECORD)
         if row.scene not in self._scenes:
             self._scenes[row.scene] = self._open_scene(row.scene)
         scene = self._scenes[row.scene]

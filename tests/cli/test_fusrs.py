@@ -29,7 +29,7 @@ def test_contradictions_are_refused_with_a_way_on(raw, rsft):
     code, printed = rsft(*COMMAND)
     assert code == 1 and not (raw / "out").exists()
     assert (
-        "3 of 4 file names contradict their folder" in printed
+        "3 of 3 file names of Cargo contradict their folder" in printed
         and "Add --allow-partial" in printed
     )
     assert "Ship_C01S01N0000.tiff is in the folder of Tanker" in printed

@@ -140,9 +140,7 @@ def test_a_layer_without_metadata(desk):
         correct(desk.predict("out.gpkg", chips=False)), layer="predictions"
     )
     pyogrio.write_dataframe(frame, desk.folder / "copy.gpkg", layer="predictions")
-    with pytest.raises(
-        DataError, match=mentions("rsft predict", "without its metadata")
-    ):
+    with pytest.raises(DataError, match=mentions("not a copy")):
         add_corrections(desk.store, desk.folder / "copy.gpkg")
 
 

@@ -104,7 +104,7 @@ def test_scenes_with_and_without_their_noise(desk, monkeypatch):
         add(kept)
     assert add(kept, scene="other").result.added.total() == 3
     with pytest.raises(
-        RequestError, match=mentions(f"{removed}: scene", f"earlier additions: {kept}")
+        RequestError, match=mentions(f"{removed}: scene", f"{kept}: earlier additions")
     ):
         add(removed)
     assert add(removed, mixed_noise=True).result.unchanged == 3

@@ -179,21 +179,20 @@ class Parquet(AnnotationFormat):
             geometry = None
             if description is not None and not self.columns:
                 geometry = _read_geometry(table, description)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise RequestError(
-                f"its description as GeoParquet is damaged: {error!r}",
-                path,
-                "write it again with GeoPandas or GDAL",
-            ) from error
         except (
             OSError,
             ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
             pa.ArrowException,
             ShapelyError,
             ProjError,
         ) as error:
             raise RequestError(
-                f"the file cannot be read: {error}", path, "export it again"
+                f"the file or its description as GeoParquet is damaged: {error!r}",
+                path,
+                "write it again with GeoPandas or GDAL",
             ) from error
         ids = list(range(table.num_rows))
         if geometry:

@@ -237,16 +237,7 @@ class ChipStore:
         """Return the manifest rows of one split.
 
         The table is empty if the data set does not have the split.
-
-        Raises:
-            RequestError: the name is not a split.
         """
-        if name not in SPLITS:
-            raise RequestError(
-                f"{name} is not a split",
-                self.root,
-                f"choose one of {', '.join(SPLITS)}",
-            )
         if name not in self._splits:
             self._splits[name] = self.read(split=name).reset_index(drop=True)
         return self._splits[name].copy(deep=False)

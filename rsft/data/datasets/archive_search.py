@@ -163,21 +163,14 @@ def _search(root: Path, sources: Sources, allow_partial: bool) -> Sources:
 
 def _choose_root(command: str, root: Path, paths: Sequence[Path]) -> Path:
     """Return `root`, or a folder in it if it contains one of the paths."""
-    if not _contains_any(root, paths):
+    top = root.resolve()
+    is_inside = any(path.resolve().is_relative_to(top) for path in paths)
+    is_named_inside = any(path.absolute().is_relative_to(top) for path in paths)
+    if not is_inside and not is_named_inside:
         return root
     store = root / command
-    if _contains_any(store, paths):
-        store = root / f"{command}-chips"
     _log.warning("%s contains the archives: the chip store is %s", root, store)
     return store
-
-
-def _contains_any(folder: Path, paths: Sequence[Path]) -> bool:
-    return any(
-        path.resolve().is_relative_to(folder.resolve())
-        or path.absolute().is_relative_to(folder.absolute())
-        for path in paths
-    )
 
 
 def _explain_missing(

@@ -161,29 +161,23 @@ def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
 
     Only categories with another class count.
     """
-    contradicting = []
+    totals = Counter(chip.named_category for chip in chips)
+    contradicting = defaultdict(list)
     for chip in chips:
         named_class = FUSAR_TO_FUSRS.get(chip.named_category or "")
         has_other_class = FUSAR_TO_FUSRS.get(chip.category) != named_class
         if has_other_class and CONTRADICTION in chip.flags:
-            contradicting.append(chip)
-    totals = Counter(chip.named_category for chip in chips)
-    counts = Counter(chip.named_category for chip in contradicting)
-    wrong = [
-        f"{count:,} of {totals[name]:,} {name}"
-        for name, count in counts.items()
-        if 2 * count > totals[name]
-    ]
-    if wrong:
-        first = contradicting[0]
-        raise DataError(
-            f"{len(contradicting):,} of {len(chips):,} file names contradict their"
-            f" folder ({', '.join(wrong)})",
-            path,
-            f"sort the files as published; {first.path.name} is in the folder of"
-            f" {first.category}. Add --allow-partial to take the categories of the"
-            " folders",
-        )
+            contradicting[chip.named_category].append(chip)
+    for name, wrong in contradicting.items():
+        if 2 * len(wrong) > totals[name]:
+            raise DataError(
+                f"{len(wrong):,} of {totals[name]:,} file names of {name} contradict"
+                " their folder",
+                path,
+                f"sort the files as published; {wrong[0].path.name} is in the folder of"
+                f" {wrong[0].category}. Add --allow-partial to take the categories of"
+                " the folders",
+            )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -158,40 +157,23 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
     def __len__(self) -> int:
         return len(self.chips)
 
-    def images(self, indices: Indices, threads: int) -> list[Bytes]:
-        """Return the augmented images (S, S, P) of some chips (b,).
+    def image(self, index: int) -> Bytes:
+        """Return the augmented image (S, S, P) of a chip.
 
-        They are (S, S, 1) if all planes have the same bytes.
-
-        `threads` read the files.
-        """
-        # the augmentation itself has one random generator
-        with ThreadPoolExecutor(threads) as pool:
-            originals = pool.map(self._original, indices.tolist())
-            return list(map(self._augment, originals, indices.tolist()))
-
-    def _original(self, index: int) -> Bytes:
-        """Return the image that is augmented.
-
-        It is the whole chip (h, w, P) if the augmentation resizes, else (S, S, P).
+        It is (S, S, 1) if all planes have the same bytes.
         """
         if self.augmentation.resizes:
-            return self.chips.full_size_image(index)
-        return self.chips.image(index)
-
-    def _augment(self, image: Bytes, index: int) -> Bytes:
-        seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[
-            0
-        ]
-        return self.augmentation(
-            image[:, :, :1] if self.has_equal_planes else image, int(seed)
-        )
+            image = self.chips.full_size_image(index)
+        else:
+            image = self.chips.image(index)
+        if self.has_equal_planes:
+            image = image[:, :, :1]
+        seeds = np.random.SeedSequence((self.seed, self.epoch, index))
+        return self.augmentation(image, int(seeds.generate_state(1)[0]))
 
     def __getitem__(self, index: int) -> tuple[Bytes, int] | RsftError:
         try:
-            return self._augment(self._original(index), index), int(
-                self.chips.labels[index]
-            )
+            return self.image(index), int(self.chips.labels[index])
         # returned, because the loader turns an exception of a worker into a long text
         except RsftError as error:
             return error
@@ -373,9 +355,9 @@ class EpochBatches:
         """
         chips = shard_batches(indices, len(indices), self.shard)[0]
         if isinstance(self.train, ChipImages) and self.augmentation.is_active:
-            return self.train.batch(
-                chips, self._augmented(epoch).images(chips, max(1, self.workers))
-            )
+            augmented = self._augmented(epoch)
+            images = [augmented.image(index) for index in chips.tolist()]
+            return self.train.batch(chips, images)
         return self.train.batch(chips)
 
     def validation_loader(self) -> UnaugmentedLoader:

@@ -4,6 +4,7 @@ They are uncertain, of rare classes, unlike the training chips, and different fr
 other.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsft.data.datasets.formats.label_rows import exists
 from rsft.inference.writers.columns import SET_SEPARATOR, probability_columns
 from rsft.plugins.suggestions.chip_selection import (
     describe_reason,
@@ -27,6 +27,8 @@ from rsft.types import Floats, JsonObject, Names
 CUT_COLUMNS = ("chip", "row", "col", "table")
 """Columns by which `rsft data add` cuts a chip from its scene again; empty for chips
 that it cannot cut."""
+
+_exists = os.path.exists  # False for a name that is too long
 
 COLUMNS = (
     "path",
@@ -196,7 +198,7 @@ def suggestion_table(
     for path, scene, source in zip(paths, table["scene"], table["table"], strict=True):
         if source == "":  # the chip needs a file
             in_scenes += path.name == scene
-            missing += not exists(path, Path.exists)
+            missing += not _exists(path)
     notes = []
     if in_scenes:
         notes.append(

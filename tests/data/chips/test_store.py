@@ -95,8 +95,6 @@ def test_store_is_queried_by_split(store):
         "uint8",
     )
     assert store.skipped == {"not an image": 2} and store.rejected == 1
-    with pytest.raises(RequestError, match=mentions("dev", "split")):
-        store.split("dev")
 
 
 def test_sizes_are_those_of_some_chips(store, monkeypatch):

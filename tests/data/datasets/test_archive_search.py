@@ -97,12 +97,6 @@ def test_root_may_be_the_folder_of_the_data_sets_itself(top, place):
     assert locate(top) == ("data/fusrs", place, place)
 
 
-def test_a_folder_called_fusrs_does_not_become_the_store(top):
-    write_fusar_at(top / "data/fusrs/FUSAR")
-    write_srsdd_at(top / "data/fusrs/SRSDD")
-    assert locate(top) == ("data/fusrs-chips", "data/fusrs/FUSAR", "data/fusrs/SRSDD")
-
-
 def test_content_decides_and_not_a_wrong_name(top):
     write_fusar_at(top / "SRSDD")
     write_srsdd_at(top / "FUSAR")

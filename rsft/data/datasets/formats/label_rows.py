@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from rsft.data.datasets.formats.text_files import read_text_lines
@@ -78,11 +77,5 @@ def sort_class_names(labels: set[str]) -> list[str]:
     return sorted(labels)
 
 
-def exists(path: Path, is_kind: Callable[[Path], bool] = Path.is_file) -> bool:
-    """Return whether a file exists; a name that is too long names no file."""
-    try:
-        return is_kind(path)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return False
-        raise
+exists = os.path.isfile
+"""Whether a file exists; a name that is too long names no file."""
