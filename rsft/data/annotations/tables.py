@@ -190,7 +190,7 @@ class Parquet(AnnotationFormat):
             ProjError,
         ) as error:
             raise RequestError(
-                f"the file or its description as GeoParquet is damaged: {error!r}",
+                f"the file cannot be read: {error!r}",
                 path,
                 "write it again with GeoPandas or GDAL",
             ) from error
@@ -310,9 +310,9 @@ def _make_annotations(
         images = names.where(names.notna(), "").astype(str).tolist()
         counts = {"rows without the name of an image": images.count("")}
         notes = notes + describe_counts(path, "left out", counts)
-    guesses = "; ".join(_list_guesses(columns))
+    guesses = ", ".join(_list_guesses(columns))
     if guesses:
-        notes = [*notes, f"{path.name}: {guesses}, by the names of columns"]
+        notes = [*notes, f"{path.name}: by the names of columns: {guesses}"]
     shapes, faults = _make_shapes(path, columns, floats, ids)
     kept = _select_attributes(columns, attributes)
     table = annotation_table(shapes, ids, kept, images=images, faults=faults)
@@ -382,25 +382,20 @@ def _select_attributes(
 
 
 def _list_guesses(columns: _Columns) -> Iterator[str]:
-    """Yield what was decided by names of columns that are not documented."""
-    names = columns.position_names
-    is_named = set(columns.position) & set(columns.named)
-    if not is_named and not set(names.lower().split(", ")) <= _DOCUMENTED:
-        yield f"the position is {names}"
-    image = columns.name_of("image")
-    is_guessed = _POSITIONS[columns.position] is None
-    if columns.name_images and is_guessed:
-        yield f"{image} names the image and {names} are pixels in it"
-    elif columns.name_images:
-        yield f"{image} names the image"
-    elif columns.name_scenes and is_guessed:
+    """Yield what names of columns decided that are not documented."""
+    for role in (*columns.position, "image", "class"):
+        name = columns.name_of(role)
+        if name and role not in columns.named and name.lower() not in _DOCUMENTED:
+            yield f"{role}={name}"
+    if _POSITIONS[columns.position] is not None:
+        return
+    if columns.name_images:
+        yield "positions are pixels of the image"
+    elif columns.name_scenes:
         yield (
             "rows of all scenes belong to an image; for those of one: --columns"
             " image=NAME"
         )
-    label = columns.name_of("class")
-    if label.lower() not in ("", "class") and "class" not in columns.named:
-        yield f"the class is {label}"
 
 
 def _read_geometry(table: pa.Table, description: bytes) -> tuple[Any, Any, pa.Table]:

@@ -20,32 +20,32 @@ from tests.helpers.messages import mentions
     [
         ("lon,lat,a,b", "EPSG:4326", (1, 2, 1, 2), None),
         ("Longitude,Latitude,a,b", "EPSG:4326", (1, 2, 1, 2), None),
-        ("long,lat,a,b", "EPSG:4326", (1, 2, 1, 2), "the position is long, lat"),
+        ("long,lat,a,b", "EPSG:4326", (1, 2, 1, 2), "lon=long"),
         (
             "Lng,Latitude,a,b",
             "EPSG:4326",
             (1, 2, 1, 2),
-            "the position is Lng, Latitude",
+            "lon=Lng",
         ),
-        ("Column,Line,a,b", "pixel", (1, 2, 1, 2), "the position is Column, Line"),
+        ("Column,Line,a,b", "pixel", (1, 2, 1, 2), "col=Column, row=Line"),
         (
             "x_min,y_min,x_max,y_max",
             None,
             (1, 2, 3, 4),
-            "the position is x_min, y_min, x_max, y_max",
+            "xmin=x_min, ymin=y_min, xmax=x_max, ymax=y_max",
         ),
         (
             "left,top,right,bottom",
             None,
             (1, 2, 3, 4),
-            "the position is left, top, right, bottom",
+            "xmin=left, ymin=top, xmax=right, ymax=bottom",
         ),
-        ("x1,y1,x2,y2", None, (1, 2, 3, 4), "the position is x1, y1, x2, y2"),
+        ("x1,y1,x2,y2", None, (1, 2, 3, 4), "xmin=x1, ymin=y1, xmax=x2, ymax=y2"),
         (
             "Easting,Northing,a,b",
             None,
             (1, 2, 1, 2),
-            "the position is Easting, Northing",
+            "x=Easting, y=Northing",
         ),
     ],
 )
@@ -56,7 +56,7 @@ def test_positions_by_the_names_of_columns(tmp_path, header, crs, bounds, guess)
     assert annotations.crs == crs and annotations.table.geometry[2].bounds == bounds
     assert annotations.table.geometry[3] is None
     assert annotations.notes == (
-        [f"a.csv: {guess}, by the names of columns"] if guess else []
+        [f"a.csv: by the names of columns: {guess}"] if guess else []
     )
 
 
@@ -77,7 +77,7 @@ def test_corners_of_a_quadrilateral_are_no_upright_box(tmp_path):
             "row,col,name,ship_type",
             ["b"],
             {"name": "a", "ship_type": "b"},
-            ["the class is ship_type"],
+            ["class=ship_type"],
         ),
     ],
 )
@@ -90,7 +90,7 @@ def test_the_class_of_a_table(tmp_path, header, classes, others, guess):
     )
     assert not {"Class", "at_class"} & set(table)
     assert annotations.notes == [
-        f"a.csv: {text}, by the names of columns" for text in guess
+        f"a.csv: by the names of columns: {text}" for text in guess
     ]
 
 
@@ -105,10 +105,10 @@ def test_a_table_that_names_images(tmp_path):
     annotations = read_annotations(written(tmp_path / "a.csv", text))
     assert (annotations.crs, annotations.images) == ("pixel", ("a.jpg", "b.jpg"))
     assert annotations.table["_image"].tolist() == ["a.jpg", "b.jpg", ""]
-    guess = "filename names the image and xmin, ymin, xmax, ymax are pixels in it"
+    guess = "image=filename, positions are pixels of the image"
     assert annotations.notes == [
         "a.csv: left out: 1 rows without the name of an image",
-        f"a.csv: {guess}, by the names of columns",
+        f"a.csv: by the names of columns: {guess}",
     ]
     on_a_map = read_annotations(
         written(tmp_path / "b.csv", "lon,lat,filename\n1,2,a.jpg\n")
@@ -192,8 +192,7 @@ def test_parquet_with_columns_of_positions(tmp_path):
     ]
     assert list(annotations.table.geometry) == [shapely.Point(1.5, 2), None]
     assert annotations.notes == [
-        "a.parquet: the position is lng, lat; the class is type, by the names of"
-        " columns"
+        "a.parquet: by the names of columns: lon=lng, class=type"
     ]
 
 
@@ -209,8 +208,8 @@ def damage(**values):
     ("geo", "parts"),
     [
         ("{", ["cannot be read"]),
-        ("[]", ["damaged"]),
-        (damage(primary_column="shape"), ["damaged", "shape"]),
+        ("[]", ["cannot be read"]),
+        (damage(primary_column="shape"), ["cannot be read", "shape"]),
         (damage(columns={"geometry": {"encoding": "point"}}), ["not WKB, but point"]),
         (
             damage(columns={"geometry": {"encoding": "WKB", "crs": "EPSG:1"}}),
@@ -218,7 +217,7 @@ def damage(**values):
         ),
         (
             damage(columns={"geometry": {"encoding": "WKB", "covering": {"bbox": {}}}}),
-            ["damaged"],
+            ["cannot be read"],
         ),
     ],
 )
