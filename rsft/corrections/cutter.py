@@ -85,16 +85,12 @@ class StoreFit:
         """
         is_float = pixels.dtype.kind == "f"
         accepted = self.spec.units
-        listed = " or ".join(accepted)
         declared = [unit for unit in units if unit and (is_float or unit in accepted)]
-        if is_float and not declared:
-            raise DataError(
-                f"{pixels.dtype} pixels without a unit, but the store takes {listed};"
-                " give --unit"
-            )
         unit = resolve_unit(pixels, declared[0] if declared else None)
         if unit not in accepted:
-            raise DataError(f"{unit} pixels, but the store takes {listed}")
+            raise DataError(
+                f"{unit} pixels, but the store takes {' or '.join(accepted)}"
+            )
         return unit
 
     def check_spacing(self, spacing: Spacing | None) -> float | None:

@@ -51,7 +51,7 @@ def test_an_archive_without_a_chip_is_refused_with_its_folder(raw, rsft):
         and "FUSAR-Ship gives no chip" in printed
         and str(raw / "more/FUSAR") in printed
     )
-    assert "2 FUSAR-Ship Tug: not among the classes" in printed
+    assert "2 x FUSAR-Ship Tug: not among the classes" in printed
 
 
 @pytest.mark.slow

@@ -43,7 +43,11 @@ class VectorLayer(AnnotationFormat):
         layers, features = read_layer(path, layer, content)
         if not features or not layers.get(layer or "", True):
             names = [name for name, has_geometries in layers.items() if has_geometries]
-            raise _selection_error(path, names, layer)
+            raise RequestError(
+                f"no layer {layer or 'is the only one'} with geometry",
+                f"{path} --layer",
+                f"choose one of: {', '.join(names) or 'none'}",
+            )
         fids, *_, geometry = features.table.columns
         try:
             shapes = shapely.from_wkb(geometry.to_numpy(zero_copy_only=False))
@@ -83,18 +87,6 @@ class GeoJson(VectorLayer):
     name = "geojson"
     title = "GeoJSON"
     suffixes = (".geojson", ".topojson")
-
-
-def _selection_error(path: Path, names: list[str], layer: str | None) -> RequestError:
-    listed = ", ".join(names) or "none"
-    if layer is not None:
-        return RequestError(
-            f"no layer {layer} with geometry",
-            f"{path} --layer",
-            f"choose one of: {listed}",
-        )
-    hint = "choose one: --layer NAME" if names else "give a file with a vector layer"
-    return RequestError(f"{len(names)} layers with geometry: {listed}", path, hint)
 
 
 def _take_ids(path: Path) -> tuple[bytes, list[Any]]:

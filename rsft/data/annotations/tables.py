@@ -260,12 +260,12 @@ def _find_named(
 ) -> dict[str, int]:
     option = f"{path} --columns"
     for role, name in named.items():
-        if role not in SYNONYMS:
-            hint = f"choose among {', '.join(SYNONYMS)}"
-            raise RequestError(f"{role} is no role of a column", option, hint)
-        if name not in header:
-            hint = f"choose among {', '.join(header)}"
-            raise RequestError(f"no column {name}", option, hint)
+        if role not in SYNONYMS or name not in header:
+            raise RequestError(
+                f"{role}={name} is not ROLE=COLUMN",
+                option,
+                f"the roles are {', '.join(SYNONYMS)}, the columns {', '.join(header)}",
+            )
     return {role: list(header).index(name) for role, name in named.items()}
 
 

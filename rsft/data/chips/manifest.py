@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -233,7 +234,7 @@ def read_manifest_parts(
     root: Path, columns: Sequence[str] | None = None, split: str | None = None
 ) -> Iterator[pd.DataFrame]:
     """Yield the manifest in parts, whose index counts all rows; see `read_manifest`."""
-    try:
+    with _reading(root / MANIFEST):
         for part in read_parquet_parts(root / MANIFEST):
             for row, path in zip(part.index.tolist(), part["path"], strict=True):
                 try:
@@ -245,26 +246,27 @@ def read_manifest_parts(
             if split is not None:
                 part = part[part["split"] == split]
             yield part if columns is None else part[list(columns)]
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise DataError(
-            f"the manifest cannot be read: {error}", root / MANIFEST, PREPARE_HINT
-        ) from error
 
 
 def read_manifest_classes(path: Path) -> set[str]:
     """Return the classes in a manifest, after a check of its columns."""
     classes = set[str]()
-    try:
+    with _reading(path):
         _, columns = read_parquet_header(path)
         missing = [name for name in SCHEMA.names if name not in columns]
         if missing:
-            raise DataError(
-                f"the manifest has no column {', '.join(missing)}", path, PREPARE_HINT
-            )
+            raise ValueError(f"it has no column {', '.join(missing)}")
         for part in read_parquet_parts(path, ["class"]):
             check_columns(part, [CLASS_COLUMN])
             classes.update(part["class"])
-        return classes
+    return classes
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise DataError if the manifest is damaged."""
+    try:
+        yield
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(
             f"the manifest cannot be read: {error}", path, PREPARE_HINT

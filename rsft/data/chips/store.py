@@ -27,7 +27,6 @@ from rsft.data.chips.manifest import (
     read_manifest_classes,
     read_manifest_parts,
 )
-from rsft.data.chips.record import group_by_class
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
@@ -141,20 +140,11 @@ class ChipStore:
             store = TypeAdapter(cls).validate_python(read_dataset(root) | counted)
         except ValidationError as error:
             raise _damaged(root / DATASET, _describe_fault(error)) from error
-        unknown = sorted(manifest_classes - set(store.classes))
+        named = manifest_classes.union(*store.groups.values())
+        unknown = sorted(named - set(store.classes))
         if unknown:
-            raise DataError(
-                f"{DATASET} does not contain the classes {', '.join(unknown)}",
-                root / MANIFEST,
-                PREPARE_HINT,
-            )
-        unknown = sorted(set(group_by_class(store.groups)) - set(store.classes))
-        if unknown:
-            raise DataError(
-                f"groups name the unknown class {unknown[0]}",
-                root / DATASET,
-                PREPARE_HINT,
-            )
+            fault = f"manifest or groups name the unknown classes {', '.join(unknown)}"
+            raise _damaged(root / DATASET, fault)
         return store
 
     @property

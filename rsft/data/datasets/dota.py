@@ -48,12 +48,9 @@ def crop_window(box: Corners, width: int, height: int, min_size: int = 1) -> Win
     y1 = max(0, top)
     x2 = min(width, right)
     y2 = min(height, bottom)
-    side = min(x2 - x1, y2 - y1)
-    if side <= 0 < min(right - left, bottom - top):
-        raise DataError(f"the box lies outside the image of {width} x {height} pixels")
-    if side < max(1, min_size):
+    if min(x2 - x1, y2 - y1) < max(1, min_size):
         raise DataError(
-            f"the box has {x2 - x1} x {y2 - y1} pixels; the minimum side is {min_size}"
+            f"a side of the box has less than {max(1, min_size)} pixels in the image"
         )
     return x1, y1, x2, y2
 

@@ -27,6 +27,7 @@ LIST_VERSIONS = {4: "v25", 5: "v17"}
 """File name prefix of the authors' lists, by number of classes."""
 
 _CHIP_NAME = re.compile(r"Ship_C(\d+)S\d+N\d+", re.ASCII)
+_ROW = re.compile(r"(\S+)\s+(\d{1,3})", re.ASCII)
 _SHIP_NAME = re.compile(r"L(\d+)_\d+", re.ASCII)
 
 
@@ -243,13 +244,12 @@ def _parse_row(line: str, num_classes: int) -> tuple[str, int]:
     Raises:
         ValueError: the row cannot be used, with the reason.
     """
-    fields = line.split()
-    if len(fields) != 2:
-        raise ValueError(f"{len(fields)} fields; a row is `name label`")
-    name, label = fields
-    stem = Path(name).stem
-    if not (_CHIP_NAME.fullmatch(stem) or _SHIP_NAME.fullmatch(stem)):
-        raise ValueError(f"{name[:300]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>")
-    if not re.fullmatch("[0-9]{1,3}", label) or int(label) >= num_classes:
-        raise ValueError(f"label {label[:40]}; labels are 0 to {num_classes - 1}")
-    return stem, int(label)
+    fields = _ROW.fullmatch(line)
+    stem = Path(fields[1]).stem if fields else ""
+    is_name = _CHIP_NAME.fullmatch(stem) or _SHIP_NAME.fullmatch(stem)
+    if not fields or not is_name or int(fields[2]) >= num_classes:
+        raise ValueError(
+            "the row is not `name label`, with a name Ship_CxxSyyNzzzz or L<image>_<k>"
+            f" and a label from 0 to {num_classes - 1}"
+        )
+    return stem, int(fields[2])

@@ -42,10 +42,6 @@ def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None
             error.filename or path,
             "change its permissions, or copy it again",
         ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{title} is not UTF-8 text", path, "save it as UTF-8"
-        ) from error
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error), path, hint) from error
 

@@ -184,16 +184,8 @@ def _find_images(source: str) -> list[Path]:
     Raises:
         RequestError: the folder is missing, nothing matches, or there are no images.
     """
-    try:
-        paths = expand_path(Path(source))
-    except RequestError as error:
-        raise RequestError(
-            error.message,
-            source,
-            "check the path: data.unlabeled is a folder, a chip store or a pattern",
-        ) from error
     images: set[Path] = set()
-    for path in paths:
+    for path in expand_path(Path(source)):
         files = map(Path, walk_files(path)) if path.is_dir() else [path]
         images.update(
             file.absolute()

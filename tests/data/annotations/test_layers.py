@@ -55,7 +55,7 @@ def test_one_of_several_layers_must_be_named(tmp_path):
             {"class": [name]}, geometry=[shapely.Point(number, 0)], crs="EPSG:32633"
         )
         table.to_file(path, layer=name)
-    with pytest.raises(RequestError, match=mentions("2 layers", "one, two", "--layer")):
+    with pytest.raises(RequestError, match=mentions("only one", "one, two", "--layer")):
         read_annotations(path)
     with pytest.raises(RequestError, match=mentions("no layer three", "one, two")):
         read_annotations(path, layer="three")

@@ -136,8 +136,8 @@ def test_columns_that_the_caller_names(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "parts"),
     [
-        ({"lon": "XX", "lat": "B"}, ["no column XX", "--columns", "A, B"]),
-        ({"place": "A"}, ["place is no role", "lon, lat"]),
+        ({"lon": "XX", "lat": "B"}, ["lon=XX", "--columns", "A, B"]),
+        ({"place": "A"}, ["place=A", "lon, lat"]),
         ({"lon": "A"}, ["no columns of positions", "--columns"]),
     ],
 )

@@ -40,14 +40,11 @@ def test_window_is_the_clipped_bounding_box(box, window):
 @pytest.mark.parametrize(
     ("box", "match"),
     [
-        ((5, 5, 5, 5, 5, 20, 5, 20), "the box has 0 x 15 pixels"),
-        (
-            (5, 5, 8, 5, 8, 20, 5, 20),
-            "the box has 3 x 15 pixels; the minimum side is 4",
-        ),
-        ((78, 5, 99, 5, 99, 20, 78, 20), "the box has 2 x 15 pixels"),
-        ((90, 5, 99, 5, 99, 20, 90, 20), "outside the image of 80 x 60"),
-        ((-9, 5, 0, 5, 0, 20, -9, 20), "outside the image"),
+        ((5, 5, 5, 5, 5, 20, 5, 20), "less than 4 pixels in the image"),
+        ((5, 5, 8, 5, 8, 20, 5, 20), "less than 4 pixels"),
+        ((78, 5, 99, 5, 99, 20, 78, 20), "less than 4 pixels"),
+        ((90, 5, 99, 5, 99, 20, 90, 20), "less than 4 pixels"),
+        ((-9, 5, 0, 5, 0, 20, -9, 20), "less than 4 pixels"),
         ((float("nan"), 5, 9, 5, 9, 20, 0, 20), "NaN or infinite"),
         ((0, 5, 1e400, 5, 9, 20, 0, 20), "NaN or infinite"),
     ],
@@ -87,12 +84,12 @@ def test_faulty_label_rows_are_rejected_with_their_line(tmp_path):
     assert sorted(
         (line, reason.split(",")[0]) for _, line, reason in source.rejected
     ) == [
-        (6, "5 fields; a row has 8 numbers"),
+        (6, "the row is not 8 numbers"),
         (7, "unknown class submarine"),
-        (8, "the difficulty is 3; it must be 0"),
+        (8, "the row is not 8 numbers"),
         (9, "a corner is NaN or infinite"),
-        (10, "a corner is not a number"),
-        (11, "the box lies outside the image of 80 x 60 pixels"),
+        (10, "the row is not 8 numbers"),
+        (11, "a side of the box has less than 4 pixels in the image"),
         (12, "same class and window as line 3"),
     ]
     assert source.skipped == {"helipad: not among the 15 classes": 1}

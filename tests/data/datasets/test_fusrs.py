@@ -46,29 +46,29 @@ def test_rows_keep_their_lines_and_repetitions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "reason"),
+    "row",
     [
-        ("L1_1.png", "1 fields"),
-        ("L1_1.png 0 0", "3 fields"),
-        ("L1_1.png 4", "label 4"),
-        ("L1_1.png -1", "label -1"),
-        ("L1_1.png ²", "label ²"),
-        ("ship.png 0", "ship.png is neither"),
-        ("L1.png 0", "L1.png is neither"),
+        "L1_1.png",
+        "L1_1.png 0 0",
+        "L1_1.png 4",
+        "L1_1.png -1",
+        "L1_1.png ²",
+        "ship.png 0",
+        "L1.png 0",
     ],
 )
-def test_invalid_row_is_rejected_with_its_line(tmp_path, row, reason):
+def test_invalid_row_is_rejected_with_its_line(tmp_path, row):
     path = tmp_path / "list.txt"
     path.write_text(f"L1_1.png 0\n{row}\n", "utf-8")
     rows, rejected = read_fusrs_list(path, "test", 4)
     assert len(rows) == 1
     [(file, line, why)] = rejected
-    assert (file, line) == (str(path), 2) and reason in why
+    assert (file, line) == (str(path), 2) and "`name label`" in why
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("nonsense\n", "line 1: 1 fields"), ("", "the file is empty")],
+    [("nonsense\n", "line 1: the row is not"), ("", "the file is empty")],
 )
 def test_a_list_without_a_usable_row_is_refused(root, content, reason):
     (root / "v25_train.txt").write_text(content)
@@ -92,8 +92,8 @@ def test_samples_are_the_rows(root):
         Image.open(root / "FUSAR-Ship/Other/Sub11/Ship_C07S11N0002.tiff")
     )
     np.testing.assert_array_equal(dataset[1]["image"][0], expected)
-    assert [(line, reason) for _, line, reason in dataset.rejected] == [
-        (5, "1 fields; a row is `name label`"),
+    assert [(line, reason.split(",")[0]) for _, line, reason in dataset.rejected] == [
+        (5, "the row is not `name label`"),
         (4, "L9_1 is in neither archive"),
     ]
 

@@ -20,11 +20,6 @@ from rsft.errors import DataError, RequestError
             DataError,
             "Ships cannot be read: Permission denied",
         ),
-        (
-            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
-            DataError,
-            "Ships is not UTF-8 text",
-        ),
         (ValueError("row 3 has no class"), DataError, "row 3 has no class"),
         (
             DatasetNotFoundError(SimpleNamespace(root="x")),

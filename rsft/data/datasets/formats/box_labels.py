@@ -123,22 +123,19 @@ def _parse_row(text: str, lookup: Mapping[str, str]) -> tuple[str, Corners, int]
         ValueError: the row cannot be used, with the reason.
     """
     fields = text.split()
-    count = len(fields)
     difficult = 0
-    if re.fullmatch(r"\d+", fields[-1]):
+    if re.fullmatch("[0-2]", fields[-1]):
         difficult = int(fields.pop())
     name = " ".join(fields[8:])
-    if not name:
-        raise ValueError(
-            f"{count} fields; a row has 8 numbers, a class and optionally a difficulty"
-        )
     try:
         box = tuple(map(float, fields[:8]))
     except ValueError:
-        raise ValueError("a corner is not a number") from None
+        box = ()
+    if not box or not name or fields[-1].isdecimal():
+        raise ValueError(
+            "the row is not 8 numbers, a class and optionally a difficulty from 0 to 2"
+        )
     category = lookup.get(_normalize(name))
     if not category:
         raise ValueError(f"unknown class {name}")
-    if difficult > 2:
-        raise ValueError(f"the difficulty is {difficult}; it must be 0, 1 or 2")
     return category, box, difficult

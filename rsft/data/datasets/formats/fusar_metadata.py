@@ -184,11 +184,13 @@ def read_sheet(path: Path) -> list[list[str]]:
             within the limits.
         OSError: no process can be started.
     """
-    hint = "save it as meta.csv"
+    fault = ValueError(
+        f"{path} is not an Excel table of at most {MAX_SHEET_BYTES:,} bytes and"
+        f" {_MAX_TEXT:,} letters that can be read within {_SECONDS} s and"
+        f" {_MEMORY >> 20} MiB; save it as meta.csv"
+    )
     if not path.is_file() or path.stat().st_size > MAX_SHEET_BYTES:
-        raise ValueError(
-            f"{path} is larger than {MAX_SHEET_BYTES:,} bytes, or not a file; {hint}"
-        )
+        raise fault
     command = [sys.executable, "-c", _PROGRAM, str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
     try:
@@ -196,10 +198,7 @@ def read_sheet(path: Path) -> list[list[str]]:
             command, capture_output=True, timeout=_SECONDS, check=False, env=environment
         )
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{path} was not read within {_SECONDS} s; {hint}") from error
+        raise fault from error
     if result.returncode:
-        limits = f"{_MEMORY >> 20} MiB, with {_MAX_TEXT:,} letters"
-        raise ValueError(
-            f"{path} is not an Excel table that can be read in {limits}; {hint}"
-        )
+        raise fault
     return list(json.loads(result.stdout))

@@ -29,10 +29,8 @@ def read_numbers(parent: Element, name: str) -> Floats:
     """
     texts = [element.text or "" for element in parent.findall(name)]
     numbers = np.array(" ".join(texts).split(), np.float64)
-    if not numbers.size:
-        raise ValueError(f"<{parent.tag}> has no {name}")
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"<{parent.tag}> has a {name} that is not finite")
+    if not numbers.size or not np.isfinite(numbers).all():
+        raise ValueError(f"<{parent.tag}> has no {name}, or one that is not finite")
     return numbers
 
 

@@ -339,24 +339,17 @@ def _to_sigma0(path: object, product: Product) -> Product:
     steps: Sequence[Calibration | None] | None = calibrations.get("gamma0")
     if steps is None and product.unit in ("gamma0", "gamma0_db"):
         steps = (None,) * len(product.bands or (None,))
-    if steps is None or "sigma0" in calibrations:
-        if calibrations:
-            actual = "has a calibration to sigma0"
-        else:
-            actual = f"declares {product.unit or 'no unit'}"
+    incidence = product.incidence
+    is_other = steps is None or "sigma0" in calibrations
+    if is_other or not isinstance(incidence, LineTable):
         raise RequestError(
-            f"--read gamma0-to-sigma0 is for products of gamma0, but the file {actual}",
+            "--read gamma0-to-sigma0 is for products of gamma0 that state incidence"
+            " angles and have no calibration to sigma0",
             path,
-            "leave out --read gamma0-to-sigma0",
-        )
-    if not isinstance(product.incidence, LineTable):
-        raise RequestError(
-            "--read gamma0-to-sigma0, but the product states no incidence angles",
-            path,
-            "process the scene to sigma0, or use a model of gamma0",
+            "leave out --read gamma0-to-sigma0, or process the scene to sigma0",
         )
     is_decibel = product.unit == "gamma0_db"
-    converted = [CosineCalibration(product.incidence, x, is_decibel) for x in steps]
+    converted = [CosineCalibration(incidence, x, is_decibel) for x in steps or ()]
     return replace(
         product,
         calibrations={"sigma0": tuple(converted)},

@@ -40,7 +40,7 @@ def test_tables_without_the_columns_are_refused(tmp_path):
     (tmp_path / "meta.csv").write_text("id,mmsi\n")
     with pytest.raises(ValueError, match="has no column length"):
         Metadata([tmp_path / "meta.csv"])
-    with pytest.raises(ValueError, match="not a file"):
+    with pytest.raises(ValueError, match="not an Excel table"):
         read_sheet(tmp_path)
 
 
@@ -55,5 +55,5 @@ def test_a_sheet_that_takes_for_ever_is_refused(tmp_path, monkeypatch):
 
     (tmp_path / "meta.xls").write_bytes(b"x")
     monkeypatch.setattr(subprocess, "run", wait)
-    with pytest.raises(ValueError, match=r"meta\.xls was not read within"):
+    with pytest.raises(ValueError, match=r"meta\.xls is not an Excel table"):
         read_sheet(tmp_path / "meta.xls")
