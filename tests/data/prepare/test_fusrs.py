@@ -61,7 +61,7 @@ def published(raw, tmp_path):
 def rejections(store):
     table = pd.read_csv(store.root / "rejected.csv")
     return [
-        (Path(row.file).name, row.line, row.reason.partition(",")[0])
+        (Path(row.file).name, row.line, row.reason.partition(", with")[0])
         for row in table.itertuples()
     ]
 

@@ -144,7 +144,9 @@ def test_most_names_contradict_their_folder(raw):
     root = write_fusar(raw / "FUSAR", NAMES)
     names = {"Cargo": "Tanker", "Fishing": "Dredger"}
     rename_categories(root, names | {other: name for name, other in names.items()})
-    with pytest.raises(DataError, match=mentions("34 of 46", "--allow-partial")):
+    with pytest.raises(
+        DataError, match=mentions("16 of 16", "contradict", "--allow-partial")
+    ):
         build(raw)
     assert not (raw / "out").exists()
     assert fusar_counts(build(raw, allow_partial=True)) == {
@@ -162,9 +164,7 @@ def test_one_category_in_the_folder_of_another(raw):
     shutil.move(root / "Dredger", root / "Other/Dredgers and so on")
     with pytest.raises(
         DataError,
-        match=mentions(
-            "4 of 46", "4 of 4 Dredger", "Ship_C03S01N0000", "--allow-partial"
-        ),
+        match=mentions("4 of 4", "Dredger", "Ship_C03S01N0000", "--allow-partial"),
     ):
         build(raw)
     assert not (raw / "out").exists()
@@ -181,7 +181,7 @@ def test_categories_that_seem_to_be_renumbered(raw):
         build(raw)
     for number, category in enumerate(names, 1):
         (raw / f"FUSAR/Class{number}").rename(raw / f"FUSAR/{category}")
-    with pytest.raises(DataError, match=mentions("9 of 12", "3 of 3 DiveVessel")):
+    with pytest.raises(DataError, match=mentions("3 of 3 file names of DiveVessel")):
         build(raw)
     assert fusar_counts(build(raw, allow_partial=True)) == dict.fromkeys(RIGHT, 3)
 
@@ -224,11 +224,11 @@ def test_a_constant_band_of_opacity_is_dropped_and_told(raw, mode):
         ),
         (
             lambda row: row.replace(" ", ",").encode(),
-            ["20 rejected: 1 fields", "SRSDD/labels/0.txt:1"],
+            ["20 rejected: the row is not 8 numbers", "SRSDD/labels/0.txt:1"],
         ),
         (
             lambda row: " ".join(row.split()[4:]).encode(),
-            ["20 rejected: 6 fields", "SRSDD/labels/0.txt:1"],
+            ["20 rejected: the row is not 8 numbers", "SRSDD/labels/0.txt:1"],
         ),
         (
             lambda row: b"0 0.5 0.5 0.1 0.1\n",
