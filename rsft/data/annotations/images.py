@@ -21,19 +21,13 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # before the name of an uploaded file
 
 _RULES = (
     "",
+    "",
     "without its suffix",
     "without the prefix of an upload",
     "the name of its folder",
 )
-"""How the name of an image in a file is that of an image, from the strictest rule
-on."""
-
-
-def _list_forms(name: str) -> Names:
-    """Return the form of a name that each rule compares."""
-    path = PureWindowsPath(name)  # separators of Windows and others
-    uploaded = PureWindowsPath(_UPLOAD.sub("", path.name, count=1))
-    return path.name, path.stem, uploaded.stem, name
+"""How the name of an image in a file is that of an image, from the strictest rule on,
+see `_find_rule`."""
 
 
 class NoAnnotationsError(DataError):
@@ -146,17 +140,26 @@ def _image_names(path: Path, modified: int) -> Names:
 
 def _match(names: Names, image: Path) -> tuple[list[str], str]:
     """Return the names that are an image by the strictest rule, and this rule."""
-    targets = (image.name, image.stem, image.stem, image.absolute().parent.name)
-    forms = {name: _list_forms(name) for name in names}
-    for number, rule in enumerate(_RULES):
-        matches = [x for x in names if forms[x][number] == targets[number]]
-        whole = [
-            name
-            for name in matches
-            if image.as_posix().endswith(f"/{PureWindowsPath(name).as_posix()}")
-        ]
-        if len(whole) == 1:
-            return whole, rule
-        if matches:
-            return matches, rule
-    return [], ""
+    rules = [_find_rule(name, image) for name in names]
+    strictest = min(rules, default=len(_RULES))
+    if strictest == len(_RULES):
+        return [], ""
+    pairs = zip(names, rules, strict=True)
+    return [name for name, rule in pairs if rule == strictest], _RULES[strictest]
+
+
+def _find_rule(name: str, image: Path) -> int:
+    """Return the number of the strictest rule by which a name is that of an image.
+
+    It is the number of rules if the name is another one.
+    """
+    path = PureWindowsPath(name)  # separators of Windows and others
+    is_same = (
+        image.as_posix().endswith(f"/{path.as_posix()}"),
+        path.name == image.name,
+        path.stem == image.stem,
+        _UPLOAD.sub("", path.stem, count=1) == image.stem,
+        name == image.absolute().parent.name,
+        True,
+    )
+    return is_same.index(True)

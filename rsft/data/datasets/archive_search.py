@@ -14,7 +14,7 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 
 from rsft.data.chips.builder import check_root_is_free
@@ -152,11 +152,10 @@ def _search(root: Path, sources: Sources, allow_partial: bool) -> Sources:
         raise _explain_missing(missing, root, notes, len(sources) > 1)
     for archive, paths in candidates.items():
         if len(paths) > 1:
-            example = format_example([archive], root, paths[:1])
             raise RequestError(
                 f"{archive.name}: {len(paths)} folders or archives contain it",
                 ", ".join(map(str, paths)),
-                f"name the one to read, such as {example}",
+                f"name the one to read as {archive.option}",
             )
     return {archive: next(iter(paths), None) for archive, paths in candidates.items()}
 
@@ -192,15 +191,8 @@ def _explain_missing(
     )
 
 
-def format_example(
-    archives: Sequence[PublishedArchive], root: Path, paths: Sequence[Path] = ()
-) -> str:
+def format_example(archives: Sequence[PublishedArchive], root: Path) -> str:
     """Return the command that names the folders or archives of data sets.
-
-    Args:
-        archives: the data sets.
-        root: folder of the chip store.
-        paths: their folders or archives; missing ones are called like the data set.
 
     Example:
         >>> from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE
@@ -208,10 +200,10 @@ def format_example(
         'rsft prepare fusrs --root /data --fusar FUSAR-Ship'
     """
     words = ["rsft", "prepare", archives[0].command, "--root", str(root)]
-    for archive, path in zip_longest(archives, paths):
+    for archive in archives:
         if archive.option.startswith("--"):
             words.append(archive.option)
-        words.append(str(path or archive.name))
+        words.append(archive.name)
     return shlex.join(words)
 
 

@@ -66,8 +66,6 @@ def explain_wrong_source(archive: PublishedArchive, folder: Path) -> Iterator[No
                 note += f": exchange {archive.option} and {other.option}"
             else:
                 note += f", which `rsft prepare {other.command}` reads"
-                if other.option.startswith("--"):
-                    note += f" for {other.option}"
             notes.append(note)
         error.hint = "; ".join([*notes, error.hint])
         raise

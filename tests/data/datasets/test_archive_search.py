@@ -219,7 +219,7 @@ def test_wrong_options_are_explained(top):
         (
             DOTA_ARCHIVE,
             "b",
-            "contains SRSDD, which `rsft prepare fusrs` reads for --srsdd",
+            "contains SRSDD, which `rsft prepare fusrs` reads",
         ),
         (DOTA_ARCHIVE, "c", "is one part of an archive"),
     ):
