@@ -218,7 +218,7 @@ def test_options_that_contradict_the_file(tmp_path, safe):
         (
             safe,
             ProductOptions(factor=1),
-            "the file has a calibration: the tables of the product",
+            "the file states the tables of the product",
         ),
     ):
         with pytest.raises(RequestError, match=message):

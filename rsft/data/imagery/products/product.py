@@ -316,14 +316,12 @@ def _read_tags(path: object, handles: Handles) -> Product:
 
 def _calibrate(path: object, product: Product, factor: float, bands: int) -> Product:
     """Return a product of digital numbers with a calibration to sigma0 by a factor."""
-    fault = ""
-    if product.calibrations:
-        fault = f"the file has a calibration: {product.calibration_source}"
-    elif product.unit not in (None, "amplitude"):
-        fault = f"the file declares {product.unit}, not digital numbers"
-    if fault:
+    if product.calibrations or product.unit not in (None, "amplitude"):
         raise RequestError(
-            f"--read calibrate, but {fault}", path, "leave out --read calibrate"
+            "--read calibrate is for digital numbers, but the file states"
+            f" {product.calibration_source or product.unit}",
+            path,
+            "leave out --read calibrate",
         )
     return replace(
         product,

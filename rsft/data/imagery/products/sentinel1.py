@@ -164,11 +164,9 @@ class Sentinel1(SensorProduct):
         for measurement in self.measurements:
             noise = None
             if not keep_noise:
-                noise = self._read_file(
-                    _CALIBRATION, measurement, _parse_noise, "noise-"
-                )
+                noise = self.read_xml(_CALIBRATION, measurement, _parse_noise, "noise-")
             noises.append(noise)
-            tables = self._read_file(
+            tables = self.read_xml(
                 _CALIBRATION, measurement, _parse_calibration, "calibration-"
             )
             for unit, table in (tables or {}).items():
@@ -183,7 +181,7 @@ class Sentinel1(SensorProduct):
             noise_note = "thermal noise kept"
         elif None not in noises:
             noise_note = Product.NOISE_REMOVED
-        root = self._read_file("annotation", self.measurements[0], lambda root: root)
+        root = self.read_xml("annotation", self.measurements[0], lambda root: root)
         if root is None:
             root = Element("product")
         kind = read_text(root, "adsHeader/productType")
@@ -204,51 +202,36 @@ class Sentinel1(SensorProduct):
             motion=_motion(root, start),
         )
 
-    def _read_file(
+    def read_xml(
         self,
         folder: str,
         measurement: str,
         parse: Callable[[Element], _Parsed],
         prefix: str = "",
     ) -> _Parsed | None:
-        """Parse the file of `find_xml`; None if the product has none."""
-        name = self.find_xml(folder, measurement, prefix)
-        return None if name is None else self.read_xml(name, parse)
-
-    def find_xml(self, folder: str, measurement: str, prefix: str = "") -> str | None:
-        """Return the name of the XML file that describes a measurement.
+        """Parse the XML file that describes a measurement.
 
         Args:
             folder: folder of the file, such as "annotation/calibration".
             measurement: name of the measurement.
+            parse: raises ValueError if the file is not what ESA specifies.
             prefix: beginning of the file name, such as "noise-".
 
         Returns:
-            The name; None if the product has no such file.
-        """
-        stem = prefix + _stem(measurement)
-        for name in self.names:
-            is_xml = name.rpartition("/")[0] == folder and name.endswith(".xml")
-            if is_xml and _stem(name) == stem:
-                return name
-        return None
-
-    def read_xml(self, name: str, parse: Callable[[Element], _Parsed]) -> _Parsed:
-        """Parse a file below the folder of the product.
-
-        Args:
-            name: the file.
-            parse: raises ValueError if the file is not what ESA specifies.
-
-        Returns:
-            The result of `parse`.
+            The result of `parse`; None if the product has no such file.
 
         Raises:
             DataError: the file is too large, not XML, declares a document type, or is
                 not what ESA specifies.
         """
+        stem = f"{folder}/{prefix}{_stem(measurement)}"
+        names = [
+            name for name in self.names if name in (f"{stem}.xml", f"{stem}-cog.xml")
+        ]
+        if not names:
+            return None
         try:
-            data = self._read_bytes(name)
+            data = self._read_bytes(names[0])
             if len(data) > MAX_XML_BYTES:
                 raise ValueError(f"it is larger than {MAX_XML_BYTES:,} bytes")
             return parse(parse_xml(data))
@@ -260,7 +243,7 @@ class Sentinel1(SensorProduct):
             ValueError,
         ) as error:
             raise DataError(
-                f"the file cannot be used: {error}", self.root / name, _DAMAGED
+                f"the file cannot be used: {error}", self.root / names[0], _DAMAGED
             ) from error
 
     def _read_bytes(self, name: str) -> bytes:

@@ -14,6 +14,10 @@ from tests.helpers.sentinel1 import write_product, zip_product
 BAND = np.ones((20, 20), np.uint16)
 
 
+def read_tag(folder, measurement):
+    return folder.read_xml("annotation", measurement, lambda root: root.tag)
+
+
 @pytest.mark.parametrize("cog", [False, True])
 def test_folder_manifest_and_archive(tmp_path, cog):
     safe = write_product(tmp_path, {"vv": BAND, "vh": BAND}, cog=cog)
@@ -25,14 +29,11 @@ def test_folder_manifest_and_archive(tmp_path, cog):
         assert [name.split("-")[3] for name in folder.measurements] == ["vh", "vv"]
         for name in folder.measurements:
             for kind in ("calibration-", "noise-"):
-                file = folder.find_xml("annotation/calibration", name, kind)
-                assert folder.read_xml(file, lambda root: root.tag) == kind[:-1]
-            assert (
-                folder.read_xml(
-                    folder.find_xml("annotation", name), lambda root: root.tag
+                tag = folder.read_xml(
+                    "annotation/calibration", name, lambda root: root.tag, kind
                 )
-                == "product"
-            )
+                assert tag == kind[:-1]
+            assert read_tag(folder, name) == "product"
     assert (
         folders[2].files[0].startswith(f"/vsizip/{{{tmp_path}")
         and folders[2].prefix == f"{safe.name}/"
@@ -45,12 +46,7 @@ def test_an_archive_without_folder(tmp_path):
         for file in safe.rglob("*.*"):
             archive.write(file, file.relative_to(safe).as_posix())
     folder = Sentinel1.find(tmp_path / "flat.zip")
-    assert (
-        folder.read_xml(
-            folder.find_xml("annotation", folder.measurements[0]), lambda root: root.tag
-        )
-        == "product"
-    )
+    assert read_tag(folder, folder.measurements[0]) == "product"
     assert folder.files[0].startswith(
         f"/vsizip/{{{tmp_path / 'flat.zip'}}}/measurement/"
     )
@@ -67,10 +63,11 @@ def test_annotation_names_of_cog_products_may_lack_the_mark(tmp_path):
     for path in safe.glob("annotation/**/*-cog.xml"):
         path.rename(path.with_name(path.name.replace("-cog", "")))
     folder = Sentinel1.find(safe)
-    assert (
-        folder.find_xml("annotation/calibration", folder.measurements[0], "noise-")
-        is not None
+    (name,) = folder.measurements
+    tag = folder.read_xml(
+        "annotation/calibration", name, lambda root: root.tag, "noise-"
     )
+    assert tag == "noise"
 
 
 def test_other_paths(tmp_path):
@@ -107,6 +104,4 @@ def test_a_file_that_is_too_large(tmp_path, monkeypatch, packed):
     safe = write_product(tmp_path, {"vv": BAND})
     folder = Sentinel1.find(zip_product(safe) if packed else safe)
     with pytest.raises(DataError, match="larger than 1,000 bytes"):
-        folder.read_xml(
-            folder.find_xml("annotation", folder.measurements[0]), lambda root: root.tag
-        )
+        read_tag(folder, folder.measurements[0])
