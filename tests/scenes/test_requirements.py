@@ -214,7 +214,7 @@ def test_options_that_contradict_the_file(tmp_path, safe):
             "--read modulus is for complex pixels, but these are uint16",
         ),
         (plain, ProductOptions(keep_noise=True), "--read keep-noise"),
-        (decibels, ProductOptions(factor=1), "the file declares db"),
+        (decibels, ProductOptions(factor=1), "the file states db"),
         (
             safe,
             ProductOptions(factor=1),
