@@ -120,7 +120,7 @@ class Registry(Generic[C]):
         return self._components[name]
 
     def usable(self, names: Iterable[str]) -> Iterator[C]:
-        """Yield the classes called `names`; warn about those that cannot be imported."""
+        """Yield the classes called `names`; a warning names what cannot be imported."""
         for name in names:
             try:
                 yield self[name]
