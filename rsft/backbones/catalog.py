@@ -108,14 +108,6 @@ def _usable_cards() -> Iterator[Card]:
             _log.info("not listed: %s", error)
 
 
-def is_listed(name: str) -> bool:
-    """Return whether the shipped list holds, and contains an encoder."""
-    document = json.loads(LISTING.read_text("utf-8"))
-    return document["versions"] == listing_versions() and any(
-        entry["name"] == name for entry in document["encoders"]
-    )
-
-
 def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
     """Return the entry of a card in the list: the card without its functions.
 

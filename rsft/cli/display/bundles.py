@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from itertools import chain
-from typing import Any
 
 from rich.table import Table
 
@@ -19,8 +16,6 @@ def show_bundle(description: JsonObject) -> None:
     """Print the description of a bundle, see `describe_bundle`."""
     print_rows(describe_rows(description))
     console.print(classes_table(description["classes"]))
-    if description["scales"]:
-        console.print(scales_table(description["scales"]))
 
 
 def describe_rows(description: JsonObject) -> dict[str, str]:
@@ -98,15 +93,3 @@ def classes_table(classes: list[JsonObject]) -> Table:
     rows = [[x["name"], x["group"] or "-", f"{x['train']:,}"] for x in classes]
     columns = ["class", "group", "training chips"]
     return display.make_table(title, columns, rows, texts=columns[:2])
-
-
-def scales_table(scales: Mapping[Any, Mapping[str, float]]) -> Table:
-    """Return the learned scales by block and position."""
-    positions = dict.fromkeys(chain.from_iterable(scales.values()))
-    table = display.make_table(
-        "learned scales, block x position", ["block", *positions], texts=()
-    )
-    for block, row in scales.items():
-        cells = [f"{row[x]:.2f}" if x in row else "" for x in positions]
-        table.add_row(str(block), *cells)
-    return table

@@ -157,9 +157,8 @@ def make_gallery(
 
     Returns:
         "chips": rows of the table with "confidence", "truth_share" (probability of the
-        true class), "kinds" and "picture" in the order of the page; "mistakes" and
-        "shown": number of mistakes in all and in the gallery. If it cannot show all
-        mistakes, it shows some of every class.
+        true class), "kinds" and "picture" in the order of the page; "mistakes": number
+        of all mistakes.
     """
     probabilities = predictions[[f"p_{name}" for name in classes]].to_numpy(float)
     table = predictions.reset_index(drop=True)
@@ -173,11 +172,7 @@ def make_gallery(
     wrong = table[table["class"] != table["predicted"]].sort_values(
         "confidence", ascending=False, kind="stable"
     )
-    # the most confident mistakes of every class
-    rank = wrong.groupby("class", sort=False).cumcount()
-    mistakes = wrong.loc[rank.sort_values(kind="stable").index[:MAX_MISTAKES]]
-    mistakes = mistakes.sort_values("confidence", ascending=False, kind="stable")
-    kinds = {row: ["mistake"] for row in mistakes.index}
+    kinds = {row: ["mistake"] for row in wrong.index[:MAX_MISTAKES]}
     for row in table.nsmallest(MAX_UNSURE, "confidence", keep="first").index:
         kinds.setdefault(row, []).append("unsure")
     chips = table.loc[list(kinds)].to_dict("records")
@@ -186,7 +181,7 @@ def make_gallery(
         chip["picture"] = ""
         if pictures:
             chip["picture"] = pictures.picture(chip["path"], PICTURE_SIZE)
-    return {"chips": chips, "mistakes": len(wrong), "shown": len(mistakes)}
+    return {"chips": chips, "mistakes": len(wrong)}
 
 
 MAPS_DIR = "maps"

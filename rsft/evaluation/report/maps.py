@@ -132,21 +132,6 @@ def modulator_map(run: RunFiles) -> HeatMap | None:
     )
 
 
-def scales_by_position(run: RunFiles) -> pd.DataFrame | None:
-    """Return mean, lowest and highest scale of each position after the last epoch.
-
-    "spread" is the mean standard deviation of the factors of a site, if it has several.
-    """
-    scales = _last_scales(run)
-    if scales is None:
-        return None
-    groups = scales.groupby("position", sort=False)
-    table = groups["value"].agg(["mean", "min", "max"])
-    if "spread" in scales:
-        table["spread"] = groups["spread"].mean()
-    return table
-
-
 def confusion_map(evaluation: Evaluation) -> HeatMap:
     """Return the confusion matrix; the shade is the share of the true class.
 

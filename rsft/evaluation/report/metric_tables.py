@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.stats import binomtest
 
 from rsft.evaluation.report.render import (
@@ -17,8 +16,6 @@ from rsft.evaluation.report.render import (
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import Evaluation
 from rsft.metrics.intervals import Interval
-from rsft.models.uncertainty.distances import largest_chance_share
-from rsft.models.uncertainty.shift import SHIFT_LEVEL
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
 
@@ -72,22 +69,6 @@ def class_names(evaluation: Evaluation, indices: Sequence[int]) -> str:
     return join_words([evaluation.classes[index] for index in indices])
 
 
-def chance_share(evaluation: Evaluation) -> float | None:
-    """Return the share of chips that chance may mark as unlike the training.
-
-    None if it is unknown.
-    """
-    report = evaluation.confidence
-    if not report or report.validation_chips is None:
-        return None
-    return largest_chance_share(
-        evaluation.count,
-        report.validation_chips,
-        report.ood_false_positive_rate,
-        SHIFT_LEVEL,
-    )
-
-
 def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] | None:
     """Return name and value of the best baseline by a measure, such as "micro".
 
@@ -99,11 +80,6 @@ def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] 
         if interval and (not best or interval.value > best[1].value):
             best = (name, interval)
     return best
-
-
-def intervals_overlap(first: Interval, second: Interval) -> bool:
-    """Return whether two intervals have a value in common."""
-    return first.low <= second.high and second.low <= first.high
 
 
 def trained_parts(recipe: Recipe) -> str:
@@ -145,8 +121,6 @@ def describe_result(evaluation: Evaluation, recipe: Recipe) -> tuple[str, str]:
         doubt = ""
         if gain and gain.low <= 0 <= gain.high:
             doubt = "; this may be chance"
-        elif not gain and intervals_overlap(macro, reference):
-            doubt = "; the intervals overlap"
         mean = f"{format_percent(macro.value)}{evaluation.mark} %"
         apart = points_apart(macro.value, reference.value)
         result += (
@@ -173,7 +147,7 @@ def constant_baselines(evaluation: Evaluation) -> list[str]:
 
 
 def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Return the four numbers of the first screen.
+    """Return the numbers of the first screen, at most four.
 
     Each has a label, a value in percent, and its interval or the name of a class.
     """
@@ -185,9 +159,6 @@ def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
             rows.append((label, value.value, format_interval(value)))
     index, recall = summary.worst
     rows.append(("Weakest class", recall, evaluation.classes[index]))
-    if summary.top2:
-        top2 = summary.top2
-        rows.append(("In the top 2", top2.value, format_interval(top2)))
     return [
         (label, format_percent(value) + evaluation.mark, detail)
         for label, value, detail in rows[:4]
@@ -285,72 +256,27 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
     return rows
 
 
-def frequent_mistakes(
-    evaluation: Evaluation, limit: int = 8
-) -> list[tuple[str, str, int, str]]:
-    """Return at most `limit` of the largest errors in the confusion matrix.
-
-    Returns:
-        True class, predicted class, number of chips, and their share of the true class
-        in percent, by falling number.
-    """
-    matrix = np.array(evaluation.confusion)
-    names = evaluation.classes
-    chips = matrix.sum(axis=1)
-    np.fill_diagonal(matrix, 0)
-    largest = np.argsort(-matrix, axis=None, kind="stable")[:limit]
-    return [
-        (
-            names[row],
-            names[column],
-            int(matrix[row, column]),
-            format_percent(matrix[row, column] / chips[row]),
-        )
-        for row, column in zip(*np.unravel_index(largest, matrix.shape), strict=True)
-        if matrix[row, column]
-    ]
-
-
 def cost_table(run: RunFiles) -> dict[str, str]:
-    """Return time, memory and size of a run as texts by name.
+    """Return time, memory and trained parameters of a run as texts by name.
 
     Costs that the run did not record are missing.
     """
     metadata = run.metadata
-    hardware = metadata.hardware
-    table: dict[str, str | None] = {}
+    table = {}
     if metadata.seconds is not None:
         table["Time of the run"] = format_duration(metadata.seconds)
-    if run.epochs is not None:
-        table |= _epoch_costs(run.epochs)
-    trained = metadata.trained_parameters
-    total = metadata.total_parameters
-    if trained is not None:
-        share = f" of {total:,} ({trained / total:.1%})" if total else ""
-        table["Trained parameters"] = f"{trained:,}{share} (adapter and head)"
-    if metadata.modulator_parameters:
-        table["Modulator"] = f"{metadata.modulator_parameters:,} scalars"
-    if run.bundle_bytes is not None:
-        table["Bundle"] = format_bytes(run.bundle_bytes)
-    table["Device"] = metadata.device
-    table["GPU"] = ", ".join(hardware.gpus)
-    if hardware.cpu:
-        threads = f"{hardware.threads or '?'} of {hardware.cores or '?'} threads"
-        table["Processor"] = f"{hardware.cpu}, {threads}"
-    return {name: value for name, value in table.items() if value}
-
-
-def _epoch_costs(epochs: pd.DataFrame) -> dict[str, str]:
-    """Return time, speed and memory in metrics.csv."""
-    table = {"Epochs": str(len(epochs))}
-    seconds = epochs["seconds"].median()
-    if seconds >= 0:  # not NaN
-        table["Epochs"] += f", each {format_duration(seconds)} (median)"
-    speed = epochs["images_per_s"].median()
-    if speed >= 0:
-        table["Training speed"] = f"{speed:,.0f} images/s (median)"
-    columns = {"memory_mb": "Peak memory", "gpu_mb": "Peak GPU memory"}
-    for column, name in columns.items():
-        if column in epochs and epochs[column].max() >= 0:
-            table[name] = format_bytes(int(1e6 * epochs[column].max()))
+    if metadata.trained_parameters is not None:
+        trained = f"{metadata.trained_parameters:,}"
+        if metadata.total_parameters:
+            trained += f" of {metadata.total_parameters:,}"
+        table["Trained parameters"] = trained
+    epochs = run.epochs
+    if epochs is not None:
+        table["Epochs"] = str(len(epochs))
+        columns = {"memory_mb": "Peak memory", "gpu_mb": "Peak GPU memory"}
+        for column, name in columns.items():
+            if column in epochs and epochs[column].max() >= 0:  # not NaN
+                table[name] = format_bytes(int(1e6 * epochs[column].max()))
+    if metadata.device:
+        table["Device"] = metadata.device
     return table

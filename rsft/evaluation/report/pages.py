@@ -20,14 +20,14 @@ from rsft.evaluation.report.dataset import (
     read_scene_maps,
     summarize_store,
 )
-from rsft.evaluation.report.render import join_words, write_page
+from rsft.evaluation.report.render import write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
 from rsft.evaluation.schema import MEANINGS
 from rsft.training.runs.reader import (
     hash_manifest,
 )
 from rsft.training.runs.replay_file import TERMS
-from rsft.types import GROUPS, Progress
+from rsft.types import Progress
 from rsft.utils.licenses import UNKNOWN
 
 REPORT_FILE = "report.html"
@@ -162,13 +162,6 @@ def _overview(run: RunFiles) -> dict[str, str]:
     overview = {"Data": Path(run.data).name, "Chips": ", ".join(sizes)}
     if evaluation:
         overview["Classes"] = str(len(evaluation.classes))
-        groups = [
-            f"{len(evaluation.groups[group])} {group}"
-            for group in GROUPS
-            if evaluation.groups.get(group)
-        ]
-        if groups:
-            overview["Classes"] += f" ({join_words(groups)})"
     names = (entry.restrictions for entry in run.licenses or ())
     restrictions = dict.fromkeys(chain.from_iterable(names))
     restrictions.pop(UNKNOWN, None)

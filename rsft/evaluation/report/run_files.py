@@ -41,18 +41,16 @@ _MEASURES = (
     "val_medium",
     "val_tail",
 )
-_COSTS = ("data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb")
+_COSTS = ("memory_mb", "gpu_mb")
 EPOCH_COLUMNS = [
     Column("epoch", "finite number"),
-    *(Column(name, "number", optional=True) for name in (*_MEASURES, "images_per_s")),
-    Column("seconds", "finite number", optional=True),
+    *(Column(name, "number", optional=True) for name in _MEASURES),
     *(Column(name, "finite number", optional=True, required=False) for name in _COSTS),
 ]
 SCALE_COLUMNS = [
     *(Column(name, "finite number") for name in ("epoch", "block")),
     Column("position"),
     Column("value", "number", optional=True),
-    Column("spread", "number", optional=True, required=False),
 ]
 MAP_COLUMNS = [
     *(Column(name) for name in ("path", "class")),
@@ -74,19 +72,6 @@ class GitState(BaseModel):
 
     commit: str
     dirty: bool = False
-
-
-class Hardware(BaseModel):
-    """The machine of a run.
-
-    `cores` are those that the process may use, `threads` those of PyTorch.
-    """
-
-    cpu: str | None = None
-    cores: Count | None = None
-    threads: Count | None = None
-    memory_gb: FiniteFloat | None = None
-    gpus: list[str] = []
 
 
 class CandidateRow(BaseModel):
@@ -128,11 +113,9 @@ class RunMetadata(BaseModel):
     seconds: FiniteFloat | None = None
     device: str | None = None
     machine: str | None = None
-    hardware: Hardware = Hardware()
     git: GitState | None = None
     data: dict[str, str] = {}
     trained_parameters: Count | None = None
-    modulator_parameters: Count | None = None
     total_parameters: Annotated[Count, Field(gt=0)] | None = None
     train_chips: Count | None = None
     val_chips: Count | None = None
@@ -164,7 +147,6 @@ class RunFiles:
     evaluation: Evaluation | None
     predictions: pd.DataFrame | None
     embedding: pd.DataFrame | None
-    bundle_bytes: int | None
     licenses: tuple[SourceLicense, ...] | None
     replay: Replay | None
 
@@ -213,9 +195,6 @@ def read_run_files(folder: Path) -> RunFiles:
         evaluation = read_json(metrics, Evaluation)
         names = evaluation.classes
         chip_columns = CHIP_COLUMNS + [Column(f"p_{name}", "number") for name in names]
-    bundle_bytes = None
-    if bundle.is_dir():
-        bundle_bytes = sum(path.stat().st_size for path in bundle.iterdir())
     licenses = None
     if (bundle / INDEX_FILE).is_file():
         licenses = read_licenses(bundle)
@@ -229,7 +208,6 @@ def read_run_files(folder: Path) -> RunFiles:
         evaluation=evaluation,
         predictions=_read_table(evaluated / PREDICTIONS_FILE, chip_columns),
         embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),
-        bundle_bytes=bundle_bytes,
         licenses=licenses,
         replay=read_replay(folder / REPLAY_FILE),
     )

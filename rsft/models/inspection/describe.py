@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rsft.backbones.card import Remote
-from rsft.backbones.catalog import find_encoder, is_listed
+from rsft.backbones.catalog import find_encoder
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.data.imagery.units import QUANTITIES
@@ -21,59 +18,20 @@ from rsft.errors import RequestError
 from rsft.models.bundle.bundle import WEIGHTS_FILE, Bundle, find_bundle
 from rsft.models.bundle.foreign_keys import find_foreign_keys
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
-from rsft.peft.sites import POSITIONS, Site, in_forward_order
 from rsft.recipe.schema import BackboneSection
 from rsft.types import JsonObject
-
-_SITE = re.compile(rf"blocks\.(\d+)\.({'|'.join(POSITIONS)})\.")
-
-
-def list_modulated_sites(bundle: Bundle) -> list[Site]:
-    """Return the sites of the modulator of a bundle, in the order of gamma.
-
-    Names of tensors begin with their site. The network is built on the meta device,
-    which takes seconds, if this does not name as many sites as gamma has values,
-    because a site has several values, sites share tensors or were pruned, or if the
-    backbone is not a listed one.
-
-    Returns:
-        One site per value of gamma, so that a site with several values is repeated;
-        none without a modulator.
-
-    Raises:
-        RequestError: this version of rsft does not know the backbone, or the backbone
-            lacks a site.
-    """
-    tensors = bundle.members[0]
-    if "gamma" not in tensors:
-        return []
-    matches = filter(None, map(_SITE.match, tensors))
-    sites = {Site(int(match[1]), match[2]) for match in matches}
-    is_complete = len(sites) == len(tensors["gamma"])
-    if is_complete and is_listed(bundle.recipe.backbone.name):
-        return list(in_forward_order(sites))
-    from rsft.models.inspection.verify import build_meta_classifier
-
-    modulator = build_meta_classifier(bundle).adapted.modulator
-    assert modulator, "a bundle with gamma has a modulator"
-    repeated = []
-    for site, width in zip(modulator.sites, modulator.widths, strict=True):
-        repeated += [site] * width
-    return repeated
 
 
 def describe_bundle(folder: Path) -> JsonObject:
     """Describe a bundle, a folder as in `find_bundle`, as data for JSON.
 
     Returns:
-        The content of `describe`; and folder, bytes (of all files), ignored (keys of
+        The content of `describe`; and folder, bytes (of all files) and ignored (keys of
         the recipe that do not act in a run that starts at the bundle, see
-        `find_foreign_keys`), and scales (block -> position -> scale, the mean over the
-        runs; None without a modulator).
+        `find_foreign_keys`).
 
     Raises:
-        RequestError: `folder` contains no bundle, or this version of rsft does not know
-            its backbone.
+        RequestError: `folder` contains no bundle.
         WeightsError: the bundle is damaged or changed.
         RecipeError: this version of rsft does not know its recipe.
     """
@@ -84,12 +42,10 @@ def describe_bundle(folder: Path) -> JsonObject:
     with suppress(TypeError):  # NumPy has no bfloat16, which only PyTorch reads
         arrays: Any = load_file(bundle_dir / WEIGHTS_FILE)
         bundle = replace(bundle, tensors=arrays)
-    sites = list_modulated_sites(bundle)
     return describe(bundle) | {
         "folder": str(bundle_dir),
         "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
         "ignored": find_foreign_keys(bundle.recipe, bundle_dir),
-        "scales": mean_scales(bundle, sites) or None,
     }
 
 
@@ -215,28 +171,6 @@ def _describe_stretch(stretch: Stretch) -> str:
     if stretch.top is not None:
         sentence += f", compressed above {stretch.high:.4g}"
     return sentence
-
-
-def mean_scales(bundle: Bundle, sites: Sequence[Site]) -> dict[int, dict[str, float]]:
-    """Return block -> position -> learned scale, averaged over a bundle's runs.
-
-    A pruned site has 0.
-
-    Args:
-        bundle: the bundle.
-        sites: the site of each value of gamma; the scale of a site with several values
-            is the mean of them.
-    """
-    factors: dict[Site, list[float]] = {}
-    for member in bundle.members:
-        if "gamma" in member:
-            scales = np.logaddexp(0, member["gamma"].tolist())  # softplus
-            for site, scale in zip(sites, scales, strict=True):
-                factors.setdefault(site, []).append(scale)
-    table: dict[int, dict[str, float]] = {}
-    for (block, position), values in factors.items():
-        table.setdefault(block, {})[position] = round(float(np.mean(values)), 6)
-    return table
 
 
 class EncoderOrigin(NamedTuple):

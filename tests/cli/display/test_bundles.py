@@ -28,7 +28,6 @@ DESCRIPTION = {
         {"name": "cargo", "group": "head", "train": 1200},
         {"name": "tug", "group": None, "train": 3},
     ],
-    "scales": {0: {"q": 0.5, "v": 1.25}, 1: {"v": 2.0}},
 }
 
 
@@ -71,13 +70,11 @@ def test_rows_of_a_measured_average_of_a_stranger():
     assert rows["ignored"].startswith("data.workers 3, train.device cuda: ")
 
 
-def test_classes_and_scales(printed):
+def test_classes(printed):
     bundles.show_bundle(DESCRIPTION)
     lines = printed.getvalue().splitlines()
     assert any(line.split() == ["cargo", "head", "1,200"] for line in lines)
     assert any(line.split() == ["tug", "-", "3"] for line in lines)
-    assert any(line.split() == ["0", "0.50", "1.25"] for line in lines)
-    assert any(line.split() == ["1", "2.00"] for line in lines)
 
 
 def test_a_bundle_of_a_thousand_classes_takes_forty_lines(printed):

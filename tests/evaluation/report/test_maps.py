@@ -9,7 +9,6 @@ from rsft.evaluation.report.maps import (
     confusion_map,
     mapped_chips,
     modulator_map,
-    scales_by_position,
 )
 from rsft.evaluation.report.run_files import read_run_files
 from rsft.evaluation.schema import Evaluation
@@ -55,8 +54,7 @@ def test_every_count_of_the_confusion_matrix_is_shown(run):
 
 
 def with_scales(run, rows):
-    columns = ["epoch", "block", "position", "value", "spread"]
-    table = pd.DataFrame(rows, columns=columns[: len(rows[0])])
+    table = pd.DataFrame(rows, columns=["epoch", "block", "position", "value"])
     table.to_csv(run / "modulator.csv", index=False)
     return read_run_files(run)
 
@@ -68,8 +66,6 @@ def test_the_scales_are_those_of_the_last_epoch(run):
     assert table.summary == "strongest at block 2 v (1.40), weakest at block 5 q (0.80)"
     assert table.texts.to_dict("list") == {"q": ["", "0.80"], "v": ["1.40", ""]}
     assert table.shades[0, 1] == pytest.approx(1) and table.shades[1, 0] < 0
-    means = scales_by_position(files)
-    assert means.loc["v"].tolist() == [1.4, 1.4, 1.4]
 
 
 def test_small_changes_have_weak_colors(run):
@@ -79,12 +75,4 @@ def test_small_changes_have_weak_colors(run):
 
 def test_scales_that_are_not_numbers_are_not_drawn(run):
     files = with_scales(run, [(0, 0, "q", 1.01), (1, 0, "q", np.nan)])
-    assert modulator_map(files) is None and scales_by_position(files) is None
-
-
-def test_the_spread_of_the_features_is_a_mean_over_blocks(run):
-    rows = [(0, 0, "q", 1.0, 0.5), (0, 1, "q", 1.0, 0.25), (0, 0, "k", 1.0, 0.1)]
-    assert scales_by_position(with_scales(run, rows))["spread"].to_dict() == {
-        "q": 0.375,
-        "k": 0.1,
-    }
+    assert modulator_map(files) is None

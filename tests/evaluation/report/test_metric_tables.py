@@ -66,8 +66,8 @@ def test_the_first_screen_has_two_sentences_and_four_numbers(gaining):
         "This run trained LoRA with learned scales and the classifier head on 509 chips"
         " of 4 classes, with the frozen encoder vit_tiny_patch8_64.simship. It"
         " classifies 54.5 % of 1,200 test chips correctly; its macro accuracy is 48.5"
-        " %, 3.5 points above the best baseline (logit-adjusted linear probe; the"
-        " intervals overlap)." in header
+        " %, 3.5 points above the best baseline (logit-adjusted linear probe)."
+        in header
     )
     words = ["It classifies", "Head", "Started"]
     assert sorted(words, key=header.index) == words
@@ -98,7 +98,7 @@ def test_a_baseline_that_answers_one_class_always_is_named(gaining):
     change_metrics(gaining, methods=methods)
     header = " ".join(page_of(gaining).sections["header"].split())
     assert (
-        "intervals overlap). The plain k-NN answers cargo for every chip (macro"
+        "linear probe). The plain k-NN answers cargo for every chip (macro"
         " accuracy 25.0 %)." in header
     )
     assert "linear probe answers" not in header
@@ -152,7 +152,7 @@ def test_the_first_numbers(gaining):
     rows = numbers(gaining, micro=0.6, medium=0.5, **groups)
     assert rows == {"Overall": "60.0", "Head": "71.0", "Medium": "50.0", "Tail": "38.0"}
     rows = numbers(gaining, micro=0.6, head=None, medium=0.6, tail=None)
-    assert list(rows) == ["Overall", "Medium", "Weakest class", "In the top 2"]
+    assert list(rows) == ["Overall", "Medium", "Weakest class"]
 
 
 def test_one_row_per_measure_that_is_defined(evaluation):
@@ -177,10 +177,8 @@ def test_the_interval_of_a_recall_is_that_of_wilson(evaluation):
 @pytest.mark.slow
 def test_costs(gaining):
     page = page_of(gaining)
-    assert "74,304 of 2,861,000 (2.6%)" in page.sections["cost"]
+    assert "74,304 of 2,861,000" in page.sections["cost"]
     assert "912.0 MB" in page.sections["cost"]
-    table = pd.read_csv(gaining / "metrics.csv").drop(
-        columns=["data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb"]
-    )
+    table = pd.read_csv(gaining / "metrics.csv").drop(columns=["memory_mb", "gpu_mb"])
     table.to_csv(gaining / "metrics.csv", index=False)
     assert "Peak memory" not in page_of(gaining).sections["cost"]

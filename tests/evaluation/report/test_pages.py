@@ -297,18 +297,3 @@ def test_lists_that_do_not_fit_the_classes_are_refused(run):
 @pytest.mark.slow
 def test_the_same_run_gives_the_same_page(run):
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
-
-
-@pytest.mark.slow
-def test_the_spread_of_the_features_is_shown(run):
-    table = pd.read_csv(run / "modulator.csv")
-    assert "Spread of the features" not in page_of(run).sections["sites"]
-    last = table["epoch"] == table["epoch"].max()
-    spread = np.where(last, 0.25, 0.5) + (table["position"] == "q") * 0.125
-    table.assign(spread=spread).to_csv(run / "modulator.csv", index=False)
-    page = page_of(run)
-    assert "the mean of its factors for each feature" in page.sections["sites"]
-    (scales,) = [rows for rows in page.tables if "Spread of the features" in rows[0]]
-    assert {row[0]: row[-1] for row in scales[1:]} == dict.fromkeys(
-        ("k", "v", "out", "mlp1", "mlp2"), "0.250"
-    ) | {"q": "0.375"}

@@ -48,8 +48,7 @@ def test_the_table_of_many_classes_is_not_fragmented(tmp_path, recwarn):
     names = [f"type {number}" for number in range(150)]
     files = read_run_files(write_fake_run(tmp_path, names))
     recwarn.clear()
-    gallery = make_gallery(files.predictions, names, None)
-    assert gallery["shown"] > 0
+    assert make_gallery(files.predictions, names, None)["chips"]
     assert [str(warning.message) for warning in recwarn] == []
 
 
@@ -81,7 +80,7 @@ def test_metadata_of_a_run_that_has_only_begun(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"status": "running", "started": "2026-12-01T10:00"}))
     metadata = read_json(path, RunMetadata)
-    assert metadata.seconds is None and metadata.hardware.gpus == []
+    assert metadata.seconds is None
     path.write_text(json.dumps({"status": "x", "started": "2026", "train_chips": -1}))
     with pytest.raises(DataError, match="train_chips"):
         read_json(path, RunMetadata)

@@ -2,30 +2,16 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
-import pytest
-import torch
-from torch.nn.functional import softplus
-
-from rsft.backbones.catalog import is_listed
 from rsft.data.imagery.stretch import CHIP_MAX, Statistics, Stretch
-from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.inspection import verify
 from rsft.models.inspection.describe import (
     EncoderOrigin,
     describe_bundle,
     describe_contract,
     find_encoder_origin,
-    list_modulated_sites,
-    mean_scales,
 )
-from rsft.models.inspection.verify import build_meta_classifier
-from rsft.models.loading import load_unmerged_classifier
-from rsft.peft.sites import Site
 from rsft.recipe.schema import BackboneSection
-from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract
 
 
@@ -70,44 +56,6 @@ def test_description_of_a_bundle(run):
     )
 
 
-def test_scales_are_those_of_the_modulator(run):
-    bundle = Bundle.load(run)
-    modulator = load_unmerged_classifier(bundle, "cpu").adapted.modulator
-    scales = {
-        (block, name): x
-        for block, row in describe_bundle(run)["scales"].items()
-        for name, x in row.items()
-    }
-    assert scales == pytest.approx(
-        {tuple(site): x for site, x in modulator.scales().items()}, abs=1e-6
-    )
-
-
-def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
-    modulator = build_meta_classifier(Bundle.load(run)).adapted.modulator
-    count = len(modulator.sites)
-    runs = [
-        {"gamma": torch.full((count,), 1.0)},
-        {"gamma": torch.full((count,), float("-inf"))},
-    ]
-    (value,) = {
-        value
-        for row in mean_scales(SimpleNamespace(members=runs), modulator.sites).values()
-        for value in row.values()
-    }
-    assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
-
-
-def test_a_site_with_several_factors_has_their_mean():
-    runs = [{"gamma": torch.tensor([0.0, 2.0, 1.0])}]
-    sites = [Site(0, "q"), Site(0, "q"), Site(1, "v")]
-    means = softplus(torch.tensor([0.0, 2.0])).mean(), softplus(torch.tensor(1.0))
-    assert mean_scales(SimpleNamespace(members=runs), sites) == {
-        0: {"q": pytest.approx(float(means[0]), abs=1e-6)},
-        1: {"v": pytest.approx(float(means[1]), abs=1e-6)},
-    }
-
-
 def test_tensors_in_bfloat16_are_described(run, tmp_path):
     bundle = Bundle.load(run)
     rounded = {name: x.bfloat16() for name, x in bundle.tensors.items()}
@@ -115,7 +63,6 @@ def test_tensors_in_bfloat16_are_described(run, tmp_path):
     description = describe_bundle(tmp_path)
     expected = describe_bundle(run)
     assert description["parameters"] == expected["parameters"]
-    assert description["scales"][0] == pytest.approx(expected["scales"][0], rel=0.01)
 
 
 def test_contract_with_two_bands():
@@ -206,40 +153,3 @@ def test_nothing_is_known_of_a_file_or_an_unknown_encoder():
     assert (
         find_encoder_origin(BackboneSection(name="vit_of_tomorrow")) == EncoderOrigin()
     )
-
-
-def test_names_of_tensors_state_the_sites(run, monkeypatch):
-    bundle = Bundle.load(run)
-    if not is_listed(bundle.recipe.backbone.name):
-        pytest.skip("the shipped list is of other versions of timm and TorchGeo")
-    expected = build_meta_classifier(bundle).adapted.modulator.sites
-    monkeypatch.setattr(verify, "build_meta_classifier", None)
-    assert list_modulated_sites(bundle) == list(expected) and len(expected) == 18
-
-
-def test_the_network_states_sites_without_tensors(run):
-    bundle = Bundle.load(run)
-    pruned = replace(
-        bundle,
-        tensors={
-            k: v for k, v in bundle.tensors.items() if not k.startswith("blocks.0.q.")
-        },
-    )
-    assert list_modulated_sites(pruned) == list_modulated_sites(bundle)
-
-
-def test_an_unknown_backbone_is_refused(run):
-    bundle = Bundle.load(run)
-    backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_unknown"})
-    unknown = bundle.recipe.model_copy(update={"backbone": backbone})
-    with pytest.raises(RequestError, match=mentions("no backbone", "'vit_unknown'")):
-        list_modulated_sites(replace(bundle, recipe=unknown))
-
-
-def test_without_a_modulator_there_are_no_sites(run):
-    bundle = Bundle.load(run)
-    plain = bundle.recipe.model_copy(update={"meta": None})
-    tensors = {"head.weight": torch.zeros(3, 4)}
-    unmodulated = replace(bundle, recipe=plain, tensors=tensors)
-    assert list_modulated_sites(unmodulated) == []
-    assert mean_scales(unmodulated, []) == {}
