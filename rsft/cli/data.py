@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,12 +20,10 @@ from rsft.cli.display.console import (
     show_store,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
-from rsft.errors import RequestError
 from rsft.utils.command_options import Access, Argument, Option
 
 if TYPE_CHECKING:
     from rsft.data.audit import AuditResult
-    from rsft.data.chips.store import ChipStore
 
 
 app = typer.Typer(
@@ -44,39 +41,17 @@ RootArgument = Annotated[
 
 @app.command("show")
 @options.documented
-def data_show(
-    root: RootArgument, chip: Annotated[str | None, Argument()] = None
-) -> None:
-    """Show the number of chips by class and split, or the manifest row of a chip.
-
-    Args:
-        chip: Name or path of a chip in the manifest.
-    """
+def data_show(root: RootArgument) -> None:
+    """Show the number of chips by class and split."""
     from rsft.data.chips.store import ChipStore
 
-    store = ChipStore.open(root)
-    if chip is None:
-        show_store(store)
-        return
-    rows = store.table[(store.table["name"] == chip) | (store.table["path"] == chip)]
-    if rows.empty:
-        raise RequestError(
-            f"the chip store has no chip {chip}",
-            root,
-            "give the name or the path of a chip in the manifest",
-        )
-    for _, row in rows.iterrows():
-        values = {str(name): x for name, x in row.dropna().items() if str(x)}
-        if "box" in values:
-            values["box"] = " ".join(f"{number:g}" for number in values["box"])
-        print_rows(values, 14)
-        console.print()
+    show_store(ChipStore.open(root))
 
 
 @app.command("stats")
 @options.documented
 def data_stats(root: RootArgument) -> None:
-    """Show counts, sizes, data types, pixel ranges, sources, splits and groups.
+    """Show counts, sizes, data types, pixel ranges and bands.
 
     Reads every chip.
     """
@@ -97,24 +72,7 @@ def data_stats(root: RootArgument) -> None:
             "", ("pixels", "chips", "sides", "lowest", "highest", "mean", "MB"), rows
         )
     )
-    print_rows(dict(_list_counts(store)), 12)
-
-
-def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:
-    """Yield the bands, and counts by source, sensor, polarization and group."""
-    from rsft.data.chips.class_names import list_first_names
-    from rsft.data.chips.manifest import SPLITS
-
-    yield "bands", ", ".join(store.bands)
-    for column in ("source", "sensor", "polarisation"):
-        tally = store.table[column].value_counts().sort_index()
-        if len(tally):
-            yield column, ", ".join(f"{name} {n:,}" for name, n in tally.items())
-    for group, names in store.groups.items():
-        tally = store.table[store.table["class"].isin(names)]["split"].value_counts()
-        shown = ", ".join(f"{name} {tally[name]:,}" for name in SPLITS if name in tally)
-        if shown:
-            yield group, f"{shown} ({list_first_names(names)})"
+    print_rows({"bands": ", ".join(store.bands)}, 12)
 
 
 @app.command("add")

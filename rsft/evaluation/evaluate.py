@@ -53,7 +53,6 @@ from rsft.evaluation.leaks import SEEN_SPLITS, count_leaks
 from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
 from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
 from rsft.metrics.comparison import compare_predictions
-from rsft.models.averaging import tta_warning
 from rsft.models.batch_outputs import compute_batches
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features
@@ -496,9 +495,6 @@ def _notes(
             "probabilities are means over test-time views"
             f" ({bundle.recipe.evaluate.tta}), as in rsft predict"
         )
-    warning = tta_warning(bundle.recipe, bundle.contract.units)
-    if warning:
-        notes.append(warning)
     if not bundle.calibrator or not calibration:
         notes.append(
             "the bundle has no calibration: probabilities are not calibrated and class"

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.models.classifier import Classifier, Prediction, SupportsPredict
 from rsft.models.outputs import VIEWS, TakeViews, average_outputs, tta_contract
-from rsft.recipe.schema import EvaluateSection, Recipe
+from rsft.recipe.schema import EvaluateSection
 
 M = TypeVar("M", bound=SupportsPredict)
 """Type of a model."""
@@ -122,23 +121,3 @@ def with_tta(
     return TestTimeAugmentation(
         model, contract.size, VIEWS[evaluate.tta]
     ), tta_contract(contract, evaluate)
-
-
-def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
-    """Return a warning if `evaluate.tta` turns radar chips, else "".
-
-    Args:
-        recipe: the recipe of the run.
-        units: units of the chips, or of the contract.
-    """
-    data = recipe.data
-    is_calibrated = not set(units) <= set(DIGITAL_UNITS)
-    if recipe.evaluate.tta != "turns" or not (
-        data.augment == "sar" or data.declare is not None or is_calibrated
-    ):
-        return ""
-    return (
-        "evaluate.tta is turns, and the chips are radar images: where the radar looks"
-        " in the same direction in all chips, turns can lower the accuracy (measured on"
-        " MSTAR, docs/results.md); use evaluate.tta=mirror"
-    )

@@ -4,7 +4,6 @@ An ensemble is several independent runs of one recipe with different seeds, and 
 bundle that averages them.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ import pandas as pd
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
-from rsft.models.averaging import tta_warning
 from rsft.models.bundle.bundle import (
     Bundle,
     combine_bundles,
@@ -41,7 +39,6 @@ from rsft.training.meta.schedules import outer_loop
 from rsft.training.precision import resolve_precision
 from rsft.training.processes import (
     broadcast_object,
-    is_rank_zero,
     launch_processes,
     require_consistent_processes,
 )
@@ -64,8 +61,6 @@ from rsft.training.trackers import TrackerListener
 from rsft.types import JsonObject, Progress
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.progress import announce
-
-_log = logging.getLogger(__name__)
 
 
 def train_single_run(
@@ -297,10 +292,6 @@ def finetune(
     elif start is not None:
         folder = str(find_bundle(Path(start)))
         recipe = recipe.with_keys("train", start_bundle=folder)
-    if recipe.evaluate.tta == "turns" and is_rank_zero():
-        warning = tta_warning(recipe, ChipStore.open(Path(recipe.data.root)).units)
-        if warning:
-            _log.warning("%s: %s", recipe.name, warning)
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble
     run = train(recipe, runs, listener, source=source, resume=resume, entries=entries)
     if recipe.train.start_bundle is not None and run.is_writer:

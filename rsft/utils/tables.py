@@ -9,7 +9,7 @@ the file would execute control characters, so they become texts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -125,95 +125,66 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
         Traceback (most recent call last):
         ValueError: row 2, column share: found 'x', expected a number
     """
-    missing = []
-    present = []
     for column in columns:
-        if column.name in table:
-            present.append(column)
-        elif column.required:
-            missing.append(column.name)
-    if missing:
-        raise ValueError(f"no column {', '.join(missing)}")
-    for column in present:
-        _check_column(table[column.name], column)
+        name = column.name
+        if name not in table:
+            if column.required:
+                raise ValueError(f"no column {name}")
+            continue
+        cells = table[name]
+        wrong = ~_are_valid(cells, column)
+        expected = f"a {column.kind}"
+        if column.choices:
+            expected = f"one of {', '.join(column.choices)}"
+        if column.unique and not wrong.any():
+            wrong = cells.duplicated()
+            expected += " that no row above has"
+        if wrong.any():
+            position = int(wrong.to_numpy(bool).argmax())
+            cell = cells.iloc[position]
+            content = repr(cell) if isinstance(cell, str) else str(cell)
+            if cells.isna().iloc[position]:
+                content = "an empty cell"
+            raise ValueError(
+                f"row {cells.index[position] + 1:,}, column {name}: found"
+                f" {content[:_SHOWN]}, expected {expected}"
+            )
 
 
-def _check_column(cells: pd.Series[Any], column: Column) -> None:
-    wrong = _find_wrong_cells(cells, column)
-    expected = f"a {column.kind}"
-    if column.choices:
-        expected = f"one of {', '.join(column.choices)}"
-    if column.unique and not wrong.any():
-        wrong = cells.duplicated()
-        expected += " that no row above has"
-    if not wrong.any():
-        return
-    position = int(wrong.to_numpy(bool).argmax())
-    cell = cells.iloc[position]
-    content = repr(cell) if isinstance(cell, str) else str(cell)
-    if _is_empty(cell):
-        content = "an empty cell"
-    row = cells.index[position] + 1
-    raise ValueError(
-        f"row {row:,}, column {column.name}: found {content[:_SHOWN]}, expected"
-        f" {expected}"
-    )
-
-
-def _find_wrong_cells(cells: pd.Series[Any], column: Column) -> pd.Series[bool]:
-    """Return which cells are wrong; column by column where all have one type."""
-    if column.kind == "text":
-        kinds = ("string", "empty")
-        has_one_type = pd.api.types.infer_dtype(cells, skipna=True) in kinds
-    else:
-        is_number = pd.api.types.is_numeric_dtype(cells) and cells.dtype != bool
-        has_one_type = "number" in column.kind and is_number
-    if not has_one_type:
-        wrong = [not _is_valid(cell, column) for cell in cells]
-        return pd.Series(wrong, cells.index, bool)
+def _are_valid(cells: pd.Series[Any], column: Column) -> pd.Series[bool]:
+    """Return which cells are of the kind of a column, or empty where they may be."""
     is_empty = cells.isna()
-    result = is_empty & (not column.optional)
-    if column.kind == "finite number":
-        result |= cells.abs() > _LARGEST
+    kinds = ("string", "empty")
     if column.choices:
-        result |= ~is_empty & ~cells.isin(list(column.choices))
-    return result
-
-
-def _is_valid(cell: object, column: Column) -> bool:
-    is_blank = isinstance(cell, str) and not cell and column.kind != "text"
-    if is_blank or _is_empty(cell):
-        return column.optional
-    is_choice = not column.choices or cell in column.choices
-    return _CHECKS[column.kind](cell) and is_choice
-
-
-def _is_empty(cell: Any) -> bool:
-    return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
+        is_valid = cells.isin(list(column.choices))
+    elif "number" in column.kind:
+        is_empty |= cells.isin([""])
+        is_valid = ~is_empty
+        if cells.dtype == bool or not pd.api.types.is_numeric_dtype(cells):
+            is_valid = cells.map(_is_number)
+        if column.kind == "finite number":
+            is_valid &= pd.to_numeric(cells.where(is_valid)).abs() <= _LARGEST
+    elif column.kind == "list of names":
+        is_valid = cells.map(_is_list_of_names)
+    elif pd.api.types.infer_dtype(cells, skipna=True) in kinds:  # most columns; faster
+        is_valid = ~is_empty
+    else:
+        is_valid = cells.map(_is_text)
+    if column.optional:
+        is_valid |= is_empty
+    return is_valid.astype(bool)
 
 
 def _is_text(cell: object) -> bool:
     return isinstance(cell, str)
 
 
-def _is_any_number(cell: object) -> bool:
-    return _is_finite_number(cell) or isinstance(cell, float)
-
-
-def _is_finite_number(cell: object) -> bool:
-    if isinstance(cell, bool) or not isinstance(cell, int | float):
-        return False
-    return abs(cell) <= _LARGEST
+def _is_number(cell: object) -> bool:
+    """Return whether a cell is a number that a column of floats can hold."""
+    if isinstance(cell, int):
+        return not isinstance(cell, bool) and abs(cell) <= _LARGEST
+    return isinstance(cell, float) and cell == cell
 
 
 def _is_list_of_names(cell: object) -> bool:
     return isinstance(cell, list | np.ndarray) and all(map(_is_text, cell))
-
-
-_CHECKS: dict[str, Callable[[object], bool]] = {
-    "text": _is_text,
-    "number": _is_any_number,
-    "finite number": _is_finite_number,
-    "list of names": _is_list_of_names,
-}
-"""Whether a cell has a kind."""

@@ -19,10 +19,6 @@ TEMPORARY_PREFIX = ".rsft-tmp-"
 """Start of the names of folders with unfinished files."""
 
 _AGAIN = "run the same command again"
-_SHOWN_NAME = 60  # characters of a name that is too long
-_LONGEST_NAME = 255  # bytes on most file systems
-_LONGEST_JOURNAL = _LONGEST_NAME - len("-journal")
-"""Bytes of the name of a database, to which SQLite adds this suffix."""
 _NO_ROOM = 1 << 20  # a disk with fewer free bytes is full
 _CLOSE = (
     "close the program that shows it, such as QGIS or Excel, or choose another name"
@@ -118,15 +114,10 @@ def explain_os_error(
         >>> print(explain_os_error(OSError(28, "No space left on device", "map.gpkg")))
         the disk is full | map.gpkg | free some space or choose another disk, ...
     """
-    location = _shorten(path if error.filename is None else error.filename)
+    name = path if error.filename is None else error.filename
+    location = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    location = location.encode(errors="replace").decode()
     number = error.errno
-    if number in (errno.EEXIST, errno.ENOTDIR) and error.filename is not None:
-        blocker = _find_existing(Path(os.fsdecode(error.filename)))
-        if blocker.is_file():
-            number = errno.ENOTDIR  # a folder cannot be made where a file is
-        elif not blocker.is_dir():
-            message = "a device, a pipe or a socket is in the place of a folder"
-            return RsftError(message, _shorten(blocker), "choose another folder")
     if number in (errno.EINVAL, errno.ENOENT):
         fault = describe_path_fault(location)
         if fault:
@@ -139,14 +130,6 @@ def explain_os_error(
     elif number in _SENTENCES:
         message, hint = _SENTENCES[number]
     return RsftError(message, location, hint.format(again=again))
-
-
-def _find_existing(path: Path) -> Path:
-    """Return the path or its nearest parent that exists; the path if none does."""
-    for parent in (path, *path.parents):
-        if parent.exists():
-            return parent
-    return path
 
 
 @contextmanager
@@ -201,10 +184,7 @@ def _find_code(error: Exception, path: Path) -> int | None:
         return code
     if not isinstance(error, OSError | RuntimeError):
         return None
-    # shutil.Error lists the faults of a folder
-    if _is_full(path) or _contains(error, (f"[errno {errno.ENOSPC}]",)):
-        return errno.ENOSPC
-    return None
+    return errno.ENOSPC if _is_full(path) else None
 
 
 def _names_other_file(error: OSError) -> bool:
@@ -236,8 +216,6 @@ def _open_code(path: Path) -> int:
             path.unlink()
     except OSError as cause:
         return cause.errno or errno.EACCES
-    if len(os.fsencode(path.name)) > _LONGEST_JOURNAL:
-        return errno.ENAMETOOLONG
     return errno.EACCES
 
 
@@ -262,14 +240,5 @@ def _limit_code(path: Path) -> int | None:
 
 
 def _is_full(path: Path) -> bool:
-    return shutil.disk_usage(_find_existing(path.parent)).free < _NO_ROOM
-
-
-def _shorten(path: object) -> str:
-    """Return a path as text; names that are too long are cut."""
-    text = os.fsdecode(path) if isinstance(path, bytes) else str(path)
-    parts = text.split("/")
-    for number, part in enumerate(parts):
-        if len(part) > _LONGEST_NAME:
-            parts[number] = f"{part[:_SHOWN_NAME]}..."
-    return "/".join(parts).encode(errors="replace").decode()
+    existing = next(x for x in path.absolute().parents if x.exists())
+    return shutil.disk_usage(existing).free < _NO_ROOM

@@ -41,7 +41,7 @@ def test_lines(rsft, labels):
     code, printed = rsft("data", "add", *labels)
     assert (
         code == 0
-        and "1 chip added" in printed
+        and "1  cargo to train" in printed
         and "not a target (--not-a-target CLASS" in printed
     )
     assert "7 chips do not name their scene" in printed

@@ -128,7 +128,7 @@ def test_a_run_that_starts_at_a_bundle(rsft, run, root):
     before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
     code, out, err = rsft("finetune", "--from", run, "train.epochs=1", "--no-report")
     assert code == 0, err
-    assert f"starts at {run / 'bundle'}" in out and "the first 1 of 3 blocks" in out
+    assert f"starts at {run / 'bundle'}" in out
     metadata = json.loads(Path("runs/bars/001/run.json").read_text())
     assert (
         metadata["start"]["bundle"] == str(run / "bundle")

@@ -9,11 +9,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.models.averaging import Ensemble, tta_warning, with_tta
+from rsft.models.averaging import Ensemble, with_tta
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage, Prediction
 from rsft.models.outputs import VIEWS, take_crops
 from rsft.peft import LoRA, attach
-from rsft.recipe.schema import EvaluateSection, Recipe
+from rsft.recipe.schema import EvaluateSection
 from tests.helpers.scenes import toy_contract
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -146,31 +146,6 @@ def test_predictions_do_not_depend_on_turns_of_the_chip():
     assert not torch.allclose(mirror(IMAGES), mirror(IMAGES.flip(2)), atol=1e-2)
     for changed in (IMAGES.flip(2), IMAGES.rot90(1, (2, 3)), IMAGES.transpose(2, 3)):
         assert torch.allclose(turns(IMAGES), turns(changed), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("data", "tta", "units", "warns"),
-    [
-        ({"augment": "sar"}, "turns", ["uint8"], True),
-        ({"augment": "sar"}, "mirror", ["uint8"], False),
-        ({"augment": "sar"}, "ten-crop", ["uint8"], False),
-        ({}, "turns", ["uint8", "uint16"], False),
-        ({"augment": "optical"}, "turns", ["uint8"], False),
-        ({"declare": "amplitude"}, "turns", ["uint8"], True),
-        ({}, "turns", ["uint8", "sigma0"], True),
-        ({}, "none", ["db"], False),
-    ],
-)
-def test_turns_of_radar_chips_warn(data, tta, units, warns):
-    sections = {
-        "data": {"root": "x", "size": 16, **data},
-        "train": {"epochs": 1},
-        "evaluate": {"tta": tta},
-    }
-    warning = tta_warning(Recipe.model_validate({"name": "x", **sections}), units)
-    assert bool(warning) == warns and (
-        not warns or "use evaluate.tta=mirror" in warning
-    )
 
 
 def test_views_by_recipe():

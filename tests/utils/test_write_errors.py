@@ -1,6 +1,5 @@
 import errno
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.utils.atomic_files import atomic_file, atomic_folder
-from rsft.utils.write_errors import as_os_error, explain_os_error, writing
+from rsft.utils.write_errors import explain_os_error, writing
 
 LIMITED = """
 import resource, signal, sys
@@ -76,17 +75,6 @@ def test_full_disk_in_the_words_of_libraries(tmp_path, monkeypatch):
         assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(
             tmp_path / "x"
         )
-
-
-@pytest.mark.parametrize(
-    ("length", "code"), [(247, errno.EACCES), (248, errno.ENAMETOOLONG)]
-)
-def test_the_journal_of_a_database_has_a_name_of_255_bytes_at_most(
-    tmp_path, length, code
-):
-    error = sqlite3.OperationalError("unable to open database file")
-    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
-    assert as_os_error(error, tmp_path / ("x" * length)).errno == code
 
 
 def test_other_exceptions_pass(tmp_path):
@@ -163,40 +151,5 @@ def test_sentences(number, message, hint):
     assert error.message == message and error.location == "a.tif" and hint in error.hint
 
 
-def test_a_copy_of_a_folder_to_a_full_disk(tmp_path):
-    fault = ("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")
-    error = as_os_error(shutil.Error([fault]), tmp_path / "model")
-    assert (
-        error is not None
-        and error.errno == errno.ENOSPC
-        and error.filename == str(tmp_path / "model")
-    )
-    assert (
-        as_os_error(
-            shutil.Error([("a", "b", "[Errno 2] No such file")]), tmp_path / "model"
-        )
-        is None
-    )
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the devices of Linux")
-@pytest.mark.parametrize(
-    "make", [lambda path: path.mkdir(), lambda path: (path / "x.gpkg").open("wb")]
-)
-def test_a_device_in_the_place_of_a_folder_is_not_to_be_removed(make):
-    with pytest.raises(OSError, match="full") as caught:
-        make(Path("/dev/full"))
-    error = explain_os_error(caught.value)
-    assert (
-        error.location == "/dev/full"
-        and "a device" in error.message
-        and error.hint == "choose another folder"
-    )
-
-
-def test_long_names_are_cut():
-    error = explain_os_error(
-        OSError(errno.ENAMETOOLONG, "long", f"out/{'x' * 300}/b.png")
-    )
-    assert error.location == f"out/{'x' * 60}.../b.png"
+def test_an_error_without_a_number_is_shown_in_its_words():
     assert explain_os_error(OSError("words")).message == "words"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from rich.table import Table
 
-from rsft.cli.display import console as display
-from rsft.cli.display.console import MEASURES, console, print_rows
+from rsft.cli.display.console import (
+    MEASURES,
+    console,
+    make_table,
+    print_rows,
+    shorten,
+)
 from rsft.types import JsonObject
 from rsft.utils.licenses import describe_license
 
@@ -81,15 +84,12 @@ def _describe_confidence(confidence: JsonObject | None) -> str:
 
 
 def classes_table(classes: list[JsonObject]) -> Table:
-    """Return the classes with their groups and chips; many classes by group."""
+    """Return the classes with their groups and training chips."""
     from rsft.models.bundle.bundle import INDEX_FILE
 
-    if len(classes) > display.CLASSES_SHOWN:
-        groups = Counter(row["group"] or "-" for row in classes)
-        rows = [[group, f"{count:,}"] for group, count in groups.items()]
-        title = f"{len(classes):,} classes, listed in {INDEX_FILE}"
-        return display.make_table(title, ["group", "classes"], rows)
+    shown, lines = shorten(classes, INDEX_FILE)
+    rows = [[x["name"], x["group"] or "-", f"{x['train']:,}"] for x in shown]
+    rows += [[line] for line in lines]
     title = f"{len(classes):,} classes, in the order of the logits"
-    rows = [[x["name"], x["group"] or "-", f"{x['train']:,}"] for x in classes]
     columns = ["class", "group", "training chips"]
-    return display.make_table(title, columns, rows, texts=columns[:2])
+    return make_table(title, columns, rows, texts=columns[:2])

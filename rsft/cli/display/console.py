@@ -328,19 +328,17 @@ def make_table(
 def counts_table(
     title: str,
     counts: Mapping[str, Mapping[str, int]],
-    heading: str = "class",
     location: object = None,
 ) -> Table:
-    """Return a table of counts by row and column, such as class and split.
+    """Return a table of counts by class and column, such as split.
 
     Args:
         title: "" for none.
-        counts: row -> column -> count.
-        heading: heading of the first column.
+        counts: class -> column -> count.
         location: the file with all rows, see `shorten`.
     """
     columns = dict.fromkeys(chain.from_iterable(counts.values()))
-    table = make_table(title, [heading, *columns])
+    table = make_table(title, ["class", *columns])
     names, lines = shorten(counts, location)
     for name in names:
         table.add_row(name, *(f"{counts[name].get(x, 0):,}" for x in columns))
@@ -350,26 +348,17 @@ def counts_table(
 
 
 def show_store(store: ChipStore) -> None:
-    """Print counts by class and split, and what was skipped or rejected.
-
-    Many classes are counted by group.
-    """
+    """Print counts by class and split, and what was skipped or rejected."""
     from rsft.data.chips.record import describe_groups
     from rsft.data.chips.store import DATASET
 
     title = f"{format_chip_count(store.size)} in {store.root}"
-    column = "class"
-    rows = {name: [name] for name in store.classes}
-    if len(store.classes) > CLASSES_SHOWN:
-        title += f"; {len(store.classes):,} classes by group, named in {DATASET}"
-        column = "group"
-        rows = store.groups
-    counts: dict[str, dict[str, int]] = {name: {} for name in rows}
+    counts: dict[str, dict[str, int]] = {name: {} for name in store.classes}
     for split, chips in store.counts.items():
         if any(chips.values()):
-            for name, classes in rows.items():
-                counts[name][split] = sum(chips[x] for x in classes)
-    console.print(counts_table(title, counts, heading=column))
+            for name in counts:
+                counts[name][split] = chips[name]
+    console.print(counts_table(title, counts, location=store.root / DATASET))
     console.print(describe_groups(store.groups, store.counts["train"]))
     if store.license != UNKNOWN:
         restrictions = license_restrictions(store.license)

@@ -17,6 +17,7 @@ from rsft.cli.display.console import (
     print_counts,
     print_lines,
     print_rejected,
+    shorten,
     show_paths,
 )
 
@@ -30,22 +31,15 @@ if TYPE_CHECKING:
 
 def show_addition(summary: CorrectionSummary) -> None:
     """Print what became of corrected labels: counts, splits, and rejected rows."""
-    from rsft.data.chips.manifest import MANIFEST, SPLITS
+    from rsft.data.chips.manifest import MANIFEST
 
     result = summary.result
-    if result.added:
-        filled = {split for split, _ in result.added}
-        splits = [split for split in SPLITS if split in filled]
-        counts = {}
-        for name in sorted({name for _, name in result.added}):
-            counts[name] = {split: result.added[split, name] for split in splits}
-        chips = display.format_chip_count(result.added.total())
-        title = f"{chips} added to {summary.root}"
-        console.print(
-            display.counts_table(title, counts, location=summary.root / MANIFEST)
-        )
-    elif not result.relabeled:
+    if not result.added and not result.relabeled:
         console.print(f"{summary.root} has these labels already: nothing changed")
+    added = {f"{name} to {x}": n for (x, name), n in sorted(result.added.items())}
+    names, lines = shorten(added, summary.root / MANIFEST)
+    print_counts("added", {name: added[name] for name in names})
+    print_lines(lines)
     relabeled = sorted(result.relabeled.items())
     print_counts("relabeled", {f"{old} is now {new}": n for (old, new), n in relabeled})
     left_out = {

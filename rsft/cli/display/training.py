@@ -13,7 +13,6 @@ from rsft.cli.display.console import (
     progress,
 )
 from rsft.cli.display.results import report_json_progress
-from rsft.data.chips.class_names import list_first_names
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.training.listeners import RunListener, StepReport
@@ -114,28 +113,8 @@ def describe_training(recipe: Recipe, metadata: JsonObject) -> str:
     line = "  ".join(parts)
     if "start" not in metadata:
         return line
-    return (
-        f"{line}\n{_describe_start(metadata['start'], sum(metadata['stage_depths']))}"
-    )
-
-
-def _describe_start(start: JsonObject, depth: int) -> str:
-    kept = start["kept_blocks"]
-    if kept == depth:
-        part = "the blocks stay as they are, the head is trained"
-    elif kept:
-        part = (
-            f"the first {kept} of {depth} blocks stay as they are, the others and the"
-            " head are trained"
-        )
-    else:
-        part = "all blocks and the head are trained"
-    new = start["new_classes"]
-    classes = "no new class"
-    if new:
-        plural = "" if len(new) == 1 else "es"
-        classes = f"{len(new)} new class{plural}: {list_first_names(new)}"
-    return f"starts at {start['bundle']} ({start['sha256'][:12]}): {part}  {classes}"
+    start = metadata["start"]
+    return f"{line}\nstarts at {start['bundle']} ({start['sha256'][:12]})"
 
 
 def describe_speed(step: StepReport) -> str:

@@ -38,9 +38,7 @@ def test_escape_controls():
 def test_lines_tables_and_errors(capsys):
     console.console.print(HOSTILE, soft_wrap=True)
     console.show_paths({"out": Path(HOSTILE)})
-    console.console.print(
-        console.counts_table(HOSTILE, {HOSTILE: {HOSTILE: 1}}, heading=HOSTILE)
-    )
+    console.console.print(console.counts_table(HOSTILE, {HOSTILE: {HOSTILE: 1}}))
     table = Table(HOSTILE, title=HOSTILE)
     table.add_row(console.two_lines(HOSTILE, HOSTILE))
     table.add_row(Text(HOSTILE.replace("\n", "")))
