@@ -22,7 +22,6 @@ from rsft.cli.display.console import (
 from rsft.cli.display.failures import show_error
 from rsft.cli.options import (
     WordArgument,
-    check_new_file,
     documented,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
@@ -213,7 +212,9 @@ def weights_convert(
         target: New .safetensors file.
         name: Name of the encoder that the checkpoint contains.
     """
-    check_new_file(target, overwrite)
+    from rsft.utils.atomic_files import check_is_free
+
+    check_is_free(target, overwrite)
     with show_waiting(f"converting {source.name}"):
         from rsft.backbones.convert import convert_weights
         from rsft.backbones.loading import find_card

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rsft.cli.display.console import console, show_paths
-from rsft.cli.options import OUT, BundleArgument, check_new_file, documented
+from rsft.cli.options import OUT, BundleArgument, documented
 from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.utils.command_options import Access, Argument, Option
 
@@ -88,9 +88,10 @@ def bundle_from(
         weights: File of the frozen weights, if the task read them from a file.
     """
     from rsft.torchgeo import bundle_from_checkpoint
+    from rsft.utils.atomic_files import check_is_free
 
     out = out or checkpoint.with_name("bundle")
-    check_new_file(out, overwrite)
+    check_is_free(out, overwrite)
     for note in bundle_from_checkpoint(checkpoint, out, data, size, weights):
         console.print(f"note: {note}")
     show_paths({"bundle": out})

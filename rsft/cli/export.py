@@ -66,7 +66,7 @@ def export(
     with display.show_waiting(display.IMPORTS):
         from rsft.inference.export.export import AccuracyLossError, export_bundle
 
-    display.warn_about_licenses([bundle], unknown=True)
+    display.warn_about_licenses(bundle)
     try:
         with progress() as report:
             result = export_bundle(

@@ -176,7 +176,6 @@ def _evaluate_run(
             Path(recipe.data.root),
             out,
             baselines=with_report,
-            representation=with_report,
             device=recipe.train.device,
             progress=report,
         )

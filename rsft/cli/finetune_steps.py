@@ -268,11 +268,8 @@ def find_steps(request: FinetuneRequest) -> Steps | None:
     if source in (None, Source.STORE):
         for name in ("at", "root", "prepare"):
             if getattr(request, name):
-                message = "a recipe names its chip store"
-                if source is Source.STORE:
-                    message = "a chip store is prepared already"
                 raise RequestError(
-                    message,
+                    "the chip store of a recipe is prepared already",
                     f"--{name}",
                     "leave it out, or name class folders or scenes",
                 )

@@ -41,14 +41,6 @@ def check_store(root: Path) -> None:
     ChipStore.open(root)
 
 
-def check_new_file(path: Path, overwrite: bool) -> None:
-    """Raise a RequestError if a file exists, unless it may be overwritten."""
-    if path.exists() and not overwrite:
-        raise RequestError(
-            "the file exists already", path, "choose another name, or add --overwrite"
-        )
-
-
 def find_named_recipe(name: str, kind: str = "recipe") -> Path:
     """Return the file of a recipe or sweep, see `find_recipe`.
 

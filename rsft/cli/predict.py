@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import show_bundles, show_paths, warn_about_licenses
+from rsft.cli.display.console import show_paths, show_used_bundle, warn_about_licenses
 from rsft.cli.options import OUT, BundleArgument, documented
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
@@ -79,8 +79,8 @@ def _predict_archive(
     jobs = request.readers
     request = replace(request, readers=None)
     with report_progress(as_json) as report:
-        show_bundles([bundle])
-        warn_about_licenses([bundle])
+        show_used_bundle(bundle)
+        warn_about_licenses(bundle)
         with open_archive_executor(request.device, ray, jobs) as executor:
             archive = predict_archive(bundle, inputs, out, request, executor, report)
     show_archive(archive, as_json)
@@ -109,8 +109,8 @@ def _predict(
         from rsft.utils.memory import retain_freed_memory
 
         retain_freed_memory()
-        show_bundles([bundle])
-        warn_about_licenses([bundle])
+        show_used_bundle(bundle)
+        warn_about_licenses(bundle)
         result = predict_table(bundle, inputs, out, request, report)
     outputs = {
         "chips": request.chips_dir,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -99,52 +99,28 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     for run in runs:
         _show_faults(f"  {run.folder}: {fault}" for fault in run.faults)
         if run.status == "trained":
-            _show_incomplete(run.folder)
-
-
-def _show_incomplete(folder: Path) -> None:
-    """Say what a trained run lacks."""
-    from rsft.training.runs.reader import OUTPUTS
-
-    lacking = [
-        f"no {name}" for name, file in OUTPUTS.items() if not (folder / file).is_file()
-    ]
-    missing = " and ".join(lacking) or "not complete"
-    hint = f"rsft finetune --resume {folder}"
-    console.print(f"trained  {folder}: {missing}; complete it with `{hint}`")
+            console.print(f"complete with: rsft finetune --resume {run.folder}")
 
 
 @app.command("show")
 @documented
 def runs_show(run: RunArgument) -> None:
-    """Show a run: status, accuracy, everything in run.json, and its files."""
+    """Show a run: status, accuracy, and everything in run.json."""
+    import yaml
+
     from rsft.training.runs.reader import find_newest_run, read_run_info
 
     run = find_newest_run(run)
     info = read_run_info(run)
-    metadata = {
-        key: value
-        for key, value in info.metadata.items()
-        if key not in ("recipe", "status", "seconds")
-    }
     measured = {
         name: _percent(info, key)
         for key, name in _MEASURES.items()
         if key in info.accuracy
     }
-    files = ", ".join(
-        sorted(path.name for path in run.iterdir() if not path.name.startswith("."))
-    )
-    print_rows(
-        {
-            "status": info.status,
-            "time": _time(info.seconds),
-            **measured,
-            **_flatten(metadata),
-            "files": files,
-        },
-        24,
-    )
+    print_rows({"status": info.status, "time": _time(info.seconds), **measured}, 24)
+    shown = ("recipe", "status", "seconds")
+    metadata = {key: x for key, x in info.metadata.items() if key not in shown}
+    _print_yaml(yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True))
     _show_leaks([info])
     _show_faults(f"  {fault}" for fault in info.faults)
     if info.status in ("killed", "interrupted", "failed", "trained"):
@@ -231,17 +207,6 @@ def _time(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return str(timedelta(seconds=round(seconds)))
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values by dotted name."""
-    rows: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            rows |= _flatten(value, f"{prefix}{key}.")
-        else:
-            rows[f"{prefix}{key}"] = value
-    return rows
 
 
 report_app = typer.Typer()

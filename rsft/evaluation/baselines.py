@@ -88,9 +88,9 @@ def _find_neighbors(
     # matrix
     is_cosine = metric == "cosine"
     if is_cosine:
-        test_x = _unit_rows(test_x)
+        test_x = normalize(test_x)
     for block in blocks(len(train_x)):
-        rows = _unit_rows(train_x[block]) if is_cosine else train_x[block]
+        rows = normalize(train_x[block]) if is_cosine else train_x[block]
         search = NearestNeighbors(
             n_neighbors=min(k, len(rows)),
             metric="sqeuclidean" if is_cosine else metric,
@@ -103,17 +103,6 @@ def _find_neighbors(
         distances = np.take_along_axis(distances, order, axis=1)
         neighbors = np.take_along_axis(neighbors, order, axis=1)
     return distances, neighbors
-
-
-def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return rows divided by their lengths.
-
-    An array whose rows have length 1 is returned itself, for less memory.
-    """
-    has_length_one = np.allclose(
-        np.einsum("nd,nd->n", rows, rows), 1, rtol=0, atol=1e-5
-    )
-    return rows if has_length_one else normalize(rows)
 
 
 def balance_votes(votes: Floats, train_y: Labels) -> Floats:
@@ -160,10 +149,10 @@ def linear_probe_predict(
         logits[:, classes] = 0  # scikit-learn needs two classes
     else:
         probe = LogisticRegression(C=PROBE_C, max_iter=1000)
-        probe.fit(_unit_rows(train_x), train_y)
+        probe.fit(normalize(train_x), train_y)
         logits[:, classes] = -np.log(counts)
         for block in blocks(len(test_x)):
-            decision = probe.decision_function(_unit_rows(test_x[block]))
+            decision = probe.decision_function(normalize(test_x[block]))
             # of two classes: of the second
             decision = decision.reshape(len(decision), -1)
             logits[block, classes[-decision.shape[1] :]] += decision

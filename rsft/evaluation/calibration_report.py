@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from rsft.evaluation import schema
 from rsft.metrics.accuracy import expected_calibration_error
 from rsft.metrics.coverage import (
-    coverage_by_class,
     coverage_by_group,
-    group_masks,
     measure_coverage,
 )
 from rsft.models.outputs import ClassifierOutputs
@@ -20,7 +18,7 @@ from rsft.models.uncertainty.calibrator import (
     Calibrator,
     ConfidenceEstimate,
 )
-from rsft.models.uncertainty.shift import MIN_CHIPS, ShiftTest
+from rsft.models.uncertainty.shift import ShiftTest
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.types import Labels
 
@@ -96,14 +94,10 @@ def measure_calibration(
             schema.CoverageLevel(
                 target=target,
                 groups=coverage_by_group(level.sets, labels, groups),
-                by_class=coverage_by_class(level.sets, labels),
                 classes_without_coverage=calibrator.classes_without_coverage(target),
             )
         )
     estimate = estimates[COVERAGE]
-    ood_share = {}
-    for name, mask in group_masks(labels, groups).items():
-        ood_share[name] = float((estimate.ood[mask] > 1).mean()) if mask.any() else None
     names, counts = np.unique(scenes[scenes != ""], return_counts=True)
     plain = calibrator.apply(*outputs)
     scene_reports = []
@@ -120,7 +114,7 @@ def measure_calibration(
         fitted_on_these_chips=calibrator.was_fitted_on(outputs.logits, labels),
         coverage=levels,
         ood_false_positive_rate=OOD_FALSE_POSITIVE_RATE,
-        ood_share=ood_share,
+        ood_share={"all": float((estimate.ood > 1).mean())},
         scenes=scene_reports,
         validation_chips=len(calibrator.labels),
     )
@@ -140,5 +134,4 @@ def _measure_scene(
         coverage=measure_coverage(chips.sets, labels),
         ood_share=float((chips.ood > 1).mean()),
         shifted=list(test.shifted),
-        widened=len(labels) >= MIN_CHIPS,
     )

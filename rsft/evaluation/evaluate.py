@@ -6,8 +6,7 @@ as the default loss, so the difference to it is the gain of the trained modules.
 k-NN has no answer to a long tail. A small network without pre-training shows what the
 encoder is worth.
 
-The representation is measured, too: maps of the chips before and after fine-tuning, and
-how much the PEFT module at each site adds to the output of the frozen layer.
+The features are mapped before and after fine-tuning.
 """
 
 import json
@@ -82,13 +81,12 @@ def evaluate(
     *,
     split: str | None = None,
     baselines: bool = True,
-    representation: bool = True,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> schema.Evaluation:
     """Classify the chips of a split, and write the results to a folder.
 
-    The files are metrics.json and predictions.parquet; with `representation` also
+    The files are metrics.json and predictions.parquet; with `baselines` also
     embedding.parquet.
 
     Args:
@@ -104,9 +102,7 @@ def evaluate(
         baselines: also evaluate a linear probe, a linear discriminant and k-nearest
             neighbors on frozen features, k-nearest neighbors on pixels of the training
             split, and, unless `evaluate.baselines` is 0, a small network without
-            pre-training.
-        representation: also measure the contribution of each site, and map the features
-            before and after fine-tuning.
+            pre-training; and map the features before and after fine-tuning.
         device: "auto", "cpu" or "cuda".
         progress: called while chips are read and classified.
 
@@ -139,20 +135,20 @@ def evaluate(
     title = bundle.recipe.peft.title
     methods = {f"Meta{title}" if bundle.recipe.meta else title: probabilities}
     notes: list[str] = []
-    if baselines or representation:
+    if baselines:
         vit = cast(
             VisionTransformer, load_unmerged_classifier(bundle, device).adapted.detach()
         )
         frozen = _frozen_features(job, vit, chips)
-    train_count = int(training.class_counts("train").sum())
-    if baselines and train_count:
-        others, notes = _all_baselines(job, vit, chips, frozen, train_count)
-        methods |= others
+        train_count = int(training.class_counts("train").sum())
+        if train_count:
+            others, notes = _all_baselines(job, vit, chips, frozen, train_count)
+            methods |= others
     announce(progress, "measures and intervals")
     result = _measure(job, root, chips, outputs, methods, leaks, notes)
     write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
-    if representation:
+    if baselines:
         announce(progress, "map of the features")
         indices = _evenly_spaced(len(chips), MAX_MAP_CHIPS)
         table = (
@@ -464,15 +460,10 @@ def _notes(
     split = job.split
     notes = []
     if leaks.chips:
-        kinds = {
-            "identical files": leaks.identical,
-            "of the same group": leaks.group,
-            "of the same vessel": leaks.vessel,
-        }
-        shared = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items() if n)
         notes.append(
             f"* {leaks.chips:,} of {len(labels):,} {split} chips leak from"
-            f" {' and '.join(SEEN_SPLITS[split])} ({shared}): the accuracy is too high"
+            f" {' and '.join(SEEN_SPLITS[split])} (the same file, group or vessel): the"
+            " accuracy is too high"
         )
     if isinstance(job.store, HeldOutStore):
         notes.append(_describe_held_out(job.store, job.training))
@@ -488,8 +479,6 @@ def _notes(
             bundle.groups, dict(zip(bundle.classes, bundle.train_counts, strict=True))
         )
     )
-    if len(bundle.members) > 1:
-        notes.append(f"probabilities are means over {len(bundle.members)} runs")
     if bundle.recipe.evaluate.tta != "none":
         notes.append(
             "probabilities are means over test-time views"

@@ -6,8 +6,9 @@ import pandas as pd
 from rsft.data.chips.store import ChipStore
 from rsft.evaluation.schema import Leaks
 
-LEAK_KEYS = {"identical": "sha256", "group": "group_key", "vessel": "mmsi"}
-"""Columns of a manifest whose values two splits must not share, by the kind of leak."""
+LEAK_KEYS = ["sha256", "group_key", "mmsi"]
+"""Columns of a manifest whose values two splits must not share: the content of a chip,
+its group and its vessel."""
 
 SEEN_SPLITS = {"test": ("train", "val"), "val": ("train",), "train": ()}
 """Splits that a model has seen, by the evaluated split."""
@@ -38,23 +39,22 @@ def count_leaks(store: ChipStore, training: ChipStore, split: str) -> Leaks:
     shared = keys.apply(
         lambda hashes: is_evaluated & (hashes > 0) & np.isin(hashes, hashes[is_seen])
     )
-    counts = {name: int(shared[name].sum()) for name in LEAK_KEYS}
-    return Leaks(chips=int(shared.any(axis=1).sum()), **counts)
+    return Leaks(chips=int(shared.any(axis=1).sum()))
 
 
 def _hash_leak_keys(store: ChipStore) -> pd.DataFrame:
-    """Read the splits and keys of all chips, by kind of leak.
+    """Read the splits and keys of all chips.
 
     Keys are 64-bit hashes, and 0 for no key.
 
     Hashes that are made part by part need less memory than texts.
     """
     parts = []
-    for part in store.read_parts(["split", *LEAK_KEYS.values()]):
+    for part in store.read_parts(["split", *LEAK_KEYS]):
         texts = part.astype(object).fillna("")
         hashes = part[["split"]].copy()
-        for name, column in LEAK_KEYS.items():
+        for column in LEAK_KEYS:
             has_key = texts[column] != ""
-            hashes[name] = pd.util.hash_array(texts[column].to_numpy()) * has_key
+            hashes[column] = pd.util.hash_array(texts[column].to_numpy()) * has_key
         parts.append(hashes)
     return pd.concat(parts)

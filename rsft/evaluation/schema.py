@@ -77,7 +77,6 @@ class CoverageLevel(BaseModel):
         target: share of the chips of each class whose set should contain this class.
         groups: measured coverage of all chips ("all") and of head, medium and tail;
             None for a group without chips.
-        by_class: measured coverage of each class; None for a class without chips.
         classes_without_coverage: classes with too few validation chips for this target,
             so that every set contains them.
     """
@@ -86,7 +85,6 @@ class CoverageLevel(BaseModel):
 
     target: float
     groups: dict[str, SetCoverage | None]
-    by_class: list[float | None]
     classes_without_coverage: list[int]
 
 
@@ -103,7 +101,6 @@ class SceneCoverage(BaseModel):
         ood_share: share of chips that are unlike the training chips.
         shifted: names of the differences from the validation chips that are significant
             and large, such as "distance".
-        widened: whether the sets were widened for these chips.
     """
 
     model_config = _FROZEN
@@ -114,7 +111,6 @@ class SceneCoverage(BaseModel):
     coverage: SetCoverage
     ood_share: float
     shifted: list[str]
-    widened: bool
 
 
 class CalibrationReport(BaseModel):
@@ -128,8 +124,7 @@ class CalibrationReport(BaseModel):
         coverage: one entry per target coverage.
         ood_false_positive_rate: expected share of flagged chips among chips like the
             validation chips.
-        ood_share: share of flagged chips among all evaluated chips ("all") and by
-            group; None without chips.
+        ood_share: share of flagged chips among all evaluated chips ("all").
         scenes: reliability by group of the chip store, such as scene, the largest group
             first; empty if the chips have no groups.
         validation_chips: number of validation chips on which the calibration was
@@ -149,24 +144,18 @@ class CalibrationReport(BaseModel):
 
 
 class Leaks(BaseModel):
-    """Numbers of evaluated chips that are not independent of the training.
+    """Number of evaluated chips that are not independent of the training.
 
     Test chips are compared with the training and validation chips of the store,
     validation chips with its training chips.
 
     Attributes:
-        chips: chips with at least one of the following.
-        identical: chips whose file is the same, byte by byte.
-        group: chips of the same group, such as a scene.
-        vessel: chips of the same vessel, by its MMSI.
+        chips: chips with the file, the group (such as a scene) or the vessel of another.
     """
 
     model_config = _FROZEN
 
     chips: int = Field(ge=0)
-    identical: int = Field(ge=0)
-    group: int = Field(ge=0)
-    vessel: int = Field(ge=0)
 
 
 class SmallNetwork(BaseModel):
@@ -194,27 +183,23 @@ class SmallNetwork(BaseModel):
         value = round(100 * difference.value, 1) + 0.0
         low = round(100 * difference.low, 1) + 0.0
         high = round(100 * difference.high, 1) + 0.0
-        interval = f"95 % interval {low:+.1f} to {high:+.1f}; {self.epochs:,} epochs"
-        if low <= 0 <= high:
-            points = f"macro accuracy {value:+.1f} points"
-            return (
-                f"{method} is not distinguishable from a {SMALL_NETWORK} ({points},"
-                f" {interval})"
-            )
         if low > 0:
-            return (
-                f"{method} is {value:.1f} points above a {SMALL_NETWORK} in macro"
-                f" accuracy ({interval})"
+            relation = f"{value:.1f} points above"
+        elif high < 0:
+            relation = f"{-value:.1f} points below"
+        else:
+            relation = "not distinguishable from"
+        sentence = (
+            f"{method} is {relation} a {SMALL_NETWORK} in macro accuracy ({value:+.1f}"
+            f" points, 95 % interval {low:+.1f} to {high:+.1f}; {self.epochs:,} epochs)"
+        )
+        if high < 0:
+            name = SMALL_NETWORK_RECIPE
+            sentence += (
+                f": consider the recipe {name} with these chips (rsft recipes show"
+                f" {name})"
             )
-        position = (
-            f"{method} is {-value:.1f} points below a {SMALL_NETWORK} in macro accuracy"
-            f" ({interval})"
-        )
-        name = SMALL_NETWORK_RECIPE
-        return (
-            f"{position}: consider the recipe {name} with these chips (rsft recipes"
-            f" show {name})"
-        )
+        return sentence
 
 
 class Evaluation(BaseModel):
@@ -269,8 +254,6 @@ class Evaluation(BaseModel):
             lists += [summary.recall, summary.precision]
             if set(summary.recall) <= {None}:
                 raise ValueError("no class has a recall")
-        if self.confidence:
-            lists += [level.by_class for level in self.confidence.coverage]
         if set(map(len, lists)) != {len(self.classes)}:
             raise ValueError("a list does not have one entry per class")
         return self

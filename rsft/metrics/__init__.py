@@ -11,7 +11,6 @@ from rsft.metrics.accuracy import (
 )
 from rsft.metrics.comparison import compare_predictions, exact_mcnemar, holm_adjust
 from rsft.metrics.coverage import (
-    coverage_by_class,
     coverage_by_group,
     measure_coverage,
 )
@@ -19,7 +18,6 @@ from rsft.metrics.coverage import (
 __all__ = [
     "compare_predictions",
     "confusion_matrix",
-    "coverage_by_class",
     "coverage_by_group",
     "exact_mcnemar",
     "expected_calibration_error",

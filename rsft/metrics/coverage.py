@@ -29,16 +29,6 @@ class SetCoverage:
     chips: int
 
 
-def group_masks(
-    labels: Labels, groups: Mapping[str, Sequence[int]]
-) -> dict[str, NDArray[np.bool_]]:
-    """Return which chips (N,) are of "all", "head", "medium" and "tail"."""
-    masks = {"all": np.ones(len(labels), bool)}
-    for name in GROUPS:
-        masks[name] = np.isin(labels, groups.get(name, ()))
-    return masks
-
-
 def coverage_by_group(
     sets: NDArray[np.bool_], labels: Labels, groups: Mapping[str, Sequence[int]]
 ) -> dict[str, SetCoverage | None]:
@@ -59,32 +49,13 @@ def coverage_by_group(
         >>> coverage["tail"].size, coverage["medium"]
         (2.0, None)
     """
+    masks = {"all": np.ones(len(labels), bool)}
+    for name in GROUPS:
+        masks[name] = np.isin(labels, groups.get(name, ()))
     return {
         name: measure_coverage(sets[mask], labels[mask]) if mask.any() else None
-        for name, mask in group_masks(labels, groups).items()
+        for name, mask in masks.items()
     }
-
-
-def coverage_by_class(sets: NDArray[np.bool_], labels: Labels) -> list[float | None]:
-    """Return the coverage of each class.
-
-    Args:
-        sets: (N, C), the classes that each chip may have.
-        labels: (N,) class indices.
-
-    Returns:
-        Coverage 0-1; None for a class without chips.
-
-    Example:
-        >>> sets = np.array([[True, False], [False, True]])
-        >>> coverage_by_class(sets, np.array([0, 0]))
-        [0.5, None]
-    """
-    coverage = []
-    for index in range(sets.shape[1]):
-        covered = sets[labels == index, index]
-        coverage.append(float(covered.mean()) if len(covered) else None)
-    return coverage
 
 
 def measure_coverage(sets: NDArray[np.bool_], labels: Labels) -> SetCoverage:

@@ -103,7 +103,7 @@ def train_in_folder(folder: Path, listener: RunListener) -> None:
 def evaluate_run(
     folder: Path, recipe: Recipe, progress: Progress | None = None
 ) -> None:
-    """Evaluate the bundle of a trial's run, without baselines and representation.
+    """Evaluate the bundle of a trial's run, without baselines.
 
     Args:
         folder: the run, with its bundle; receives `evaluation`.
@@ -117,7 +117,6 @@ def evaluate_run(
         Path(recipe.data.root),
         folder / "evaluation",
         baselines=False,
-        representation=False,
         device=recipe.train.device,
         progress=progress,
     )

@@ -75,8 +75,6 @@ def calibrate_bundle(
         train_features=train_outputs.features,
         train_labels=train.labels[train_indices],
         positions=selected,
-        groups=val_groups[selected],
-        trained_groups=train_groups,
     )
     predicted = val_outputs.logits.argmax(axis=1)
     groups = bundle.group_indices

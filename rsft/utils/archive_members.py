@@ -45,7 +45,6 @@ members."""
 _MAX_HEADERS = 8  # such headers of one member; tarfile reads each by recursion
 _MAX_DEPTH = 64  # folders above a member
 _MAX_NAME = 255  # bytes of the name of a file or folder, on all common systems
-_MAX_PATH = 1024  # bytes of a path below the target folder
 _MAX_PADDING = 2**20  # bytes after the end mark of a .tar
 _MAX_SOLID = 100
 """Members of a .rar archive that must be decompressed from its start to reach one of
@@ -177,12 +176,10 @@ def _find_fault(member: Member) -> str:
     is_absolute = path.is_absolute() or PureWindowsPath(member.name).drive
     if is_absolute or ".." in path.parts or "\0" in member.name:
         return f"{name!r} would leave the target folder"
-    if len(path.parts) > _MAX_DEPTH:
-        return f"{name!r} is nested in more than {_MAX_DEPTH} folders"
-    if longest > _MAX_NAME or len(os.fsencode(path)) > _MAX_PATH:
+    if len(path.parts) > _MAX_DEPTH or longest > _MAX_NAME:
         return (
-            f"the name {name!r} is longer than {_MAX_NAME} bytes, or its path than"
-            f" {_MAX_PATH}"
+            f"the name {name!r} has more than {_MAX_DEPTH} folders, or one of more than"
+            f" {_MAX_NAME} bytes"
         )
     if any(map(describe_name_fault, path.parts)):
         return f"Windows cannot hold the name {name!r}"

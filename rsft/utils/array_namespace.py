@@ -33,45 +33,10 @@ def to_array(values: np.ndarray, like: Any) -> Any:
     return like.new_tensor(values)
 
 
-def clip_array(array: Any, low: float, high: float | None) -> Any:
-    """Return values between two limits.
-
-    An array of NumPy is overwritten, which saves memory.
-
-    Args:
-        array: an array, a scalar or a tensor.
-        low: smallest value.
-        high: largest value; None for no limit.
-
-    Returns:
-        The limited values.
-    """
-    if not isinstance(array, np.ndarray):
-        return array.clip(low, high)
-    np.maximum(array, low, out=array)
-    if high is None:
-        return array
-    return np.minimum(array, high, out=array)
-
-
-def round_array(array: Any) -> Any:
-    """Round values to whole numbers, and halves to even ones.
-
-    An array of NumPy is overwritten.
-    """
-    if isinstance(array, np.ndarray):
-        return np.rint(array, out=array)
-    return array.round()
-
-
 def fill_missing(array: Any, value: float) -> Any:
-    """Replace values that are not finite. An array of NumPy is overwritten."""
+    """Replace values that are not finite."""
     namespace = array_namespace(array)
-    is_finite = namespace.isfinite(array)
-    if not isinstance(array, np.ndarray):
-        return namespace.where(is_finite, array, value)
-    array[~is_finite] = value
-    return array
+    return namespace.where(namespace.isfinite(array), array, value)
 
 
 def log_sum_exp(values: Any, axis: int) -> Any:

@@ -86,7 +86,7 @@ def download(
             except (requests.RequestException, ValueError) as error:
                 if attempt + 1 == _ATTEMPTS or not isinstance(error, _TEMPORARY):
                     raise DataError(
-                        f"{target.name} cannot be downloaded: {_describe(error)}",
+                        f"{target.name} cannot be downloaded: {root_cause(error)}",
                         url,
                         hint,
                     ) from error
@@ -276,15 +276,6 @@ def _parse_checksum(checksum: str) -> tuple[str, str, str]:
     if is_md5:
         return ("MD5", "md5", checksum[4:])
     return ("SHA-256", "sha256", checksum)
-
-
-def _describe(error: Exception) -> str:
-    """Return why a request failed."""
-    if isinstance(error, requests.TooManyRedirects):
-        return "the server redirects in a circle"
-    if isinstance(error, requests.RequestException) and isinstance(error, ValueError):
-        return f"the server redirects to something that is no web address: {error}"
-    return root_cause(error)
 
 
 def root_cause(error: BaseException) -> str:

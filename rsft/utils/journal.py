@@ -4,7 +4,6 @@ Every row has a checksum, and every journal the key of its job. A journal that i
 damaged, or that another job wrote, is deleted, and the job starts from the beginning.
 """
 
-import errno
 import logging
 import os
 import sqlite3
@@ -26,7 +25,6 @@ _NO_ACCESS = (
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 )
-_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _log = logging.getLogger(__name__)
 
 
@@ -40,8 +38,8 @@ class Journal:
         indexes: further columns by which a table is searched, as "table (column)".
 
     Raises:
-        RequestError: another process uses the journal, or its folder cannot be written.
-        RsftError: the disk is full.
+        RequestError: another process uses the journal.
+        RsftError: the disk is full, or the folder cannot be written.
     """
 
     def __init__(
@@ -62,20 +60,10 @@ class Journal:
             self._schema.append(f"CREATE INDEX index_{number} ON {index}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not path.is_file() and not path.is_dir():
-                message = (
-                    "the journal of the job cannot be written: a pipe or a device has"
-                    " its name"
-                )
-                raise RequestError(message, path, "remove it, or write another output")
             with writing(path):
                 self._open_or_restart()
         except OSError as error:
-            reason = explain_os_error(error, path)
-            if error.errno in _DISK_FAULTS:  # the request is right
-                raise reason from error
-            message = f"the journal of the job cannot be written: {reason.message}"
-            raise RequestError(message, reason.location, reason.hint) from error
+            raise explain_os_error(error, path) from error
 
     def execute(self, command: str, values: Sequence[Any] = ()) -> "sqlite3.Cursor":
         """Run a command of SQL; `commit` makes its changes permanent.

@@ -19,6 +19,8 @@ TEMPORARY_PREFIX = ".rsft-tmp-"
 """Start of the names of folders with unfinished files."""
 
 _AGAIN = "run the same command again"
+_LONGEST_JOURNAL = 255 - len("-journal")
+"""Bytes of the name of a database, to which SQLite adds this suffix."""
 _NO_ROOM = 1 << 20  # a disk with fewer free bytes is full
 _CLOSE = (
     "close the program that shows it, such as QGIS or Excel, or choose another name"
@@ -216,6 +218,8 @@ def _open_code(path: Path) -> int:
             path.unlink()
     except OSError as cause:
         return cause.errno or errno.EACCES
+    if len(os.fsencode(path.name)) > _LONGEST_JOURNAL:
+        return errno.ENAMETOOLONG
     return errno.EACCES
 
 

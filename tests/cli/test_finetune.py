@@ -109,10 +109,7 @@ def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(
     assert json.loads((folder / "run.json").read_text())["status"] == "trained"
     bundle = (folder / "bundle/bundle.json").read_bytes()
     _, out, _ = rsft("runs", "ls")
-    assert (
-        "runs/bars/001: no evaluation and no report; complete it with `rsft finetune"
-        " --resume runs/bars/001`" in out
-    )
+    assert "complete with: rsft finetune --resume runs/bars/001" in out
     code, _, err = rsft("finetune", "--resume")
     assert code == 0, err
     assert json.loads((folder / "run.json").read_text())["status"] == "done"
@@ -121,7 +118,7 @@ def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(
     assert (folder / "bundle/bundle.json").read_bytes() == bundle
     code, _, err = rsft("finetune", "--resume")
     assert code == 2 and "no unfinished run" in err
-    assert "complete it" not in rsft("runs", "ls")[1]
+    assert "complete with" not in rsft("runs", "ls")[1]
 
 
 def test_a_run_that_starts_at_a_bundle(rsft, run, root):

@@ -204,7 +204,7 @@ def test_what_is_neither(rsft, chips, recipe_file, root):
     code, printed = rsft("finetune", "no_such_recipe")
     assert code == 2 and "no such recipe" in printed
     code, printed = rsft("finetune", recipe_file, "--root", "x")
-    assert code == 2 and "a recipe names its chip store" in printed
+    assert code == 2 and "prepared already" in printed
     code, printed = rsft("finetune", root, "--prepare", "--val 0.3")
     assert code == 2 and "prepared already" in printed
     code, printed = rsft("finetune", chips, "train.epoch=3", "for=best")

@@ -30,23 +30,13 @@ def test_coverage_by_scene(calibrator):
     )
     report = measure_calibration(calibrator, chips, labels, GROUPS, scenes)
     near, far, few = report.scenes
-    assert (near.group, near.coverage.chips, near.widened, near.shifted) == (
-        "near",
-        40,
-        True,
-        [],
-    )
+    assert (near.group, near.coverage.chips, near.shifted) == ("near", 40, [])
     assert (far.group, far.coverage.chips, far.ood_share) == (
         "far",
         24,
         1.0,
     ) and "distance" in far.shifted
-    assert (few.group, few.coverage.chips, few.widened, few.shifted) == (
-        "few",
-        2,
-        False,
-        [],
-    )
+    assert (few.group, few.coverage.chips, few.shifted) == ("few", 2, [])
     estimate = estimate_by_scene(calibrator, chips, scenes)
     covered = estimate.sets[np.arange(68), labels]
     assert (

@@ -127,7 +127,7 @@ def test_a_map_before_and_after(out):
 
 
 def test_accuracy_only(out, metrics, run, root, tmp_path):
-    evaluation = evaluate(run, root, tmp_path, baselines=False, representation=False)
+    evaluation = evaluate(run, root, tmp_path, baselines=False)
     assert (
         evaluation.methods["MetaLoRA"].macro.value
         == metrics["methods"]["MetaLoRA"]["macro"]["value"]
@@ -169,18 +169,9 @@ def test_leaking_chips_are_counted_and_a_note_tells_it_first(
     table.loc[[rows[1], rows[2], train[5]], "mmsi"] = "211000000"
     table.loc[[rows[3], rows[4], train[6]], "group_key"] = "scene"
     table.to_parquet(store / "manifest.parquet")
-    evaluation = evaluate(
-        run, store, tmp_path / "out", split="val", baselines=False, representation=False
-    )
-    assert (
-        evaluation.leaks == Leaks(chips=5, identical=2, group=2, vessel=2)
-        and evaluation.mark == "*"
-    )
-    kinds = "2 identical files, 2 of the same group, 2 of the same vessel"
-    assert (
-        evaluation.notes[0]
-        == f"* 5 of 18 val chips leak from train ({kinds}): the accuracy is too high"
-    )
+    evaluation = evaluate(run, store, tmp_path / "out", split="val", baselines=False)
+    assert evaluation.leaks == Leaks(chips=5) and evaluation.mark == "*"
+    assert evaluation.notes[0].startswith("* 5 of 18 val chips leak from train")
     assert (
         json.loads((tmp_path / "out/metrics.json").read_text())["leaks"]["chips"] == 5
     )
@@ -191,7 +182,6 @@ def test_leaking_chips_are_counted_and_a_note_tells_it_first(
             tmp_path / "train",
             split="train",
             baselines=False,
-            representation=False,
         ).mark
         == ""
     )
@@ -205,9 +195,7 @@ def test_all_chips_of_class_folders_are_test_chips(run, root, class_folders, tmp
     for file in sorted(held_out.glob("val/flat/*.png")):
         # all others are chips of the training
         cv2.imwrite(str(file), rng.integers(0, 99, (32, 32), np.uint8))
-    evaluation = evaluate(
-        run, held_out, tmp_path / "out", split="all", representation=False
-    )
+    evaluation = evaluate(run, held_out, tmp_path / "out", split="all")
     assert (evaluation.count, evaluation.split, evaluation.data) == (
         34,
         "test",
@@ -217,7 +205,7 @@ def test_all_chips_of_class_folders_are_test_chips(run, root, class_folders, tmp
         np.sum(evaluation.confusion, axis=1).tolist() == [6, 10, 18]
         and len(evaluation.methods) == 6
     )
-    assert evaluation.leaks == Leaks(chips=28, identical=28, group=0, vessel=0)
+    assert evaluation.leaks == Leaks(chips=28)
     assert "leak" in evaluation.notes[0] and re.search(
         mentions("every chip is a test", root), evaluation.notes[1]
     )
@@ -231,7 +219,6 @@ def test_all_chips_of_class_folders_are_test_chips(run, root, class_folders, tmp
         tmp_path / "out",
         split="all",
         baselines=False,
-        representation=False,
     )
     assert again.summary == evaluation.summary
 
@@ -243,9 +230,7 @@ def test_all_chips_of_a_store_without_the_chips_of_the_training(run, root, tmp_p
     replace(bundle, recipe=bundle.recipe.model_copy(update={"data": data})).save(
         tmp_path / "bundle"
     )
-    evaluation = evaluate(
-        tmp_path / "bundle", root, tmp_path / "out", split="all", representation=False
-    )
+    evaluation = evaluate(tmp_path / "bundle", root, tmp_path / "out", split="all")
     assert (evaluation.count, list(evaluation.methods), evaluation.leaks.chips) == (
         58,
         ["MetaLoRA"],
@@ -301,7 +286,6 @@ def with_baselines(run, root, tmp_path, monkeypatch):
             data,
             tmp_path / "out",
             split=split,
-            representation=False,
         )
 
     return evaluate_with
@@ -355,9 +339,7 @@ def test_no_small_network_beside_a_small_network(run, root, tmp_path):
         recipe.model_copy(update={"train": train}), tmp_path / "runs"
     ).folder
     assert recipe.evaluate.baselines > 0
-    evaluation = evaluate(
-        folder, root, tmp_path / "out", split="val", representation=False
-    )
+    evaluation = evaluate(folder, root, tmp_path / "out", split="val")
     assert list(evaluation.methods)[:2] == [
         "Full fine-tuning",
         "logit-adjusted linear probe",

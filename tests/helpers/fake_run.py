@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
-from rsft.metrics.coverage import coverage_by_class, coverage_by_group
+from rsft.metrics.coverage import coverage_by_group
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 
@@ -275,12 +275,10 @@ def _confidence(
             for name, group in coverage_by_group(sets, labels, groups).items()
         }
         scarce = [probabilities.shape[1] - 1] if target > 0.8 else []
-        by_class = coverage_by_class(sets, labels)
         coverage.append(
             {
                 "target": target,
                 "groups": by_group,
-                "by_class": by_class,
                 "classes_without_coverage": scarce,
             }
         )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.metrics.coverage import coverage_by_class, coverage_by_group
+from rsft.metrics.coverage import coverage_by_group
 
 SETS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 1, 1]], bool)
 
@@ -22,14 +22,6 @@ def test_coverage_and_size_by_group():
     assert (coverage["tail"].value, coverage["tail"].size) == (1.0, 3.0)
     # Clopper and Pearson: (alpha / 2)^(1 / n)
     assert coverage["tail"].low == pytest.approx(0.025)
-
-
-def test_absent_class_has_no_coverage():
-    assert coverage_by_class(SETS, np.array([0, 0, 0, 2])) == [
-        pytest.approx(2 / 3),
-        None,
-        1.0,
-    ]
 
 
 def test_share_of_sets_with_one_class():

@@ -6,10 +6,8 @@ import torch
 
 from rsft.utils.array_namespace import (
     array_namespace,
-    clip_array,
     fill_missing,
     log_sum_exp,
-    round_array,
     to_float,
 )
 
@@ -37,9 +35,6 @@ def test_conversion_to_float(bits):
 @pytest.mark.parametrize(
     "function",
     [
-        round_array,
-        lambda x: clip_array(x, -1, 5),
-        lambda x: clip_array(x, 0, None),
         lambda x: log_sum_exp(x, 1),
         lambda x: fill_missing(1 / x, -7),
     ],

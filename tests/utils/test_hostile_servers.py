@@ -64,7 +64,7 @@ ANSWERS = {
     "nothing": (lambda: (time.sleep(10 * ROUND), [])[1], "less than 64 KiB in"),
     "a file": (
         lambda: [head("Location: file:///etc/passwd", length(0), status="302 Found")],
-        "no web address",
+        "No connection adapters",
     ),
     "no address": (
         lambda: [head("Location: http://[x", length(0), status="302 Found")],
@@ -72,7 +72,7 @@ ANSWERS = {
     ),
     "a circle": (
         lambda: [head("Location: /w.pth", length(0), status="302 Found")],
-        "in a circle",
+        "redirects",
     ),
     "a length of letters": (lambda: [head(length("abc")), BODY], "length 'abc'"),
     "a negative length": (lambda: [head(length(-5)), BODY], "length '-5'"),

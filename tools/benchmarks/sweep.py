@@ -52,7 +52,7 @@ torch.set_num_threads(1)
 for trial in list_trials(*read_sweep(Path(sys.argv[1]))):
     run = finetune(trial.recipe, Path(sys.argv[2]))
     root = Path(trial.recipe.data.root)
-    evaluate(run.bundle_dir, root, run.folder / "evaluation", baselines=False, representation=False)
+    evaluate(run.bundle_dir, root, run.folder / "evaluation", baselines=False)
 """
 
 

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain, islice
@@ -430,44 +430,38 @@ def show_paths(paths: Mapping[str, Path]) -> None:
     print_rows(paths, 12)
 
 
-def show_bundles(bundles: Sequence[Path]) -> None:
-    """Print name, folder, day and classes of the bundles that a command uses.
+def show_used_bundle(bundle: Path) -> None:
+    """Print name, folder, day and classes of the bundle that a command uses.
 
     Args:
-        bundles: folders as in `find_bundle`.
+        bundle: a folder as in `find_bundle`.
 
     Raises:
-        RequestError: a folder contains no bundle.
-        WeightsError: the index of a bundle is damaged or was edited.
+        RequestError: the folder contains no bundle.
+        WeightsError: the index of the bundle is damaged or was edited.
     """
     from rsft.data.chips.class_names import list_first_names
     from rsft.models.bundle.bundle import INDEX_FILE, find_bundle, read_index
 
-    for folder in map(find_bundle, bundles):
-        index = read_index(folder)
-        day = datetime.fromtimestamp((folder / INDEX_FILE).stat().st_mtime).date()
-        classes = list_first_names(index.classes)
-        console.print(
-            f"bundle: {index.name}, {folder}, saved {day}, classes {classes}",
-        )
+    folder = find_bundle(bundle)
+    index = read_index(folder)
+    day = datetime.fromtimestamp((folder / INDEX_FILE).stat().st_mtime).date()
+    classes = list_first_names(index.classes)
+    console.print(f"bundle: {index.name}, {folder}, saved {day}, classes {classes}")
 
 
-def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
-    """Print one line to stderr if a license restricts the use of the bundles.
+def warn_about_licenses(bundle: Path) -> None:
+    """Print one line to stderr if a license restricts the use of a bundle.
 
     Args:
-        bundles: folders as in `find_bundle`.
-        unknown: also print one line if a license is unknown.
+        bundle: a folder as in `find_bundle`.
 
     Raises:
-        RequestError: a folder contains no bundle.
-        WeightsError: the index of a bundle is damaged or was edited.
+        RequestError: the folder contains no bundle.
+        WeightsError: the index of the bundle is damaged or was edited.
     """
-    from rsft.models.bundle.bundle import license_sentences, read_licenses
+    from rsft.models.bundle.bundle import describe_restrictions, read_licenses
 
-    entries = dict.fromkeys(chain.from_iterable(map(read_licenses, bundles)))
-    restricted, unclear = license_sentences(entries)
-    lines = {"warning": restricted, "note": unclear if unknown else ""}
-    for kind, sentence in lines.items():
-        if sentence:
-            error_console.print(f"{kind}: {sentence}; see `rsft bundle show`")
+    sentence = describe_restrictions(read_licenses(bundle))
+    if sentence:
+        error_console.print(f"warning: {sentence}; see `rsft bundle show`")

@@ -60,6 +60,8 @@ _INSTALL_HINT = (
     "install it; `pip install rsft` installs all packages (docs/engines.md, Predict"
     " without PyTorch)"
 )
+_NAME_HINT = "rename the file, folder or class"
+_TEXT_HINT = "save it as UTF-8; --debug shows where it was read"
 _DATABASE_HINT = (
     "check the disk and that no other program has the file open, then run the same"
     " command again"
@@ -121,8 +123,12 @@ def explain(error: BaseException) -> RsftError | None:
         return explain_os_error(error)
     if isinstance(error, RecursionError):
         return RsftError("the content of a file is nested too deeply", hint=_FILE_HINT)
+    if isinstance(error, UnicodeEncodeError):
+        return RsftError(
+            "a name cannot be written as UTF-8", ascii(error.object), _NAME_HINT
+        )
     if isinstance(error, UnicodeError):
-        return _explain_unicode(error)
+        return RsftError("a text file is not UTF-8", _first_line(error), _TEXT_HINT)
     for kind in type(error).__mro__:
         name = f"{kind.__module__}.{kind.__qualname__}"
         for prefix, subject in _LIBRARIES.items():
@@ -141,24 +147,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
         text = str(error).lower()
         return any(words in text for words in _OUT_OF_MEMORY)
     return isinstance(error, MemoryError)
-
-
-def _explain_unicode(error: UnicodeError) -> RsftError:
-    if isinstance(error, UnicodeEncodeError):
-        part = error.object[max(0, error.start - 40) : error.end + 40]
-        return RsftError(
-            "a name cannot be written as UTF-8",
-            part.encode(errors="replace").decode(),
-            "rename the file, folder or class",
-        )
-    location = ""
-    if isinstance(error, UnicodeDecodeError):
-        location = f"byte {error.start:,}: {error.object[error.start : error.end]!r}"
-    return RsftError(
-        "a text file is not UTF-8",
-        location,
-        "save it as UTF-8; --debug shows where it was read",
-    )
 
 
 def show_failure(error: Exception, arguments: Sequence[str]) -> int:

@@ -157,34 +157,22 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
             emit_json_event("scene", scene._asdict())
         emit_json_event("done", {"scenes": str(archive.summary_path), **archive.counts})
         return
-    statuses: Counter[str] = Counter()
-    sums: Counter[str] = Counter()
+    scenes: Counter[str] = Counter()
+    chips: Counter[str] = Counter()
     failures: list[str] = []
     for scene in archive.scenes:
-        statuses[scene.status] += 1
-        sums["chips"] += scene.chips
-        sums["rejected"] += scene.rejected
-        sums["ood"] += scene.ood
-        sums["withheld"] += scene.class_sets == "withheld"
+        scenes[scene.status] += 1
+        withheld = scene.class_sets == "withheld"
+        scenes["without class sets, as most chips are unlike the training"] += withheld
+        chips["classified"] += scene.chips
+        chips["unlike the training chips"] += scene.ood
+        chips["rejected, see <scene>.rejected.csv"] += scene.rejected
         if scene.status == "failed" and len(failures) < LISTED:
             failures.append(f"  failed  {scene.scene}: {scene.reason}")
-    counts = (f"{count:,} {status}" for status, count in statuses.items())
-    console.print(
-        f"scenes: {', '.join(counts) or 'none'};"
-        f" {display.format_chip_count(sums['chips'])} classified"
-    )
+    print_counts("scenes", scenes)
     print_lines(failures)
-    reason = (
-        "skipped: the folder already contains their outputs for this bundle and this"
-        " request"
-    )
-    print_counts("scenes", {reason: statuses["skipped"]})
-    print_rejected("chips", sums["rejected"], "<scene>.rejected.csv", ())
+    print_counts("chips", chips)
     show_paths({"scenes": archive.summary_path})
-    reason = f"of {sums['chips']:,} are unlike the training chips"
-    print_counts("chips", {reason: sums["ood"]})
-    reason = "class sets withheld: most chips are unlike the training chips"
-    print_counts("scenes", {reason: sums["withheld"]})
 
 
 def report_json_progress() -> Progress:

@@ -14,9 +14,7 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Bytes, JsonObject, Pixels, Plane
 from rsft.utils.array_namespace import (
     array_namespace,
-    clip_array,
     fill_missing,
-    round_array,
     to_float,
 )
 
@@ -164,14 +162,14 @@ class Stretch(StoredDocument):
         if self.top is not None:
             bright = array_namespace(scaled).log(scaled.clip(1, None)) * self.slope
             scaled = (scaled.clip(None, 1) + bright) * (KNEE * 255)
-        return clip_array(round_array(scaled), 0, 255)
+        return scaled.round().clip(0, 255)
 
     def _apply_curve(self, values: Any) -> Any:
         if self.curve == "linear":
             return values
         low = self.low if self.curve == "log" else 0
         curve = getattr(array_namespace(values), self.curve)
-        return curve(clip_array(values, low, None))
+        return curve(values.clip(low, None))
 
 
 IDENTITY_STRETCH = Stretch()

@@ -249,13 +249,13 @@ def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.Da
 
 @chart
 def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Drawing:
-    """Draw accuracy over confidence, and below it a histogram of the chips.
+    """Draw accuracy over confidence.
 
     Intervals are of 95 % (Wilson).
     """
     bins = reliability_bins(predictions, classes)
-    figure = _new_figure(440)
-    diagram, histogram = figure.subplots(2, 1, height_ratios=(5, 1))
+    figure = _new_figure(370)
+    diagram = figure.subplots()
     diagram.plot([0, 1], [0, 1], color=COLORS["muted"], linewidth=1, dashes=(5, 4))
     accuracy = [
         wilson_interval(int(hits), int(chips))
@@ -271,22 +271,10 @@ def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Dr
         elinewidth=2.4,
         markersize=8,
     )
-    diagram.set(
-        title="accuracy by confidence, in %", xlim=(0, 1), ylim=(0, 1), xticks=[]
-    )
+    diagram.set(title="accuracy by confidence, in %", xlim=(0, 1), ylim=(0, 1))
+    diagram.xaxis.set_major_formatter(_percent)
     diagram.yaxis.set_major_formatter(_percent)
     diagram.grid(axis="y")
-    width = 1 / RELIABILITY_BINS
-    histogram.bar(
-        (bins.index - 0.5) * width,
-        bins["chips"],
-        0.9 * width,
-        color=COLORS["muted"],
-        alpha=0.6,
-    )
-    histogram.axhline(0, color=COLORS["rule"])
-    histogram.set(xlim=(0, 1), ylabel="chips", yticks=[])
-    histogram.xaxis.set_major_formatter(_percent)
     chips = int(bins["chips"].sum())
     gap = (bins["hits"] - bins["confidence"] * bins["chips"]).abs().sum() / chips
     summary = (
@@ -352,8 +340,6 @@ _STAGES = {"frozen": "Before: frozen features", "adapted": "After: adapted featu
 def feature_maps(chips: pd.DataFrame) -> Drawing:
     """Draw the t-SNE maps before and after fine-tuning.
 
-    A hollow marker is a misclassified chip.
-
     Args:
         chips: the table of `rsft.evaluation.report.maps.mapped_chips`.
     """
@@ -362,18 +348,15 @@ def feature_maps(chips: pd.DataFrame) -> Drawing:
     panels = figure.subplots(1, 2)
     for axes, (stage, title) in zip(panels, _STAGES.items(), strict=True):
         for number, label in enumerate(labels):
-            marker = _MARKERS[(number % 8 + number // 8) % len(_MARKERS)]
-            for wrong in (False, True):
-                shown = chips[(chips["label"] == label) & (chips["wrong"] == wrong)]
-                axes.plot(
-                    shown[f"{stage}_x"],
-                    shown[f"{stage}_y"],
-                    marker,
-                    fillstyle="none" if wrong else "full",
-                    label="" if wrong else label,
-                    color=COLORS[f"c{number % 8}"],
-                    markersize=6,
-                )
+            shown = chips[chips["label"] == label]
+            axes.plot(
+                shown[f"{stage}_x"],
+                shown[f"{stage}_y"],
+                _MARKERS[(number % 8 + number // 8) % len(_MARKERS)],
+                label=label,
+                color=COLORS[f"c{number % 8}"],
+                markersize=6,
+            )
         axes.set(
             title=title, xticks=[], yticks=[], aspect="equal", adjustable="datalim"
         )
@@ -382,8 +365,5 @@ def feature_maps(chips: pd.DataFrame) -> Drawing:
         loc="outside lower left",
         ncols=min(6, len(labels)),
     )
-    summary = (
-        f"{len(chips)} chips of {len(labels)} classes or groups,"
-        f" {int(chips['wrong'].sum())} of them misclassified"
-    )
+    summary = f"{len(chips)} chips of {len(labels)} classes or groups"
     return figure, "Features before and after", summary

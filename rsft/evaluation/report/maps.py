@@ -153,24 +153,13 @@ def confusion_map(evaluation: Evaluation) -> HeatMap:
     )
 
 
-def mapped_chips(
-    embedding: pd.DataFrame, evaluation: Evaluation, predictions: pd.DataFrame | None
-) -> pd.DataFrame:
-    """Return the table embedding.parquet with what the t-SNE maps show of each chip.
+def mapped_chips(embedding: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
+    """Return the table embedding.parquet with the column "label".
 
-    Args:
-        embedding: the table.
-        evaluation: evaluation of the run.
-        predictions: the table predictions.parquet; None shows all chips as correct.
-
-    Returns:
-        The table with the columns "label", a category of the class, or of its group if
-        there are too many classes, and "wrong".
+    It is a category of the class of each chip, or of its group if there are too many
+    classes.
     """
-    chips = embedding.assign(label=embedding["class"], wrong=False)
-    if predictions is not None:
-        predicted = predictions.set_index("path")["predicted"]
-        chips["wrong"] = chips["path"].map(predicted) != chips["class"]
+    chips = embedding.assign(label=embedding["class"])
     names = [evaluation.classes[index] for index in order_by_training(evaluation)]
     if len(names) > MAX_MARKED_CLASSES:
         group_of = {

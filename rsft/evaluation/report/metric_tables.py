@@ -1,6 +1,6 @@
 """Make the numbers of a page: sentences, headline numbers, tables and costs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,14 +166,10 @@ def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 
 
 class TableCell(NamedTuple):
-    """A cell of a table of measures: a number, text, and whether it is best.
-
-    The text stands below the number; the best is that of its row.
-    """
+    """A cell of a table of measures: a number, and the text below it."""
 
     value: str
     detail: str = ""
-    best: bool = False
 
 
 TableRow = tuple[str, str, list[TableCell | None]]
@@ -200,14 +196,12 @@ class Measure(NamedTuple):
 
     Attributes:
         decimals: decimals of the number; None for percent.
-        best_of: chooses the best value.
     """
 
     label: str
     note: str
     name: str
     decimals: int | None = None
-    best_of: Callable[[Iterable[float]], float] = max
 
 
 _MEASURES = (
@@ -219,8 +213,8 @@ _MEASURES = (
     Measure("Harmonic mean", "of class recall", "harmonic"),
     Measure("Worst class", "lowest recall", "worst"),
     Measure("Top 2", "class is among the two most probable", "top2"),
-    Measure("Log loss", "in nats; lower is better", "log_loss", 2, min),
-    Measure("Calibration error", "ECE; lower is better", "ece", None, min),
+    Measure("Log loss", "in nats; lower is better", "log_loss", 2),
+    Measure("Calibration error", "ECE; lower is better", "ece"),
 )
 
 
@@ -228,31 +222,23 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
     """Return the measures of every method, one row per measure that is defined."""
     rows: list[TableRow] = []
     for measure in _MEASURES:
-        # value, and its interval or the name of the worst class
-        items: list[tuple[float, str] | None] = []
+        cells = []
         for summary in evaluation.methods.values():
             value: Any = getattr(summary, measure.name)
+            detail = ""
             if isinstance(value, Interval):
-                items.append((value.value, format_interval(value, measure.decimals)))
+                detail = format_interval(value, measure.decimals)
+                value = value.value
             elif measure.name == "worst":
-                items.append((value[1], evaluation.classes[value[0]]))
-            elif value is None:
-                items.append(None)
-            else:
-                items.append((value, ""))
-        values = [item[0] for item in items if item]
-        if not values:
-            continue
-        best = measure.best_of(values) if len(values) > 1 else None
-        mark = evaluation.mark if measure.best_of is max else ""
-        cells = []
-        for item in items:
+                index, value = value
+                detail = evaluation.classes[index]
             cell = None
-            if item:
-                text = _format(item[0], measure.decimals) + mark
-                cell = TableCell(text, item[1], item[0] == best)
+            if value is not None:
+                text = _format(value, measure.decimals) + evaluation.mark
+                cell = TableCell(text, detail)
             cells.append(cell)
-        rows.append((measure.label, measure.note, cells))
+        if any(cells):
+            rows.append((measure.label, measure.note, cells))
     return rows
 
 

@@ -144,9 +144,7 @@ def _feature_maps(run: RunFiles) -> Markup | None:
     """Return the t-SNE maps, or None without their table."""
     if not run.evaluation or run.embedding is None:
         return None
-    return charts.feature_maps(
-        maps.mapped_chips(run.embedding, run.evaluation, run.predictions)
-    )
+    return charts.feature_maps(maps.mapped_chips(run.embedding, run.evaluation))
 
 
 def _overview(run: RunFiles) -> dict[str, str]:

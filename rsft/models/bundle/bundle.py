@@ -92,25 +92,17 @@ def spdx_license(licenses: Sequence[SourceLicense]) -> str | None:
     return "other"
 
 
-def license_sentences(
-    licenses: Iterable[SourceLicense],
-) -> tuple[str | None, str | None]:
-    """Return sentences on uses that licenses forbid, and on unknown licenses.
-
-    A sentence is None if there is nothing to say.
-    """
-    restricted = []
-    unknown = {}
+def describe_restrictions(licenses: Iterable[SourceLicense]) -> str:
+    """Return a sentence on uses that licenses forbid, or ""."""
+    texts = []
     for entry in licenses:
-        name = f"{entry.source} {entry.name}".strip()
         stated = [x for x in entry.restrictions if x != UNKNOWN]
         if stated:
-            restricted.append(f"{', '.join(stated)} ({name})")
-        if len(stated) < len(entry.restrictions):
-            unknown[name] = entry
-    warning = f"licenses restrict the use of this bundle: {'; '.join(restricted)}"
-    note = f"the license or its terms are unknown: {', '.join(unknown)}"
-    return warning if restricted else None, note if unknown else None
+            name = f"{entry.source} {entry.name}".strip()
+            texts.append(f"{', '.join(stated)} ({name})")
+    if not texts:
+        return ""
+    return f"licenses restrict the use of this bundle: {'; '.join(texts)}"
 
 
 BUNDLE_FORMAT = 3

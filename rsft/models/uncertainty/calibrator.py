@@ -57,9 +57,6 @@ class ValidationChips:
         probabilities: (N, K) calibrated probabilities of the classes in `columns`.
         columns: (K,) class indices, at most `MAX_CLASSES`.
         positions: (N,) numbers of the chips in the validation split.
-        groups: (N,) number of the group of each chip, such as its scene; -1 without a
-            group.
-        trained_groups: numbers of the groups that have training chips as well.
     """
 
     predicted: Indices
@@ -67,17 +64,10 @@ class ValidationChips:
     probabilities: Floats32
     columns: Indices
     positions: Indices
-    groups: Indices
-    trained_groups: Indices
 
     @classmethod
     def from_probabilities(
-        cls,
-        probabilities: Reals,
-        *,
-        positions: Labels | None = None,
-        groups: NDArray[np.str_] | None = None,
-        trained_groups: NDArray[np.str_] | Sequence[str] = (),
+        cls, probabilities: Reals, positions: Labels | None = None
     ) -> Self:
         """Summarize validation chips.
 
@@ -85,41 +75,18 @@ class ValidationChips:
             probabilities: (N, C), calibrated.
             positions: (N,) numbers of the chips in the validation split; None if they
                 are the whole split.
-            groups: (N,) names of the groups of the chips, "" for a chip without a
-                group; None if no chip has one.
-            trained_groups: names of the groups of the training chips.
         """
-        count = len(probabilities)
-        names = np.full(count, "") if groups is None else groups
-        unique, numbers = np.unique(names, return_inverse=True)
-        is_trained = np.isin(unique, trained_groups) & (unique != "")
         order = np.argsort(-probabilities.mean(axis=0), kind="stable")
         columns = np.sort(order[:MAX_CLASSES])
         if positions is None:
-            positions = np.arange(count)
+            positions = np.arange(len(probabilities))
         return cls(
             predicted=probabilities.argmax(axis=1).astype(np.int64),
             confidence=probabilities.max(axis=1).astype(np.float32),
             probabilities=np.ascontiguousarray(probabilities[:, columns], np.float32),
             columns=columns.astype(np.int64),
             positions=positions.astype(np.int64),
-            groups=np.where(names == "", -1, numbers).astype(np.int64),
-            trained_groups=np.flatnonzero(is_trained).astype(np.int64),
         )
-
-    def describe_groups(self) -> str:
-        """Return the groups that the chips come from, as text, or "".
-
-        For example "2 groups (such as scenes) without training chips".
-        """
-        groups = np.unique(self.groups[self.groups >= 0])
-        if not len(groups):
-            return ""
-        text = f"{len(groups):,} group{'s' * (len(groups) > 1)} (such as scenes)"
-        trained = len(np.intersect1d(groups, self.trained_groups))
-        if trained:
-            return f"{text}, {trained:,} of them with training chips"
-        return f"{text} without training chips"
 
 
 COVERAGE = 0.9
@@ -189,8 +156,6 @@ class Calibrator:
         train_features: Reals,
         train_labels: Labels,
         positions: Labels | None = None,
-        groups: NDArray[np.str_] | None = None,
-        trained_groups: NDArray[np.str_] | Sequence[str] = (),
     ) -> Self:
         """Fit a calibrator to the final classifier's outputs on validation chips.
 
@@ -203,8 +168,6 @@ class Calibrator:
             train_features: (M, D) of training chips without augmentation.
             train_labels: (M,) class indices of these training chips.
             positions: see `ValidationChips.from_probabilities`.
-            groups: likewise.
-            trained_groups: likewise.
 
         Raises:
             ValueError: an array is empty, or contains numbers that are not finite.
@@ -228,12 +191,7 @@ class Calibrator:
             means=means.astype(np.float32),
             chips=train_features[:kept].astype(np.float32),
             whitening=whitening.astype(np.float32),
-            validation=ValidationChips.from_probabilities(
-                np.exp(logs),
-                positions=positions,
-                groups=groups,
-                trained_groups=trained_groups,
-            ),
+            validation=ValidationChips.from_probabilities(np.exp(logs), positions),
         )
         return replace(calibrator, distances=calibrator._distances(features))
 
@@ -458,13 +416,9 @@ class Calibrator:
 
     def promise(self) -> str:
         """Return one sentence: what the sets promise, and on what condition."""
-        chips = f"{len(self.labels):,} validation chips"
-        groups = self.validation.describe_groups()
-        if groups:
-            chips += f" from {groups}"
         return (
             f"class sets contain the true class of {COVERAGE:.0%} of the chips of every"
-            f" class, if the chips are like the {chips}"
+            f" class, if the chips are like the {len(self.labels):,} validation chips"
         )
 
     def tensors(self) -> dict[str, NDArray[Any]]:

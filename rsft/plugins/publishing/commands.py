@@ -93,7 +93,7 @@ def bundle_push(
         write_hub_folder,
     )
 
-    display.warn_about_licenses([bundle], unknown=True)
+    display.warn_about_licenses(bundle)
     _warn_about_paths(bundle)
     with tempfile.TemporaryDirectory(prefix="rsft-") as temporary:
         folder = out or Path(temporary) / "hub"

@@ -24,21 +24,11 @@ WARNING = (
     "warning: licenses restrict the use of this bundle: no-military, no-weapons,"
     " no-nuclear, no-espionage (backbone vit); see `rsft bundle show`\n"
 )
-NOTE = "note: the license or its terms are unknown: data bars; see `rsft bundle show`\n"
 
 
 def test_warning_is_one_line_on_stderr(restricted, capsys):
-    warn_about_licenses([restricted])
+    warn_about_licenses(restricted)
     assert capsys.readouterr() == ("", WARNING)
-
-
-def test_unknown_licenses_are_named_on_request(restricted, run, capsys):
-    warn_about_licenses([restricted], unknown=True)
-    assert capsys.readouterr().err == WARNING + NOTE
-    warn_about_licenses([run])
-    assert capsys.readouterr() == ("", "")
-    warn_about_licenses([run], unknown=True)
-    assert capsys.readouterr().err == NOTE
 
 
 @pytest.mark.slow

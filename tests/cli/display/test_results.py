@@ -57,12 +57,10 @@ def test_an_archive_is_counted_and_failures_have_their_reasons(
     show_archive(archive, as_json=False)
     # wherever the lines are broken
     assert " ".join(capsys.readouterr().out.split()) == (
-        "scenes: 1 done, 1 skipped, 1 failed; 14 chips classified failed c.tif: the"
-        " file is not an image scenes 1 skipped: the folder already contains their"
-        " outputs for this bundle and this request 2 chips rejected, listed in"
-        " <scene>.rejected.csv scenes out/scenes.csv chips 9 of 14 are unlike the"
-        " training chips scenes 1 class sets withheld: most chips are unlike the"
-        " training chips"
+        "scenes 1 done scenes 1 without class sets, as most chips are unlike the"
+        " training scenes 1 skipped scenes 1 failed failed c.tif: the file is not an"
+        " image chips 14 classified chips 9 unlike the training chips chips 2 rejected,"
+        " see <scene>.rejected.csv scenes out/scenes.csv"
     )
     show_archive(archive, as_json=True)
     *events, done = map(json.loads, capsys.readouterr().out.splitlines())

@@ -20,17 +20,6 @@ def run(tmp_path):
     return write_fake_run(tmp_path, SHIPS)
 
 
-def test_the_map_has_every_chip_and_marks_mistakes(run):
-    files = read_run_files(run)
-    chips = mapped_chips(files.embedding, files.evaluation, files.predictions)
-    truth = files.predictions.set_index("path").loc[chips["path"]]
-    assert chips["label"].tolist() == truth["class"].tolist()
-    wrong = (truth["class"] != truth["predicted"]).tolist()
-    assert chips["wrong"].tolist() == wrong and any(wrong)
-    alone = mapped_chips(files.embedding, files.evaluation, None)
-    assert not alone["wrong"].any()
-
-
 @pytest.mark.slow
 def test_every_class_has_its_own_marker_up_to_a_limit(tmp_path):
     for count in (MAX_MARKED_CLASSES, MAX_MARKED_CLASSES + 1):
@@ -39,7 +28,7 @@ def test_every_class_has_its_own_marker_up_to_a_limit(tmp_path):
         )
         evaluation = Evaluation.model_validate(read_metrics(run))
         embedding = pd.read_parquet(run / "evaluation/embedding.parquet")
-        labels = mapped_chips(embedding, evaluation, None)["label"].cat.categories
+        labels = mapped_chips(embedding, evaluation)["label"].cat.categories
         assert len(labels) == (count if count == MAX_MARKED_CLASSES else 3)
 
 

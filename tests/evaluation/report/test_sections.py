@@ -71,7 +71,6 @@ def test_coverage_is_shown_by_scene(run):
         "confidence": 0.76,
         "coverage": coverage,
         "ood_share": 0.1,
-        "widened": True,
     }
     scenes = [
         scene

@@ -203,7 +203,6 @@ def test_predictions_equal_those_of_the_evaluation(run, root, tmp_path, tta):
         tmp_path,
         split="val",
         baselines=False,
-        representation=False,
     )
     evaluated = pd.read_parquet(tmp_path / "predictions.parquet").set_index("path")
     paths = [Path(path) for path in find_chips([root / "chips/val"])[0]]

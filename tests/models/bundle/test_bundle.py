@@ -20,9 +20,9 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import (
     Bundle,
     TensorFile,
+    describe_restrictions,
     find_bundle,
     index_digest,
-    license_sentences,
     read_licenses,
     source_license,
 )
@@ -313,19 +313,11 @@ def test_licenses_survive_saving(run, tmp_path):
 
 
 def test_only_stated_restrictions_are_a_warning():
-    assert license_sentences([FREE, UNKNOWN])[0] is None
+    assert describe_restrictions([FREE, UNKNOWN]) == ""
     assert (
-        license_sentences([SATMAE, DOTA])[0]
+        describe_restrictions([SATMAE, DOTA])
         == "licenses restrict the use of this bundle: non-commercial (backbone satmae);"
         " non-commercial, research-only (data DOTA)"
-    )
-
-
-def test_sources_with_unknown_licenses_are_named_once():
-    assert license_sentences([FREE, DOTA])[1] is None
-    assert (
-        license_sentences([SATMAE, UNKNOWN, UNKNOWN])[1]
-        == "the license or its terms are unknown: backbone satmae, data bars"
     )
 
 

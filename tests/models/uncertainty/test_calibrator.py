@@ -303,13 +303,6 @@ def test_the_promise_names_its_condition():
         == "class sets contain the true class of 90% of the chips of every class, "
         "if the chips are like the 40 validation chips"
     )
-    chips = ValidationChips.from_probabilities(
-        np.full((40, 2), 0.5), groups=np.array(["a", "b"] * 20)
-    )
-    promise = replace(calibrator, validation=chips).promise()
-    assert promise.endswith(
-        "the 40 validation chips from 2 groups (such as scenes) without training chips"
-    )
 
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2]])
@@ -323,8 +316,7 @@ def test_summary_of_probabilities():
     assert chips.probabilities == pytest.approx(
         PROBABILITIES
     ) and chips.columns.tolist() == [0, 1, 2]
-    assert chips.positions.tolist() == [0, 1, 2] and chips.groups.tolist() == [-1] * 3
-    assert chips.describe_groups() == ""
+    assert chips.positions.tolist() == [0, 1, 2]
 
 
 def test_only_the_most_probable_classes_are_kept():
@@ -334,26 +326,6 @@ def test_only_the_most_probable_classes_are_kept():
     assert chips.columns.tolist() == list(
         range(20, 36)
     ) and chips.probabilities.shape == (4, MAX_CLASSES)
-
-
-@pytest.mark.parametrize(
-    ("groups", "trained", "text"),
-    [
-        (["a", "a", "b"], ["c"], "2 groups (such as scenes) without training chips"),
-        (["a", "a", ""], ["", "c"], "1 group (such as scenes) without training chips"),
-        (
-            ["a", "c", "b"],
-            ["c", "a"],
-            "3 groups (such as scenes), 2 of them with training chips",
-        ),
-        (["", "", ""], ["c"], ""),
-    ],
-)
-def test_groups_are_described(groups, trained, text):
-    chips = ValidationChips.from_probabilities(
-        PROBABILITIES, groups=np.array(groups), trained_groups=np.array(trained)
-    )
-    assert chips.describe_groups() == text
 
 
 def test_probabilities_are_lowered_to_the_accuracy_of_chips_that_resemble_the_new_ones():
