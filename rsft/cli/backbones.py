@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,8 +27,7 @@ from rsft.errors import RequestError
 from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
-    from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
-    from rsft.types import JsonObject
+    from rsft.backbones.card import PublishedEncoder, WeightsStatus
 
 
 app = typer.Typer(
@@ -43,7 +40,7 @@ app = typer.Typer(
 
 @app.command("ls")
 @documented
-def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
+def backbones_ls(word: WordArgument = "") -> None:
     """List encoders with size, input, license and the uses that it does not allow.
 
     Any other vision transformer of timm works too, by its timm name, or as timm:MODEL
@@ -55,43 +52,24 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
     from rsft.utils.user_folders import weights_dir
 
     unusable = search_unusable(word)
-    rows = [_row(x) for x in search_listing(word, may_be_empty=bool(unusable))]
-    if as_json:
-        for x in unusable:
-            rows.append(
-                asdict(x)
-                | {"state": "known, not usable", "restrictions": x.restrictions}
-            )
-        typer.echo(json.dumps(rows, indent=2))
-        return
     lines = []
-    for row in rows:
-        license_text = describe_license(row["license"], row["restrictions"])
-        bands = f"{_summarize_names(row['bands'])} in {row['unit']}"
-        about = f"{bands}, {row['size']} / {row['patch']}, {license_text}"
-        parameters = f"{row['parameters'] / 1e6:.1f} M"
-        size = f"{row['bytes'] / 1e6:,.0f}"
-        lines.append((two_lines(row["name"], about), parameters, size, row["weights"]))
+    for x in search_listing(word, may_be_empty=bool(unusable)):
+        license_text = describe_license(x.license, x.restrictions)
+        bands = f"{_summarize_names(x.bands)} in {x.unit}"
+        about = f"{bands}, {x.size} / {x.patch}, {license_text}"
+        parameters = f"{x.parameters / 1e6:.1f} M"
+        size = f"{4 * x.parameters / 1e6:,.0f}"  # in float32
+        lines.append((two_lines(x.name, about), parameters, size, x.state))
     heading = "ready; bands in unit, side / patch in pixels, license"
     if lines:
         console.print(make_table("", (heading, "params", "MB", "weights"), lines))
     others = []
-    for x in unusable:
-        name = f"{x.name}, {describe_license(x.license, x.restrictions)}"
-        others.append([two_lines(name, f"{x.reason}; use {x.instead}")])
+    for y in unusable:
+        name = f"{y.name}, {describe_license(y.license, y.restrictions)}"
+        others.append([two_lines(name, f"{y.reason}; use {y.instead}")])
     if others:
         console.print(make_table("", ["known, not usable; license"], others))
     show_paths({"weights": weights_dir()})
-
-
-def _row(encoder: ListedEncoder) -> JsonObject:
-    names = (
-        "name about parameters size patch bands unit mean std sensor license"
-        " restrictions"
-    )
-    row = {name: getattr(encoder, name) for name in names.split(" ")}
-    row |= {"state": "ready", "weights": encoder.state, "path": str(encoder.path or "")}
-    return row | {"bytes": 4 * encoder.parameters}  # in float32
 
 
 def _summarize_names(names: tuple[str, ...]) -> str:

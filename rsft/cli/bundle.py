@@ -37,11 +37,7 @@ def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
 
 @app.command("verify")
 @documented
-def bundle_verify(
-    bundle: BundleArgument,
-    sha256: str | None = None,
-    as_json: bool = False,
-) -> None:
+def bundle_verify(bundle: BundleArgument, sha256: str | None = None) -> None:
     """Check that all files are unchanged and that this machine can build the model.
 
     The exit status is 1 if not.
@@ -53,15 +49,12 @@ def bundle_verify(
     from rsft.models.inspection.verify import verify_bundle
 
     report = verify_bundle(bundle, sha256)
-    if as_json:
-        typer.echo(json.dumps(vars(report) | {"folder": str(report.folder)}, indent=2))
-    else:
-        for check in report.sound:
-            console.print(f"ok     {check}")
-        for fault in report.faults:
-            console.print(f"fault  {fault}")
-        if report.sha256:
-            console.print(f"sha256 {report.sha256}")
+    for check in report.sound:
+        console.print(f"ok     {check}")
+    for fault in report.faults:
+        console.print(f"fault  {fault}")
+    if report.sha256:
+        console.print(f"sha256 {report.sha256}")
     if report.faults:
         raise typer.Exit(1)
 

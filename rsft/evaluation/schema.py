@@ -150,7 +150,7 @@ class Leaks(BaseModel):
     validation chips with its training chips.
 
     Attributes:
-        chips: chips with the file, the group (such as a scene) or the vessel of another.
+        chips: chips with the file, the group or the vessel of another one.
     """
 
     model_config = _FROZEN

@@ -160,7 +160,7 @@ def test_finished_archive_does_not_start_ray(rsft, run, tmp_path, monkeypatch):
         database.execute("CREATE TABLE y (z)")
     (tmp_path / "x.tif").touch()
     code, printed = rsft("predict", run, "x.tif", "-o", "out", "--grid", "32")
-    assert code == 0 and "scenes: 1 failed" in printed and "--overwrite" in printed
+    assert code == 0 and "1  failed" in printed and "--overwrite" in printed
     assert (
         rsft("predict", run, "x.tif", "-o", "out", "--grid", "32", "--strict")[0] == 1
     )

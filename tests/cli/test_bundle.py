@@ -53,6 +53,4 @@ def test_verify(rsft, run, tmp_path):
         and "fault  recipe.yaml is missing" in printed
         and "fault  notes.txt does not" in printed
     )
-    code, printed = rsft("bundle", "verify", folder, "--json")
-    assert code == 1 and len(json.loads(printed)["faults"]) == 2
     assert rsft("bundle", "verify", tmp_path / "nowhere")[0] == 2

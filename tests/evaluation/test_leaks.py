@@ -65,7 +65,7 @@ def test_chips_of_another_store_meet_those_of_the_training(store, tmp_path):
     )
     assert count_leaks(other, store, "test") == Leaks(chips=1)
     # the other chips of the evaluated split were not seen
-    assert count_leaks(other, store, "val").vessel == 1
+    assert count_leaks(other, store, "val").chips == 1
 
 
 @pytest.mark.parametrize("kind", ["object", "category"])

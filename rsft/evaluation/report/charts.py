@@ -305,9 +305,6 @@ def heat_map(table: HeatMap) -> Drawing:
     colors = [to_rgba(COLORS["above" if x > 0 else "below"], abs(x)) for x in shades]
     squares = corners + cells[:, None, ::-1]
     axes.add_collection(PolyCollection(list(squares), facecolors=colors, linewidths=0))
-    for bound in table.bounds:
-        for line in (axes.axhline, axes.axvline):
-            line(bound - 0.5, color=COLORS["muted"], linewidth=1, dashes=(3, 3))
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), xticks=[], yticks=[])
     axes.xaxis.set_label_position("top")
     axes.set(xlabel=table.texts.columns.name, ylabel=table.texts.index.name)

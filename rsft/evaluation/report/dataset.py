@@ -156,19 +156,13 @@ def make_gallery(
         pictures: None for a gallery without pictures.
 
     Returns:
-        "chips": rows of the table with "confidence", "truth_share" (probability of the
-        true class), "kinds" and "picture" in the order of the page; "mistakes": number
+        "chips": rows of the table with "confidence", "kinds" and "picture" in the order
+        of the page; "mistakes": number
         of all mistakes.
     """
     probabilities = predictions[[f"p_{name}" for name in classes]].to_numpy(float)
     table = predictions.reset_index(drop=True)
     table["confidence"] = probabilities.max(axis=1)
-    truth = (
-        table["class"]
-        .map({name: index for index, name in enumerate(classes)})
-        .to_numpy(int)
-    )
-    table["truth_share"] = probabilities[np.arange(len(table)), truth]
     wrong = table[table["class"] != table["predicted"]].sort_values(
         "confidence", ascending=False, kind="stable"
     )

@@ -34,7 +34,6 @@ class HeatMap(NamedTuple):
         shades: strength of the colors (rows, columns), -1 to 1; the sign selects the
             color.
         has_labels: whether cells, rows and columns have texts.
-        bounds: rows and columns before which a line separates groups.
     """
 
     title: str
@@ -42,7 +41,6 @@ class HeatMap(NamedTuple):
     texts: pd.DataFrame
     shades: Floats
     has_labels: bool = True
-    bounds: Sequence[int] = ()
 
 
 def block_names(
@@ -84,16 +82,6 @@ def _site_table(
     return table.rename(index=block_names(table.index, stage_depths))
 
 
-def _extremes(table: pd.DataFrame, number: str) -> list[str]:
-    """Return the site with the largest value and that with the smallest, as text."""
-    values = pd.Series(table.stack()).dropna().sort_values()
-    texts = []
-    for row in (-1, 0):
-        block, position = values.index[row]
-        texts.append(f"{block} {position} ({number.format(values.iloc[row])})")
-    return texts
-
-
 def _format_cells(table: pd.DataFrame, number: str) -> pd.DataFrame:
     return table.map(lambda value: "" if np.isnan(value) else number.format(value))
 
@@ -123,10 +111,9 @@ def modulator_map(run: RunFiles) -> HeatMap | None:
         return None
     table = _site_table(scales, "value", run.metadata.stage_depths)
     distances = table.to_numpy() - run.recipe.meta.init_scale
-    strongest, weakest = _extremes(table, "{:.2f}")
     return HeatMap(
         "Modulator by block and position",
-        f"strongest at {strongest}, weakest at {weakest}",
+        f"{int(table.count().sum())} sites",
         _format_cells(table, "{:.2f}"),
         distances / max(SMALLEST_RANGE, float(np.nanmax(np.abs(distances)))),
     )
@@ -139,7 +126,6 @@ def confusion_map(evaluation: Evaluation) -> HeatMap:
     """
     order = order_by_training(evaluation)
     confusion = np.array(evaluation.confusion)[np.ix_(order, order)]
-    groups = [group_of_class(evaluation, index) for index in order]
     names = [evaluation.classes[index] for index in order]
     texts = pd.DataFrame(confusion, names, names).astype(str).replace("0", "")
     return HeatMap(
@@ -149,7 +135,6 @@ def confusion_map(evaluation: Evaluation) -> HeatMap:
         texts.rename_axis(index="truth", columns="predicted"),
         confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1),
         has_labels=len(order) <= MAX_LABELED_CLASSES,
-        bounds=[row for row in range(1, len(order)) if groups[row] != groups[row - 1]],
     )
 
 

@@ -43,16 +43,12 @@ def build_meta_classifier(bundle: Bundle) -> Classifier:
 class BundleVerification:
     """The result of `verify_bundle`.
 
-    The attributes are keys of `rsft bundle verify --json`.
-
     Attributes:
-        folder: the folder of the bundle.
         sha256: the hash of the bundle; "" if its index cannot be read.
         sound: checks that passed, in sentences.
         faults: checks that failed, in sentences.
     """
 
-    folder: Path
     sha256: str
     sound: list[str]
     faults: list[str]
@@ -85,9 +81,9 @@ def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification
     try:
         index = read_index(folder)
     except RsftError as error:
-        return BundleVerification(folder, "", [], [_error_sentence(error)])
+        return BundleVerification("", [], [_error_sentence(error)])
     written = f"format {index.format}, written by rsft {index.rsft_version}"
-    result = BundleVerification(folder, index.sha256, [written], [])
+    result = BundleVerification(index.sha256, [written], [])
     if sha256 is not None:
         is_expected = sha256 and index.sha256.startswith(sha256.lower())
         faults = [] if is_expected else [f"its hash is {index.sha256}, not {sha256}"]
