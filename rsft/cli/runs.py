@@ -120,7 +120,9 @@ def runs_show(run: RunArgument) -> None:
     print_rows({"status": info.status, "time": _time(info.seconds), **measured}, 24)
     shown = ("recipe", "status", "seconds")
     metadata = {key: x for key, x in info.metadata.items() if key not in shown}
-    _print_yaml(yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True))
+    _print_yaml(
+        yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=10_000)
+    )
     _show_leaks([info])
     _show_faults(f"  {fault}" for fault in info.faults)
     if info.status in ("killed", "interrupted", "failed", "trained"):

@@ -262,18 +262,9 @@ def _open_held_out(
         return HeldOutStore.open(root)
     from rsft.data.prepare.image_folder import prepare_folder
 
-    try:
-        store = prepare_folder(
-            root,
-            output_dir / CHIPS_DIR,
-            val=0,
-            overwrite=True,
-            progress=progress,
-        )
-    except RsftError as error:
-        way_out = f"or evaluate a chip store: rsft prepare folder {root} --root STORE"
-        error.hint = "; ".join(filter(None, (error.hint, way_out)))
-        raise
+    store = prepare_folder(
+        root, output_dir / CHIPS_DIR, val=0, overwrite=True, progress=progress
+    )
     return HeldOutStore.open(store.root)
 
 
@@ -466,7 +457,13 @@ def _notes(
             " accuracy is too high"
         )
     if isinstance(job.store, HeldOutStore):
-        notes.append(_describe_held_out(job.store, job.training))
+        location = "are not here"
+        if job.training is not job.store:
+            location = f"are in {job.training.root}"
+        notes.append(
+            "every chip is a test chip; the chips of the training, for baselines and"
+            f" leaks, {location}"
+        )
     counts = np.bincount(labels, minlength=len(bundle.classes))
     absent = [bundle.classes[index] for index in np.flatnonzero(counts == 0)]
     if absent:
@@ -500,15 +497,3 @@ def _notes(
         bundle.calibrator.promise(),
         *bundle.calibrator.notes(bundle.classes),
     ]
-
-
-def _describe_held_out(store: ChipStore, training: ChipStore) -> str:
-    if training is store:
-        return (
-            "every chip is a test chip; without the chips of the training, no"
-            " baselines, and leaks are not counted"
-        )
-    return (
-        "every chip is a test chip; baselines and leaks are those of the chips of the"
-        f" training in {training.root}"
-    )

@@ -6,7 +6,6 @@ should start fast.
 
 import os
 import socket
-import time
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
@@ -22,8 +21,6 @@ because no address is so short."""
 
 _MAX_REDIRECTS = 5
 _TIMEOUT = (10, 30)  # seconds to connect, seconds between two blocks
-_ATTEMPTS = 2
-_PAUSE = 1.0  # seconds between the attempts
 _AGAIN = "run the same command again to continue"
 _SIGNATURES = frozenset(
     {"sig", "signature", "token", "access_token", "x-amz-signature", "x-goog-signature"}
@@ -75,8 +72,6 @@ def allow_servers() -> None:
 
 def probe_url(url: str) -> RemoteFile | None:
     """Read the first bytes of a file on a web server.
-
-    A server that does not answer is asked a second time.
 
     Returns:
         What the server says; None if it wants a login and the environment has one for
@@ -191,26 +186,14 @@ def _ask(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
             public_url(url),
             "name the file or the server itself, not by a pattern",
         )
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            answer = _get(url, {"Accept-Encoding": "identity", **headers}, limit)
-            if answer[0] < 500 or attempt == _ATTEMPTS:
-                break
-        except (requests.RequestException, ValueError) as error:
-            if attempt == _ATTEMPTS or not isinstance(
-                error, requests.ConnectionError | requests.Timeout
-            ):
-                message = (
-                    f"{urlsplit(url).hostname or url} cannot be reached:"
-                    f" {root_cause(error)}"
-                )
-                raise NetworkError(
-                    message,
-                    public_url(url),
-                    f"check the address and the network; {_AGAIN}",
-                ) from error
-        time.sleep(_PAUSE)
-    return answer
+    try:
+        return _get(url, {"Accept-Encoding": "identity", **headers}, limit)
+    except (requests.RequestException, ValueError) as error:
+        raise NetworkError(
+            f"{urlsplit(url).hostname or url} cannot be reached: {root_cause(error)}",
+            public_url(url),
+            f"check the address and the network; {_AGAIN}",
+        ) from error
 
 
 def _get(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, RemoteFile]:

@@ -133,7 +133,7 @@ def test_a_run_that_starts_at_a_bundle(rsft, run, root):
     )
     assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
     code, out, _ = rsft("runs", "show", "runs/bars")
-    assert code == 0 and f"start.bundle             {run / 'bundle'}" in out
+    assert code == 0 and f"bundle: {run / 'bundle'}" in out
 
 
 def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):

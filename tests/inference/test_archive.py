@@ -53,7 +53,6 @@ def model(monkeypatch):
     use_toy_model(monkeypatch)
     monkeypatch.setattr(archive, "choose_engine", lambda *_: "torch")
     monkeypatch.setattr(archive, "load_engine", lambda *_: None)
-    # no test waits for the pause between two requests
     monkeypatch.setattr(archive, "_PAUSE", 0)
 
 
@@ -519,8 +518,7 @@ def test_other_files_have_no_metadata(tmp_path):
     assert read_geopackage_metadata(tmp_path / "other.gpkg") == {}
 
 
-def test_scenes_on_a_server(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+def test_scenes_on_a_server(scenes, tmp_path):
     with serving_folder(scenes) as server:
         server.query = "sig=1"
         addresses = [server.url(name) for name in ("a.tif?sig=1", "absent.tif?sig=1")]

@@ -30,9 +30,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def server(folder, monkeypatch):
-    # no test waits for the pause between two requests
-    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+def server(folder):
     with serving_folder(folder) as server, gdal_environment():
         yield server
 

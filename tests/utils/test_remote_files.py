@@ -20,9 +20,7 @@ from tests.helpers.file_server import serving_folder
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    # no test waits for the pause between two requests
-    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+def server(tmp_path):
     (tmp_path / "a").write_bytes(bytes(range(250)) * 40)
     with serving_folder(tmp_path) as server:
         yield server
@@ -112,8 +110,7 @@ def test_no_argument_names_a_server(server, monkeypatch):
         ("https:///a", "No host supplied"),
     ],
 )
-def test_no_server(monkeypatch, url, message):
-    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+def test_no_server(url, message):
     with pytest.raises(NetworkError, match=message) as caught:
         probe_url(url)
     assert "sig" not in caught.value.location

@@ -186,10 +186,8 @@ def _line_chart(
     table = table.where(np.isfinite(table)).dropna(axis="columns", how="all")
     if table.empty or not len(table.columns):
         return None
-    number = "{:.1%}" if percent else "{:.3g}"
     figure = _new_figure(270)
     axes = figure.subplots()
-    ends = []
     for column, values in table.items():
         label, color, dashes = curves[str(column)]
         finite = values.dropna()
@@ -204,7 +202,6 @@ def _line_chart(
             linewidth=2,
             label=label,
         )
-        ends.append(f"{label} ends at {number.format(finite.iloc[-1])}")
     axes.set(title=title, xlabel="epoch")
     if percent:
         axes.set_ylim(0, 1)
@@ -216,7 +213,7 @@ def _line_chart(
     figure.legend(
         loc="outside right center", labelcolor="linecolor", reverse=not percent
     )
-    return figure, title, f"{len(epochs)} epochs; {', '.join(ends)}"
+    return figure, title, pluralize(len(epochs), "epoch")
 
 
 RELIABILITY_BINS = 15
@@ -276,11 +273,7 @@ def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Dr
     diagram.yaxis.set_major_formatter(_percent)
     diagram.grid(axis="y")
     chips = int(bins["chips"].sum())
-    gap = (bins["hits"] - bins["confidence"] * bins["chips"]).abs().sum() / chips
-    summary = (
-        f"{pluralize(chips, 'chip')} in {pluralize(len(bins), 'bin')}; mean gap"
-        f" {gap:.1%}"
-    )
+    summary = f"{pluralize(chips, 'chip')} in {pluralize(len(bins), 'bin')}"
     return figure, "Accuracy by confidence, in %", summary
 
 

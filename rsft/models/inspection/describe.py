@@ -107,19 +107,12 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     inputs = ", ".join(planes)
     if len(planes) > 1 and len(set(planes)) == 1:
         inputs = f"{planes[0]}, repeated"
-    bands = ", ".join(contract.used_bands)
-    unused = [band for band in contract.bands if band not in contract.used_bands]
-    if unused:
-        bands += (
-            f"; the training chips also have {', '.join(unused)}, which the model does"
-            " not use"
-        )
     units = [
         f"{unit} ({QUANTITIES[unit]})" if unit in QUANTITIES else unit
         for unit in contract.units
     ]
     sentences = {
-        "bands": bands,
+        "bands": ", ".join(contract.used_bands),
         "unit": " or ".join(units),
         "inputs": inputs,
         "size": _describe_size(contract),

@@ -117,8 +117,6 @@ def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(
 def test_scene_on_a_web_server_is_resumed_after_a_failure(
     bundle, scene, tmp_path, monkeypatch
 ):
-    # no test waits for the pause between two requests
-    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     request = PredictionRequest(query=Query(grid=8), batch_size=8)
     local = predict(bundle, [scene], tmp_path / "local.csv", request)
     batch_sizes: list[int] = []
