@@ -11,6 +11,7 @@ import psutil
 from rsft.cli.environment_report import EnvironmentCheck, Status, free_disk
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.schema import Recipe
+from rsft.utils.write_errors import explain_os_error
 
 _UNKNOWN = "unknown without the chips"
 
@@ -104,23 +105,14 @@ def _check_weights(recipe: Recipe) -> EnvironmentCheck:
         else:
             encoder = find_encoder(recipe.backbone.name)
             if not encoder.weights:
-                origin = "starts at random weights"
-                if encoder.is_frozen:
-                    origin = "brings its weights"
-                return EnvironmentCheck("weights", f"{encoder.name} {origin}")
+                return EnvironmentCheck("weights", f"{encoder.name} needs no file")
             path = find_weights(encoder)
-        return EnvironmentCheck(
-            "weights", f"{path} ({path.stat().st_size / 1e6:,.1f} MB)"
-        )
+        size = path.stat().st_size
     except RsftError as error:
         return _failure("weights", error)
     except OSError as error:
-        return EnvironmentCheck(
-            "weights",
-            f"{error.strerror}: {error.filename}",
-            "fail",
-            "correct backbone.weights",
-        )
+        return _failure("weights", explain_os_error(error))
+    return EnvironmentCheck("weights", f"{path} ({size / 1e6:,.1f} MB)")
 
 
 def _check_space(

@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from rsft.data.chips.folds import open_store
@@ -105,17 +104,14 @@ def _page_content(
 
     None means that a file is missing.
     """
-    predictions = _select_predictions(run)
     gallery = None
-    if predictions is not None:
-        assert run.evaluation
-        gallery = make_gallery(predictions, run.evaluation.classes, pictures)
+    if run.evaluation and run.predictions is not None:
+        gallery = make_gallery(run.predictions, run.evaluation.classes, pictures)
     start = run.recipe.train.start_bundle
     return {
         "run": run,
         "number": run.folder.resolve().name,
         "evaluation": run.evaluation,
-        "predictions": predictions,
         "pictures": pictures,
         "charts": charts,
         "tables": metric_tables,
@@ -128,16 +124,6 @@ def _page_content(
         "gallery": gallery,
         "dataset": summarize_store(run, store) if store else None,
     }
-
-
-def _select_predictions(run: RunFiles) -> pd.DataFrame | None:
-    """Return the predictions of the classes in metrics.json, or None without any."""
-    if run.predictions is None or not run.evaluation:
-        return None
-    is_evaluated = run.predictions["class"].isin(run.evaluation.classes)
-    if not is_evaluated.any():
-        return None
-    return run.predictions[is_evaluated]
 
 
 def _feature_maps(run: RunFiles) -> Markup | None:

@@ -57,15 +57,18 @@ def test_edited_index(copy):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda t: t.pop("gamma"), "gamma is missing"),
-        (lambda t: t.pop("blocks.0.q.a"), "blocks.0.q.a is missing"),
+        (lambda t: t.pop("gamma"), "do not fit the network, such as gamma"),
+        (
+            lambda t: t.pop("blocks.0.q.a"),
+            "do not fit the network, such as blocks.0.q.a",
+        ),
         (
             lambda t: t.update({"blocks.9.q.a": torch.ones(2)}),
-            "blocks.9.q.a does not belong to the recipe's classifier",
+            "do not fit the network, such as blocks.9.q.a",
         ),
         (
             lambda t: t.update({"blocks.0.q.a": torch.ones(3, 5)}),
-            "blocks.0.q.a is 3 x 5, not 4 x 192",
+            "do not fit the network, such as blocks.0.q.a",
         ),
         (
             lambda t: t["blocks.0.q.a"].fill_(float("nan")),
@@ -80,7 +83,8 @@ def test_edited_index(copy):
 def test_tensors_that_contradict_the_recipe(copy, change, fault):
     tensors = {key: tensor.clone() for key, tensor in Bundle.load(copy).tensors.items()}
     change(tensors)
-    assert save_changed(copy, tensors=tensors).faults == [fault]
+    (message,) = save_changed(copy, tensors=tensors).faults
+    assert fault in message
 
 
 @pytest.mark.slow
@@ -92,7 +96,8 @@ def test_pruned_site_needs_no_tensors(copy):
         del tensors[name]
     assert not save_changed(copy, tensors=tensors).faults
     del tensors["blocks.0.k.a"]
-    assert save_changed(copy, tensors=tensors).faults == ["blocks.0.k.a is missing"]
+    (fault,) = save_changed(copy, tensors=tensors).faults
+    assert "such as blocks.0.k.a" in fault
 
 
 @pytest.mark.slow
@@ -129,10 +134,7 @@ def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
         copy,
         recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft}),
     ).faults
-    assert (
-        "blocks.11.q.a is missing" in faults
-        and "blocks.0.q.a does not belong to the recipe's classifier" in faults
-    )
+    assert "do not fit the network, such as blocks.0" in faults[0]
     assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]
 
 
