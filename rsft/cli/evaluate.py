@@ -18,7 +18,6 @@ from rsft.cli.options import (
     check_store,
     documented,
 )
-from rsft.errors import RequestError
 
 app = typer.Typer()
 
@@ -52,10 +51,6 @@ def evaluate(
     all_chips = split == ALL_CHIPS
     if not all_chips:
         check_store(data)
-    elif not data.exists():  # before PyTorch is imported
-        raise RequestError(
-            "the folder does not exist", data, "name a chip store, or class folders"
-        )
     with progress() as report:
         report(0, 0, display.IMPORTS)
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle

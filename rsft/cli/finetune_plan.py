@@ -162,13 +162,7 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
     plan = read_auto(path, steps.keys if steps else request.recipe_keys)
     if steps:
         _write_first_bundle(plan, request)
-        about = f" among {len(plan.candidates)}"
-        if not plan.obstacle:
-            about += (
-                f": at most {plan.settings.budget} of CPU time, which budget=TIME sets;"
-                " the training comes after it"
-            )
-        steps.begin("choose", about)
+        steps.begin("choose")
     with display.show_waiting(display.IMPORTS):
         from rsft.cli.display.choice import choose_search_display
 

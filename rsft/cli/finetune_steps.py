@@ -175,7 +175,7 @@ class Steps:
             words += ["--split", "object"]
         return words + shlex.split(request.prepare)
 
-    def begin(self, step: str, note: str = "") -> None:
+    def begin(self, step: str) -> None:
         """Print the number and the name of a step, and its command."""
         later = ("train", "report")
         steps = [name for name in _TITLES if name in self.commands or name in later]
@@ -184,7 +184,7 @@ class Steps:
         if self.request.as_json:
             fields = {"name": step, "number": number, "of": len(steps)}
             emit_json_event("begin", {**fields, "command": command})
-        title = f"step {number} of {len(steps)}, {step}: {_TITLES[step]}{note}"
+        title = f"step {number} of {len(steps)}, {step}: {_TITLES[step]}"
         console.print(Text(title, "bold"))
         if command:
             console.print(f"  {command}", style="dim")
@@ -198,18 +198,10 @@ class Steps:
         """
         from rsft.data.chips.manifest import MANIFEST
         from rsft.data.chips.store import AUDIT_FILE
-        from rsft.recipe.text import parse_value
         from rsft.study.choice_file import check_auto
-        from rsft.training.runs.reader import find_runs_folder
 
         # a typing error shows before the chips are prepared
         check_auto(find_recipe(AUTO), self.keys)
-        names = [text for text in self.keys if text.startswith("name=")]
-        name = str(parse_value(names[-1].removeprefix("name=")))
-        runs = find_runs_folder(self.request.runs, name)
-        console.print(
-            f"chip store {self.root} (--root), runs in {runs} (--runs, name=NAME)",
-        )
         if "prepare" in self.commands:
             self.begin("prepare")
             _run_command(self.commands["prepare"])

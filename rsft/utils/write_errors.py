@@ -76,8 +76,8 @@ _SENTENCES = {
     ),
     errno.ENOENT: ("the file or folder does not exist", "check the path"),
     errno.EEXIST: (
-        "the file or folder exists already",
-        "remove it, or choose another name",
+        "another file or folder is in the place",
+        "remove or rename it, or choose another name",
     ),
     errno.ELOOP: ("the symbolic links lead in a circle", "remove the links"),
 }

@@ -54,15 +54,11 @@ def test_all_steps_are_the_printed_commands_and_continue(
     code, printed = rsft("finetune", chips, *SHORT)
     assert code == 0, printed
     lines = printed.splitlines()
-    assert lines[0].startswith(
-        "chip store data/my-bars (--root), runs in runs/my-bars (--runs"
-    )
     titles = [line.partition(":")[0] for line in lines if line.startswith("step ")]
     names = ("prepare", "audit", "choose", "train", "report")
     assert titles == [
         f"step {number} of 5, {name}" for number, name in enumerate(names, 1)
     ]
-    assert "at most 0s of CPU time" in printed
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("  rsft ")]
     assert commands[:2] == [
         ["prepare", "folder", "my bars", "--root", "data/my-bars"],
@@ -135,11 +131,7 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped):
         )
         assert os.environ[SETTING] == setting
     assert SETTING not in os.environ
-    assert (
-        code == 2
-        and "stopped by the test" in printed
-        and "runs in runs/first" in printed
-    ), printed
+    assert code == 2 and "stopped by the test" in printed, printed
     assert "4 chips in store" in printed
     command = (
         "rsft prepare scenes scene.tif --root store --at ships.gpkg --split object"

@@ -45,16 +45,13 @@ def test_small_files(server):
         read_url(server.url("b"), 9)
 
 
-def test_a_busy_server_is_asked_twice(server):
+def test_a_busy_server(server):
     server.statuses["a"] = 503
     with pytest.raises(
         NetworkError, match="answered 503 Service Unavailable"
     ) as caught:
         probe_url(server.url("a"))
-    assert (
-        server.requests == ["GET a", "GET a"]
-        and "same command again" in caught.value.hint
-    )
+    assert "same command again" in caught.value.hint
 
 
 def test_a_login_in_the_environment_of_gdal(server, monkeypatch):

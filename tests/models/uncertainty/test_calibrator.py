@@ -166,9 +166,13 @@ def test_round_trip_through_a_file(tmp_path):
     narrow = calibrator.tensors() | {"chips": calibrator.chips[:, :1]}
     with pytest.raises(ValueError, match="of different features"):
         Calibrator.from_tensors(narrow)
-    with pytest.raises(KeyError, match=r"validation\.groups"):
+    with pytest.raises(KeyError, match=r"validation\.positions"):
         Calibrator.from_tensors(
-            {k: v for k, v in calibrator.tensors().items() if k != "validation.groups"}
+            {
+                k: v
+                for k, v in calibrator.tensors().items()
+                if k != "validation.positions"
+            }
         )
 
 
