@@ -94,7 +94,7 @@ NamesArgument = Annotated[
 @weights_app.command("get")
 @documented
 def weights_get(
-    names: NamesArgument, bundle: Path | None = None, overwrite: bool = False
+    names: NamesArgument, bundle: Path | None = None, *, overwrite: bool
 ) -> None:
     """Download and verify weights. An interrupted download is resumed.
 
@@ -181,7 +181,8 @@ def weights_convert(
     source: Path,
     target: Path,
     name: Annotated[str, Option(name="--as")],
-    overwrite: bool = False,
+    *,
+    overwrite: bool,
 ) -> None:
     """Write the encoder in a checkpoint as plain tensors, without decoder and head.
 

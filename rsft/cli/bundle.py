@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import console, show_paths
+from rsft.cli.display.console import console, print_json, show_paths
 from rsft.cli.options import OUT, BundleArgument, documented
 from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.utils.command_options import Access, Argument, Option
@@ -23,14 +22,14 @@ app = typer.Typer(
 
 @app.command("show")
 @documented
-def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
+def bundle_show(bundle: BundleArgument, *, as_json: bool) -> None:
     """Show a bundle: classes, chips, backbone, licenses, method, accuracy."""
     from rsft.cli.display.bundles import show_bundle
     from rsft.models.inspection.describe import describe_bundle
 
     description = describe_bundle(bundle)
     if as_json:
-        typer.echo(json.dumps(description, indent=2))
+        print_json(description)
     else:
         show_bundle(description)
 
@@ -67,7 +66,8 @@ def bundle_from(
     data: Path | None = None,
     size: Annotated[int | None, Option(min=8)] = None,
     weights: Path | None = None,
-    overwrite: bool = False,
+    *,
+    overwrite: bool,
 ) -> None:
     """Make a bundle of a checkpoint of the task `rsft.torchgeo.PEFTClassificationTask`.
 

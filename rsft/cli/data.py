@@ -89,7 +89,8 @@ def data_add(
     bands: tuple[str, ...] | None = None,
     mixed_noise: bool = False,
     source: Annotated[list[str] | None, Option(metavar="PATH|ADDRESS")] = None,
-    as_json: bool = False,
+    *,
+    as_json: bool,
 ) -> None:
     """Join corrected labels to a chip store, all or none; list rows without use.
 
@@ -151,7 +152,8 @@ def audit(
     ],
     strict: bool = False,
     out: Annotated[Path | None, options.OUT] = None,
-    overwrite: bool = False,
+    *,
+    overwrite: bool,
 ) -> None:
     """Find duplicates, leaks between splits, contradictory labels and unusable chips.
 

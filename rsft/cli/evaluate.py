@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +45,7 @@ def evaluate(
     """
     from rsft.data.chips.manifest import MANIFEST
     from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
-    from rsft.utils.atomic_files import write_text
+    from rsft.utils.atomic_files import write_json
 
     all_chips = split == ALL_CHIPS
     if not all_chips:
@@ -70,5 +69,5 @@ def evaluate(
     show_paths({name: out / file for name, file in files.items()})
     if compare:
         comparison = compare_runs(out, compare)
-        write_text(out / "comparison.json", json.dumps(asdict(comparison), indent=1))
+        write_json(out / "comparison.json", asdict(comparison))
         console.print(comparison_table(comparison))

@@ -32,7 +32,8 @@ def export(
     whole: bool = False,
     unit: UnitOption = None,
     size: Annotated[int | None, Option(min=1)] = None,
-    overwrite: bool = False,
+    *,
+    overwrite: bool,
 ) -> None:
     """Write a bundle as files for another program, with classes, contract and hash.
 

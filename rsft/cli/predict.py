@@ -26,7 +26,8 @@ def predict(
     request: PredictionRequest,
     strict: bool = False,
     ray: Annotated[bool, Option(panel="Speed", access=Access.ONLINE)] = False,
-    as_json: bool = False,
+    *,
+    as_json: bool,
 ) -> None:
     """Classify chips or scenes, and write a table.
 

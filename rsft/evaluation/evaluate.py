@@ -9,7 +9,6 @@ encoder is worth.
 The features are mapped before and after fine-tuning.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ from rsft.training.small_network import (
     starts_at_random,
 )
 from rsft.types import Indices, Progress
-from rsft.utils.atomic_files import write_text
+from rsft.utils.atomic_files import write_json
 from rsft.utils.memory import return_freed_memory
 from rsft.utils.progress import announce
 from rsft.utils.stored_rows import StoredRows
@@ -146,7 +145,7 @@ def evaluate(
             methods |= others
     announce(progress, "measures and intervals")
     result = _measure(job, root, chips, outputs, methods, leaks, notes)
-    write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))
+    write_json(output_dir / EVALUATION_FILE, result.to_dict())
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
     if baselines:
         announce(progress, "map of the features")
@@ -471,11 +470,7 @@ def _notes(
             f"no chips in {split}, so left out of all means over classes:"
             f" {list_first_names(absent)}"
         )
-    notes.append(
-        describe_groups(
-            bundle.groups, dict(zip(bundle.classes, bundle.train_counts, strict=True))
-        )
-    )
+    notes.append(describe_groups(bundle.groups, bundle.counts_by_class))
     if bundle.recipe.evaluate.tta != "none":
         notes.append(
             "probabilities are means over test-time views"

@@ -217,13 +217,13 @@ def nearest_key(key: str) -> str:
         candidates = [
             name.partition(".")[2] for name in keys if name.startswith(f"{section}.")
         ]
-        matches = difflib.get_close_matches(leaf, candidates, 1)
+        matches = difflib.get_close_matches(leaf, candidates)
         if matches:
             return f"{section}.{matches[0]}"
     namesakes = [name for name in keys if name.rpartition(".")[2] == leaf]
-    matches = difflib.get_close_matches(key, namesakes, 1, cutoff=0)
+    matches = difflib.get_close_matches(key, namesakes, cutoff=0)
     matches = matches or difflib.get_close_matches(
-        key, keys if section else [*SECTIONS, *keys], 1
+        key, keys if section else [*SECTIONS, *keys]
     )
     if matches:
         return matches[0]

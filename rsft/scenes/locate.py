@@ -5,7 +5,7 @@ from functools import partial
 
 from rsft.data.annotations.base import parse_columns
 from rsft.scenes.locations import SceneLocations, tile_locations
-from rsft.scenes.locators import LOCATORS
+from rsft.scenes.locators import LOCATORS, MIN_CONFIDENCE
 from rsft.scenes.positions import read_positions
 from rsft.scenes.query import Query
 from rsft.scenes.raster import RasterScene
@@ -20,7 +20,7 @@ def locate(
     query: Query,
     detect: Find,
     scale: tuple[float, float] = (1.0, 1.0),
-    min_confidence: float = 0.9,
+    min_confidence: float = MIN_CONFIDENCE,
     progress: Progress | None = None,
 ) -> SceneLocations:
     """Return the locations of a query in a scene.

@@ -26,6 +26,8 @@ MATCHED = "matched"
 
 UNKNOWN = "unknown"
 """Class of an object that the source has, but not its type."""
+MIN_CONFIDENCE = 0.9
+"""Confidence below which a match is not sure."""
 
 
 class NothingInSceneError(RequestError):
@@ -51,8 +53,8 @@ class Locator(ABC):
         scene: RasterScene,
         source: Path,
         find_objects: Callable[[], SceneLocations],
-        min_confidence: float = 0.9,
-        progress: Progress | None = None,
+        min_confidence: float,
+        progress: Progress | None,
     ) -> SceneLocations:
         """Return the objects with what the source says about them as attributes.
 

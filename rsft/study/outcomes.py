@@ -5,7 +5,6 @@ These files alone decide which trials have ended.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from rsft.training.runs.reader import (
     read_epochs,
 )
 from rsft.types import JsonObject
-from rsft.utils.atomic_files import write_text
+from rsft.utils.atomic_files import write_json
 from rsft.utils.untrusted.documents import load_json
 
 TRIALS = "trials"
@@ -60,7 +59,7 @@ class TrialOutcome:
 
     def save(self, folder: Path) -> None:
         """Write the outcome to the folder of the trial, whole or not at all."""
-        write_text(folder / OUTCOME, json.dumps(asdict(self), indent=1))
+        write_json(folder / OUTCOME, asdict(self))
 
 
 def read_outcome(folder: Path) -> TrialOutcome | None:
@@ -112,7 +111,9 @@ def read_run_outcome(
     run = RunInfo(Path())
     metrics = {}
     place = ""
-    for run in find_runs(folder)[-1:]:
+    runs = find_runs(folder)
+    if runs:
+        run = runs[-1]
         place = str(run.folder)
         if status != "failed":
             metrics = _read_metrics(run.folder)

@@ -1,6 +1,5 @@
 """Compare a bundle with the one at which its run started; the recipe of such a run."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +31,7 @@ from rsft.training.runs.replay_file import (
     read_replay,
 )
 from rsft.types import JsonObject, Progress
-from rsft.utils.atomic_files import write_text
+from rsft.utils.atomic_files import write_json
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ def replay(run: Path, device: str = "auto", progress: Progress | None = None) ->
             )
         )
     result = Replay(old.sha256, new.sha256, tuple(parts))
-    write_text(run / REPLAY_FILE, json.dumps(result.to_dict(), indent=1))
+    write_json(run / REPLAY_FILE, result.to_dict())
     return result
 
 

@@ -7,6 +7,7 @@ folders stay.
 """
 
 import hashlib
+import json
 import logging
 import shutil
 import stat
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -105,6 +107,11 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write what JSON can hold to `path`, with lines, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1))
 
 
 def sha256(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Load encoders: complete, exactly as stored, or not at all."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import safetensors.torch
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from rsft.backbones import loading
 from rsft.backbones.card import Card, drop_tensors
 from rsft.backbones.loading import load_encoder_weights, tensors_sha256
 from rsft.errors import WeightsError
@@ -241,3 +244,17 @@ def test_tensors_are_mapped_from_the_file(tmp_path):
     backbone = load_encoder_weights(card(large), 32, path)
     assert anonymous_memory() - before < 0.1 * size
     assert backbone.vit.blocks[7].mlp.fc2.weight.equal(state["blocks.7.mlp.fc2.weight"])
+
+
+def test_weights_of_the_package_agree_with_their_model_card(tmp_path):
+    weights = tmp_path / "toy.safetensors"
+    weights.write_bytes(b"weights")
+    # the package has no file that differs
+    with pytest.raises(WeightsError, match="model card of toy is missing"):
+        loading._check_packaged(card(), weights)
+    digest = hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "toy.json").write_text(json.dumps({"sha256": digest}))
+    loading._check_packaged(card(), weights)
+    weights.write_bytes(b"other")
+    with pytest.raises(WeightsError, match="differ from their model card"):
+        loading._check_packaged(card(), weights)

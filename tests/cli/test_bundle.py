@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,3 +57,20 @@ def test_verify(rsft, run, tmp_path):
         and "fault  notes.txt does not" in printed
     )
     assert rsft("bundle", "verify", tmp_path / "nowhere")[0] == 2
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "elsewhere")])
+def test_a_checkpoint_becomes_a_bundle_beside_it(rsft, tmp_path, monkeypatch, options):
+    outputs = []
+
+    def make(checkpoint, out, *others):
+        outputs.append((out, others))
+        return ["a note"]
+
+    # it would import Lightning, which takes seconds
+    module = SimpleNamespace(bundle_from_checkpoint=make)
+    monkeypatch.setitem(sys.modules, "rsft.torchgeo", module)
+    code, printed = rsft("bundle", "from", tmp_path / "a.ckpt", *options)
+    assert code == 0 and "note: a note" in printed
+    out = Path(options[1]) if options else tmp_path / "bundle"
+    assert outputs == [(out, (None, None, None))]

@@ -51,3 +51,19 @@ def test_the_command_writes_an_onnx_file(rsft, run, root, tmp_path):
     (tmp_path / "out/model.onnx").write_bytes(b"altered")
     with pytest.raises(WeightsError, match=mentions("model.onnx", "altered")):
         read_export_metadata(tmp_path / "out")
+
+
+def test_options_that_are_left_out(rsft, run, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "rsft.inference.export.export.export_bundle",
+        lambda *arguments, **options: given.append((arguments, options)) or 1 / 0,
+    )
+    rsft("export", run, "--format", "timm")
+    ((_, name, precision, out), options) = given[0]
+    assert (name, precision, out) == ("timm", "fp32", None)
+    assert (options["max_loss"], options["whole"], options["overwrite"]) == (
+        0.5,
+        False,
+        False,
+    )

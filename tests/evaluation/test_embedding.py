@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from rsft.evaluation import embedding
 from rsft.evaluation.embedding import tsne
 
 
@@ -21,3 +22,16 @@ def test_clusters_stay_together_and_a_map_is_reproducible():
 def test_a_few_chips(count):
     points = tsne(np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32))
     assert points.shape == (count, 2) and np.isfinite(points).all()
+
+
+@pytest.mark.parametrize(("count", "neighbors"), [(4, 1), (31, 10), (200, 30)])
+def test_a_few_chips_have_fewer_neighbors(count, neighbors, monkeypatch):
+    class Map:
+        def __init__(self, perplexity, **_):
+            self.perplexity = perplexity
+
+        def fit_transform(self, features):
+            return np.full((len(features), 2), self.perplexity)
+
+    monkeypatch.setattr(embedding, "TSNE", Map)
+    assert tsne(np.ones((count, 8), np.float32))[0, 0] == neighbors

@@ -21,6 +21,7 @@ from rsft.metrics.intervals import Interval
         ),
         ((0.0, 0.0, 0.0), ["is not distinguishable from"]),
         ((0.01, 0.0, 0.02), ["is not distinguishable from"]),
+        ((0.01, 0.0004, 0.02), ["is not distinguishable from", "+0.0 to +2.0"]),
         ((-0.08, -0.165, -0.0004), ["is not distinguishable from", "-16.5 to +0.0"]),
     ],
 )

@@ -121,9 +121,9 @@ def toy_bundle(**fields) -> SimpleNamespace:
         "contract": toy_contract(),
         "sha256": "0" * 64,
     }
-    return SimpleNamespace(
-        **(defaults | {"recipe": recipe, "calibrator": None} | fields)
-    )
+    values = defaults | {"recipe": recipe, "calibrator": None} | fields
+    counts = dict(zip(values["classes"], values["train_counts"], strict=False))
+    return SimpleNamespace(counts_by_class=counts, **values)
 
 
 def write_geotiff(path: Path, pixels: np.ndarray, **profile) -> Path:

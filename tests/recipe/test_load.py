@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.load import allowed_words, dump_recipe, load_recipe, recipe_keys
+from rsft.recipe.load import (
+    allowed_words,
+    dump_recipe,
+    load_recipe,
+    nearest_key,
+    recipe_keys,
+)
 from rsft.recipe.schema import (
     SECTIONS,
     DataSection,
@@ -79,6 +85,10 @@ def test_override_faults_name_line_and_nearest_key(quick):
             str(quick), 10, "train.epochs", "-1", "a whole number >= 1", overridden=True
         ),
     ]
+
+
+def test_a_key_of_the_same_section_was_meant():
+    assert nearest_key("loss.weights") == "loss.weight"  # not backbone.weights
 
 
 def test_overrides_are_yaml_and_the_last_wins(quick):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from rsft.errors import DataError
-from rsft.scenes.chip_size import resize_chip
+from rsft.scenes.chip_size import resampling_factors, resize_chip
+from rsft.scenes.options import ChipOptions
+from tests.helpers.scenes import toy_contract
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
@@ -21,3 +23,12 @@ def test_resize_keeps_type_and_bands(kind, bands):
 def test_complex_pixels_are_not_resized():
     with pytest.raises(DataError, match="complex64"):
         resize_chip(np.ones((4, 4, 1), np.complex64), (2, 2))
+
+
+def test_pixels_of_a_scene_that_make_one_chip_pixel():
+    spec = toy_contract()
+    options = ChipOptions(resample_to=10.0)
+    assert resampling_factors(spec, (2.0, 4.0), options) == (5.0, 2.5)
+    assert resampling_factors(spec, (2.0, 4.0), ChipOptions()) == (1.0, 1.0)
+    with pytest.raises(DataError, match="unknown spacing"):
+        resampling_factors(spec, None, options)

@@ -21,7 +21,7 @@ def grid(rows, cols, heights=0.0):
     return list(points), np.column_stack([x, y])
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (2, 3), (3, 3), (4, 5), (10, 21)])
+@pytest.mark.parametrize("shape", [(2, 2), (2, 3), (3, 3), (3, 4), (4, 5), (10, 21)])
 def test_honest_points_have_no_outliers(shape):
     assert find_outliers(*grid(*shape)) == []
     rng = np.random.default_rng(0)

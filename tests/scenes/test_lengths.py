@@ -10,11 +10,10 @@ from rsft.scenes.lengths import (
     box_length,
     bright_length,
     bright_pixels,
+    measure_length,
     measured_length,
 )
-from tests.helpers.scenes import (
-    simulate_sea,
-)
+from tests.helpers.scenes import simulate_sea, toy_contract
 
 
 def test_boxes():
@@ -136,3 +135,10 @@ def test_against_lengths_from_ais(shared):
         0.99, abs=0.005
     )
     assert table["length_m_high"].ge(reported).mean() == pytest.approx(0.96, abs=0.005)
+
+
+def test_only_radar_chips_of_known_spacing_have_a_length():
+    pixels = np.ones((8, 8, 1), np.uint8)
+    gray = toy_contract(bands=("gray",), planes=("gray",) * 3)
+    assert measure_length(pixels, None, None, toy_contract()) == {}
+    assert measure_length(pixels, None, (10, 10), gray) == {}

@@ -20,6 +20,9 @@ def test_windows_over_the_edge(tmp_path):
         and not window[:, 2:].any()
     )
     assert not read(scene, 50, 50, 52, 53).any()
+    height, width = RAMP.shape[:2]
+    assert not read(scene, height, 0, height + 2, 3).any()
+    assert not read(scene, 0, width, 2, width + 3).any()
 
 
 def test_no_data(tmp_path):

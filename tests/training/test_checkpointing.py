@@ -27,6 +27,11 @@ from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
 from tests.helpers.messages import mentions
 
 
+def test_a_position_is_named_as_users_count():
+    assert str(TrainingPosition(2, 0)) == "the start of epoch 3"
+    assert str(TrainingPosition(2, 5)) == "epoch 3, batch 5"
+
+
 def test_the_last_two_are_kept(tmp_path):
     for position in (
         TrainingPosition(0, 9),

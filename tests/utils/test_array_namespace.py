@@ -30,6 +30,7 @@ def test_conversion_to_float(bits):
     tensor = to_float(torch.from_numpy(integers), bits)
     assert array.dtype == tensor.numpy().dtype == f"float{bits}"
     assert np.array_equal(array, tensor.numpy())
+    assert to_float(integers).dtype == "float32"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ import pytest
 from filelock import FileLock
 
 from rsft.utils import atomic_files
-from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
+from rsft.utils.atomic_files import (
+    atomic_file,
+    atomic_folder,
+    remove_work_folder,
+    work_folder,
+    write_json,
+    write_text,
+)
 from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
 
 
@@ -24,6 +31,12 @@ def test_text_is_written_whole(tmp_path):
     write_text(tmp_path / "deep" / "a.txt", "second")
     assert (tmp_path / "deep" / "a.txt").read_text() == "second"
     assert names(tmp_path / "deep") == ["a.txt"]
+
+
+def test_json_has_lines(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, "ü"]})
+    text = (tmp_path / "a.json").read_text()
+    assert text == '{\n "a": [\n  1,\n  "\\u00fc"\n ]\n}'
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):
@@ -227,3 +240,23 @@ assert all(synced) and len(synced) == 2, synced
         == (tmp_path / "folder" / "b.txt").read_text()
         == "two"
     )
+
+
+def test_a_work_folder_stays_until_its_job_is_done(tmp_path):
+    folder = tmp_path / "work"
+    with pytest.raises(KeyboardInterrupt), work_folder(folder, "one") as build:
+        (build / "a.txt").touch()
+        raise KeyboardInterrupt
+    with work_folder(folder, "one") as build:
+        assert names(build) == ["a.txt"] and names(tmp_path) == ["work", "work.lock"]
+        remove_work_folder(folder)  # it is in use
+        assert names(build) == ["a.txt"]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("remains", [["work"], ["work.lock"], ["work", "work.lock"]])
+def test_what_a_killed_job_leaves_is_removed(tmp_path, remains):
+    for name in remains:
+        (tmp_path / name).mkdir() if name == "work" else (tmp_path / name).touch()
+    remove_work_folder(tmp_path / "work")
+    assert names(tmp_path) == []

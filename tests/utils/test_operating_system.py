@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from platform import machine, processor
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,8 @@ from rsft.utils.operating_system import (
     describe_path_fault,
     limit_address_space,
     link_file,
+    multiplies_bfloat16,
+    processor_name,
     replace_path,
     sync_path,
     unique_name,
@@ -163,3 +166,20 @@ def test_a_driver_of_a_gpu(monkeypatch):
     assert not operating_system.has_gpu_driver()
     monkeypatch.setattr(os.path, "exists", lambda path: path == "/dev/kfd")
     assert operating_system.has_gpu_driver()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "has_bfloat16"),
+    [
+        ("model name\t: Fast 9\nflags\t: fpu amx_bf16 ht\n", "Fast 9", True),
+        ("model name\t: Slow 1\nflags\t: fpu bf16x ht\n", "Slow 1", False),
+        (None, processor() or machine(), False),
+    ],
+)
+def test_the_processor(text, name, has_bfloat16, tmp_path, monkeypatch):
+    path = tmp_path / "cpuinfo"
+    monkeypatch.setattr(operating_system, "_PROCESSORS", path)
+    if text is not None:
+        path.write_text(text)
+    assert processor_name() == name
+    assert multiplies_bfloat16() == has_bfloat16

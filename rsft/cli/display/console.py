@@ -206,6 +206,11 @@ FIRST_CLASSES = 15
 """Number of classes that a command lists of more of them."""
 
 
+def print_json(content: Any) -> None:
+    """Print what JSON can hold, with lines for people."""
+    print(json.dumps(content, indent=2))
+
+
 def emit_json_event(event: str, fields: JsonObject) -> None:
     """Print one JSON object on one line: the name of the event, and fields.
 

@@ -3,7 +3,6 @@
 Some formats also store it inside their files.
 """
 
-import json
 from pathlib import Path
 
 from rsft.errors import RequestError, WeightsError
@@ -16,7 +15,7 @@ from rsft.inference.engines.base import (
 )
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.types import JsonObject
-from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.atomic_files import sha256, write_json
 from rsft.utils.untrusted.documents import load_json
 from rsft.version import __version__
 
@@ -80,9 +79,7 @@ def write_export_metadata(folder: Path, metadata: JsonObject) -> None:
     """Write export.json: `metadata`, and the hashes of the folder's other files."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
-    write_text(
-        folder / METADATA_FILE, json.dumps(metadata | {"files": files}, indent=1)
-    )
+    write_json(folder / METADATA_FILE, metadata | {"files": files})
 
 
 def read_export_metadata(folder: Path) -> JsonObject:

@@ -40,7 +40,7 @@ class ChipTransforms(nn.Module):
             RequestError: the shape is another one.
         """
         used = self.contract.used_bands
-        side = pixels.shape[-1]
+        *_, side = pixels.shape
         if pixels.shape[1:] != (len(used), side, side):
             raise RequestError(
                 f"pixels of shape {tuple(pixels.shape)}",

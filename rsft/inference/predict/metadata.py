@@ -45,7 +45,7 @@ def table_metadata(
         "recipe": bundle.recipe.name,
         "backbone": bundle.recipe.backbone.name,
         "classes": list(bundle.classes),
-        "train_counts": dict(zip(bundle.classes, bundle.train_counts, strict=True)),
+        "train_counts": bundle.counts_by_class,
         "bands": list(bundle.contract.used_bands),
         "scenes": [path_to_text(scene.path) for scene in plan.scenes],
         "products": [scene.record() for scene in plan.scenes],

@@ -38,7 +38,7 @@ class GeoParquet(TableFormat):
         )
         source = pq.ParquetFile(plain.getvalue())
         metadata = dict(source.schema_arrow.metadata)
-        metadata[b"rsft"] = json.dumps(layer.metadata, ensure_ascii=False).encode()
+        metadata[b"rsft"] = json.dumps(layer.metadata).encode()
         schema = source.schema_arrow.with_metadata(metadata)
         with (
             atomic_file(path) as temporary,

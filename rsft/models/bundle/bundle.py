@@ -27,7 +27,13 @@ from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import JsonObject, Names
-from rsft.utils.atomic_files import atomic_folder, sha256, write_bytes, write_text
+from rsft.utils.atomic_files import (
+    atomic_folder,
+    sha256,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 from rsft.utils.untrusted.documents import load_json
 from rsft.version import __version__
@@ -253,7 +259,7 @@ def read_index(folder: Path) -> BundleIndex:
     try:
         return BundleIndex.model_validate(content)
     except ValidationError as error:
-        details = error.errors(include_url=False)[0]
+        details = error.errors()[0]
         key = ".".join(map(str, details["loc"])) or "its keys"
         raise WeightsError(
             f"{INDEX_FILE} is damaged: {key}: {details['msg']}", folder, COPY_HINT
@@ -407,7 +413,7 @@ class Bundle:
             if not self.packages:  # earlier versions of rsft do not know the key
                 del content["packages"]
             content["sha256"] = index_digest(content)
-            write_text(temporary / INDEX_FILE, json.dumps(content, indent=1))
+            write_json(temporary / INDEX_FILE, content)
         return str(content["sha256"])
 
     @classmethod
@@ -432,6 +438,11 @@ class Bundle:
                 _, number, name = key.split(".", 2)
             members.setdefault(int(number), {})[name] = tensor
         return [members[number] for number in sorted(members)]
+
+    @property
+    def counts_by_class(self) -> dict[str, int]:
+        """The number of training chips of each class."""
+        return dict(zip(self.classes, self.train_counts, strict=True))
 
     @property
     def group_indices(self) -> dict[str, list[int]]:

@@ -51,4 +51,4 @@ def default_value(key: str) -> Any:
     field = SECTIONS[section].model_fields[name]
     if field.is_required():
         return None
-    return field.get_default(call_default_factory=True)
+    return field.get_default()

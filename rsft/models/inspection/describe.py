@@ -81,7 +81,7 @@ def describe(bundle: Bundle) -> JsonObject:
         "runs": len(bundle.members),
         "classes": [
             {"name": name, "group": group_of.get(name), "train": count}
-            for name, count in zip(bundle.classes, bundle.train_counts, strict=True)
+            for name, count in bundle.counts_by_class.items()
         ],
         "chip": describe_contract(bundle.contract),
         "backbone": {

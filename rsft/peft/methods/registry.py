@@ -8,9 +8,9 @@ methods in the entry-point group "rsft.peft_methods".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from rsft.utils.registry import Registry, UnknownComponentError
 
@@ -113,8 +113,7 @@ def method_to_dict(method: Method) -> dict[str, Any]:
     Returns:
         "name" and the fields of the method; the members of a composite under "methods".
     """
-    assert is_dataclass(method) and not isinstance(method, type)
-    fields = asdict(method)
+    fields = asdict(cast(Any, method))  # a dataclass, which no protocol can say
     if isinstance(method, CompositeMethod):
         fields["methods"] = [method_to_dict(member) for member in method.methods]
     return {"name": method.name, **fields}

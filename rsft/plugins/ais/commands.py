@@ -16,7 +16,7 @@ from rsft.cli.display.console import (
     show_paths,
 )
 from rsft.cli.options import OUT, documented
-from rsft.scenes.locators import MATCHED
+from rsft.scenes.locators import MATCHED, MIN_CONFIDENCE
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.utils.command_options import Access, Option
@@ -47,11 +47,12 @@ def ais_match(
     at: Annotated[Path | None, Option(metavar="FILE", access=Access.OBJECTS)] = None,
     crs: str | None = None,
     time: Annotated[str | None, Option(metavar="TIME")] = None,
-    min_confidence: float = 0.9,
+    min_confidence: float = MIN_CONFIDENCE,
     html: Annotated[Path | None, Option(metavar="PAGE", access=Access.WRITE)] = None,
     review: Annotated[Path | None, Option(metavar="FILE")] = None,
-    overwrite: bool = False,
-    as_json: bool = False,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Find the ships in a radar scene, and name each one by its AIS messages.
 

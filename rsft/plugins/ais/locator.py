@@ -38,8 +38,8 @@ class AisLocator(Locator):
         scene: RasterScene,
         source: Path,
         find_objects: Callable[[], SceneLocations],
-        min_confidence: float = 0.9,
-        progress: Progress | None = None,
+        min_confidence: float,
+        progress: Progress | None,
     ) -> SceneLocations:
         from rsft.plugins.ais.job import match_ais
         from rsft.plugins.ais.match import AisOptions

@@ -13,7 +13,6 @@ from rsft.errors import RequestError
 from rsft.plugins.ais.choices import keep_choices
 from rsft.plugins.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
 from rsft.plugins.ais.matching import (
-    MIN_CONFIDENCE,
     Assignment,
     Objects,
     Pairs,
@@ -23,7 +22,7 @@ from rsft.plugins.ais.matching import (
 from rsft.plugins.ais.tracks import ShipStates, Tracks, locate_ships
 from rsft.plugins.ais.units import KNOT
 from rsft.scenes.locations import SceneLocations
-from rsft.scenes.locators import MATCHED
+from rsft.scenes.locators import MATCHED, MIN_CONFIDENCE
 from rsft.scenes.raster import RasterScene
 
 AMBIGUOUS = "ambiguous"

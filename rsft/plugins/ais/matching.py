@@ -35,8 +35,6 @@ from rsft.types import Floats
 
 GATE = 6.0
 """Largest distance of a possible pair in standard deviations."""
-MIN_CONFIDENCE = 0.9
-"""Confidence below which a pair is ambiguous."""
 
 _FREEDOM = 4.0
 _NEIGHBORHOOD = 3000.0  # meters

@@ -27,8 +27,9 @@ def detect(
         ChipSize | None, Option(metavar="SIZE", parse=ChipSize.parse)
     ] = None,
     spacing: Annotated[float | None, Option(min=0.001)] = None,
-    overwrite: bool = False,
-    as_json: bool = False,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Detect bright objects on dark water, and cut a chip of each one.
 

@@ -27,7 +27,7 @@ from rsft.models.loading import load_encoder, load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import bypasses_peft, export_peft, import_peft
 from rsft.types import JsonObject
-from rsft.utils.atomic_files import sha256, write_bytes, write_text
+from rsft.utils.atomic_files import sha256, write_bytes, write_json, write_text
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.templates import render_template
 
@@ -318,7 +318,7 @@ def _save_for_timm(
     config = json.loads((folder / _CONFIG_FILE).read_text("utf-8"))
     # transformers passes it a second time
     config["model_args"].pop("num_classes", None)
-    write_text(folder / _CONFIG_FILE, json.dumps(config, indent=2))
+    write_json(folder / _CONFIG_FILE, config)
 
 
 def _write_readme(bundle: Bundle, folder: Path, **values: Any) -> None:

@@ -1,11 +1,10 @@
 """`rsft recipes methods`: list the PEFT methods."""
 
-import json
 from dataclasses import asdict
 
 import typer
 
-from rsft.cli.display.console import console, make_table
+from rsft.cli.display.console import console, make_table, print_json
 from rsft.cli.options import documented
 
 app = typer.Typer(add_completion=False)
@@ -13,7 +12,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command("methods")
 @documented
-def list_methods(as_json: bool = False) -> None:
+def list_methods(*, as_json: bool) -> None:
     """List the PEFT methods: those of rsft, and the tuners of the installed peft.
 
     Each method is tried with its default settings on a vision transformer of one block
@@ -24,7 +23,7 @@ def list_methods(as_json: bool = False) -> None:
 
     trials = list(try_methods())
     if as_json:
-        typer.echo(json.dumps([asdict(trial) for trial in trials], indent=2))
+        print_json([asdict(trial) for trial in trials])
         return
     rows = [
         (

@@ -28,7 +28,8 @@ DescribedBundleArgument = Annotated[
 def bundle_stac(
     bundle: DescribedBundleArgument,
     out: Annotated[Path | None, OUT] = None,
-    overwrite: bool = False,
+    *,
+    overwrite: bool,
 ) -> None:
     """Write a STAC item: input, output, settings and files of a bundle.
 
@@ -47,7 +48,8 @@ def bundle_stac(
 def bundle_card(
     bundle: DescribedBundleArgument,
     out: Annotated[Path | None, OUT] = None,
-    overwrite: bool = False,
+    *,
+    overwrite: bool,
 ) -> None:
     """Write the model card of a bundle for the Hugging Face Hub.
 
@@ -71,7 +73,8 @@ def bundle_push(
     card: Path | None = None,
     public: bool = False,
     yes: Annotated[bool, Option(short="-y")] = False,
-    overwrite: bool = False,
+    *,
+    overwrite: bool,
 ) -> None:
     """Upload a bundle, its model card and STAC item to the Hugging Face Hub, privately.
 
@@ -127,7 +130,8 @@ def data_croissant(
     url: str | None = None,
     creator: str | None = None,
     published: Annotated[date | None, Option(metavar="DATE")] = None,
-    overwrite: bool = False,
+    *,
+    overwrite: bool,
 ) -> None:
     """Describe a chip store as croissant.json, for catalogs and data loaders.
 

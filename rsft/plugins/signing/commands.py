@@ -1,13 +1,10 @@
 """Commands that sign bundles and exports, and verify their signatures."""
 
-import json
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from rsft.cli.display.console import console, show_paths
+from rsft.cli.display.console import console, print_json, show_paths
 from rsft.cli.options import documented
 from rsft.utils.command_options import Access, Argument, Option
 
@@ -36,7 +33,8 @@ def bundle_verify_signature(
     bundles: Annotated[list[Path], Argument(metavar="BUNDLE...", access=Access.BUNDLE)],
     key: Annotated[Path, Option()],
     not_before: Annotated[date | None, Option(metavar="DATE")] = None,
-    as_json: bool = False,
+    *,
+    as_json: bool,
 ) -> None:
     """Check that a key's owner signed bundles and exports, and that no file changed.
 
@@ -54,7 +52,7 @@ def bundle_verify_signature(
         day = datetime.combine(not_before, time(), UTC)
     signatures = [check_signature(bundle, key, day) for bundle in bundles]
     if as_json:
-        typer.echo(json.dumps(signatures, indent=2))
+        print_json(signatures)
         return
     for signature in signatures:
         for name, value in signature.items():

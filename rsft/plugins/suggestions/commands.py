@@ -37,8 +37,9 @@ def data_suggest(
     count: Annotated[int, Option(min=1)] = 50,
     out: Annotated[Path | None, options.OUT] = None,
     declaration: Declaration = UNDECLARED,
-    overwrite: bool = False,
-    as_json: bool = False,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Suggest chips to label next, or labels of a chip store that are probably wrong.
 

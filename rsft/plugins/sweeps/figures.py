@@ -85,7 +85,7 @@ def make_panels(
         values = sorted(set(means[key]))
         if key in sweep.grid:
             values = list(dict.fromkeys(unify_types(sweep.grid[key])))
-        ordered[key] = pd.Categorical(means[key], values, ordered=True)
+        ordered[key] = pd.Categorical(means[key], values)
     return {
         measure: ordered.pivot_table(measure, rows, x, observed=True).astype(float)
         for measure in measures

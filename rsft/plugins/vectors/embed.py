@@ -27,8 +27,9 @@ def embed(
     ] = None,
     input_size: Annotated[int | None, Option(min=8)] = None,
     device: str = "auto",
-    overwrite: bool = False,
-    as_json: bool = False,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write one vector per chip, the features of an encoder, as GeoParquet.
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from rsft.data.datasets.rare_classes import RareClasses
 from rsft.data.prepare.store_build import parse_unit_option
+from rsft.scenes.locators import MIN_CONFIDENCE
 from rsft.scenes.options import ChipSize
 from rsft.scenes.query import LandSource, ObjectQuery, parse_land
 from rsft.utils.command_options import Option
@@ -62,7 +63,7 @@ class SceneStoreRequest:
     min_confidence: Annotated[
         float,
         _objects("Matches with AIS of a smaller confidence, 0.5 to 1, are left out."),
-    ] = 0.9
+    ] = MIN_CONFIDENCE
     land: Annotated[
         LandSource,
         _objects(

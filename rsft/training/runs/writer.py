@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import platform
 import shutil
@@ -33,7 +32,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs import reader
 from rsft.types import JsonObject
-from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
+from rsft.utils.atomic_files import atomic_file, atomic_folder, write_json, write_text
 from rsft.utils.cell.client import allow_reading
 from rsft.utils.operating_system import (
     available_cores,
@@ -317,9 +316,7 @@ class Run:
         """Add entries (key -> JSON value) to run.json."""
         self.metadata.update(entries)
         if self.is_writer:
-            write_text(
-                self.folder / reader.METADATA_FILE, json.dumps(self.metadata, indent=1)
-            )
+            write_json(self.folder / reader.METADATA_FILE, self.metadata)
 
     def finish(self) -> None:
         """Write to run.json that training has ended, and delete the checkpoints.
@@ -393,10 +390,7 @@ def mark_done(folder: Path) -> None:
     if metadata.get("status") == "trained":
         # of a process that was killed earlier
         shutil.rmtree(folder / reader.CHECKPOINTS_DIR, ignore_errors=True)
-        write_text(
-            folder / reader.METADATA_FILE,
-            json.dumps(metadata | {"status": "done"}, indent=1),
-        )
+        write_json(folder / reader.METADATA_FILE, metadata | {"status": "done"})
 
 
 def require_unchanged_inputs(

@@ -102,6 +102,7 @@ def test_a_damaged_journal_begins_anew(tmp_path, caplog):
 def test_damage_during_the_build_stops_it(tmp_path):
     _, expected = run_round(tmp_path)
     journal = BuildJournal(tmp_path / "journal.sqlite", tmp_path)
+    assert journal.round == 2
     for record in records(tmp_path):
         assert not journal.claim(record)
     checksum = "crc"

@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsft.data.chips.record import (
+    NO_CLASS,
+    NOT_A_TARGET,
+    UNSURE,
     describe_groups,
     group_by_count,
     long_tail_counts,
+    resolve_label,
     sample_per_class,
     stratified_split,
 )
@@ -128,3 +132,11 @@ def test_split_follows_the_seed():
 def test_smallest_class_has_one_ratio_th_of_the_largest(ratio):
     counts = long_tail_counts(dict.fromkeys("abcde", 1000), ratio)
     assert counts["e"] == pytest.approx(1000 / ratio, abs=1)
+
+
+def test_a_verdict_gives_a_label_or_the_reason_for_none():
+    assert resolve_label("cargo", None) == ("cargo", "")
+    assert resolve_label("", "clutter") == ("", NO_CLASS)
+    assert resolve_label(UNSURE, "clutter") == ("", UNSURE)
+    assert resolve_label(NOT_A_TARGET, None) == ("", NOT_A_TARGET)
+    assert resolve_label(NOT_A_TARGET, "clutter") == ("clutter", "")

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from rsft.data.datasets.formats.fusar_files import FUSARChip
+from rsft.data.datasets.formats.srsdd_files import SRSDDShip
 from rsft.data.datasets.same_content import group_by_content, read_contents
 
 
@@ -32,3 +33,17 @@ def test_turned_copies_have_the_same_content_and_augmented_ones_share_a_key(tmp_
     assert contents[0] == contents[1] and len(set(contents)) == 4
     assert {*keys[0]} & {*keys[3]} and not {*keys[0]} & {*keys[2]}
     assert contents[4] == str(paths[4])
+
+
+def test_each_ship_of_an_image_has_the_content_of_its_own_chip(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (192, 192), np.uint8)
+    labels = tmp_path / "labels.txt"
+    ships = []
+    for name, left in (("a", 30), ("a", 120), ("b", 120), ("b", 900)):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(pixels).save(path)
+        box = (left, 80, left + 20, 80, left + 20, 90, left, 90)
+        ships.append(SRSDDShip(left, 1, "Cargo", box, 0, path, labels))
+    contents, _ = read_contents([], ships, jobs=1)
+    assert contents[0] != contents[1] == contents[2]
+    assert contents[3] == f"{labels}:900"  # outside of the image

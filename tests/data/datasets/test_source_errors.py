@@ -18,8 +18,9 @@ from rsft.errors import DataError, RequestError
         (
             PermissionError(13, "Permission denied", "a.txt"),
             DataError,
-            "Ships cannot be read: Permission denied",
+            "Ships cannot be read: Permission denied | a.txt",
         ),
+        (OSError("odd"), DataError, "Ships cannot be read: odd | folder"),
         (ValueError("row 3 has no class"), DataError, "row 3 has no class"),
         (
             DatasetNotFoundError(SimpleNamespace(root="x")),
@@ -31,7 +32,7 @@ from rsft.errors import DataError, RequestError
 def test_errors_of_data_sets_name_the_data_set(error, kind, words):
     with (
         pytest.raises(kind, match=re.escape(words)),
-        translate_dataset_errors("Ships", Path("x"), "copy it"),
+        translate_dataset_errors("Ships", Path("folder"), "copy it"),
     ):
         raise error
 

@@ -53,6 +53,8 @@ def test_crops_are_the_pixels_of_the_image(tree, tmp_path, jobs):
         table.groupby(table["name"].str.split("_").str[0])["split"].nunique().max() == 1
     )
     assert table["split"].value_counts().to_dict() == {"train": 24, "val": 6}
+    val = table[table["split"] == "val"]["name"]
+    assert {name.split("_")[0] for name in val} == {"P1", "P6"}  # seed 0
     assert store.license == "academic use only, non-commercial"
     ship = store.table[store.table["class"] == "ship"].iloc[0]
     assert ship["flags"] == "clipped,difficult" and ship["box"].tolist() == [

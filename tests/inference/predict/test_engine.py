@@ -90,7 +90,7 @@ FAULTS = {
     ),
     '{"files": {}, "format": 1, "bundle_sha256": "SHA", "kind": "timm"}': (
         RequestError,
-        "no engine runs timm exports",
+        "no engine runs timm exports.*export onnx",
     ),
     '{"files": {}, "format": 1, "bundle_sha256": "SHA", "kind": "onnx"}': (
         WeightsError,

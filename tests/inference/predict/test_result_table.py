@@ -9,7 +9,11 @@ import pytest
 
 from rsft.errors import WeightsError
 from rsft.inference.predict.batch_journal import BatchResult
-from rsft.inference.predict.result_table import collect_results, predictions_table
+from rsft.inference.predict.result_table import (
+    add_disagreements,
+    collect_results,
+    predictions_table,
+)
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.scenes.locations import Location
@@ -76,3 +80,20 @@ def test_attributes_of_positions_stand_before_the_geometry(tmp_path):
     assert table["mmsi"].tolist() == [2, 1] and table["at_class"].tolist() == ["y", "x"]
     assert list(table)[-1] == "geometry" and rejected == [("p.csv", 1, "no")]
     assert notes[0] == "a note"
+
+
+def test_only_known_classes_of_matched_objects_are_compared():
+    status = ["matched", "matched", "ambiguous", "no AIS", "matched"]
+    rows = pd.DataFrame(
+        {"ais_status": status, "ais_class": ["cargo", "cargo", "cargo", None, "tug"]}
+    )
+    noted = add_disagreements(
+        rows,
+        pd.Series(["fishing", "cargo", "fishing", "cargo", "cargo"]),
+        ["cargo", "fishing"],
+    )
+    assert noted["ais_note"].tolist()[0] == "AIS says cargo, the image says fishing"
+    assert noted["ais_note"].isna().tolist() == [False, True, True, True, True]
+    assert add_disagreements(
+        pd.DataFrame({"a": [1]}), pd.Series(["x"]), ["x"]
+    ).columns.tolist() == ["a"]

@@ -1,6 +1,9 @@
 """Chips cut from a scene: pixels, geometry, saved files, and the length of the
 object."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import rasterio
@@ -8,6 +11,7 @@ import shapely
 
 from rsft.errors import DataError
 from rsft.inference.options import PredictionRequest
+from rsft.inference.predict import scene_chips
 from rsft.inference.predict.chip_files import NoDataError
 from rsft.inference.predict.scene_chips import SceneChips, in_block_order
 from rsft.scenes.georeference import rectangle_corners
@@ -213,3 +217,20 @@ def test_a_scene_needs_only_the_bands_of_the_planes(tmp_path):
     ):
         scene = open_scene(write_geotiff(tmp_path / "s.tif", bands, names=names))
         assert check_scene(scene, contract, Declaration("sigma0")) == indices
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "declared", "is_noted"),
+    [
+        ("Sentinel-1 GRD", None, None, True),
+        ("Sentinel-1 GRD", BANDS, None, False),
+        ("Sentinel-1 GRD", None, BANDS, False),
+        ("raster", None, None, False),
+    ],
+)
+def test_a_product_without_its_polarization_is_noted(kind, named, declared, is_noted):
+    product = SimpleNamespace(kind=kind)
+    scene = SimpleNamespace(bands=named, product=product, path=Path("s.tif"))
+    # no scene of a test is such a product
+    notes = scene_chips._describe_polarization(scene, SAR, Declaration(bands=declared))
+    assert any("does not state its polarization" in note for note in notes) == is_noted

@@ -32,6 +32,7 @@ def test_geoparquet(tmp_path, crs):
         and frame.geometry[0].equals(SQUARE)
         and list(frame.columns) == [*COLUMNS, "geometry"]
     )
+    assert pq.read_schema(out).names == [*COLUMNS, "geometry", "bbox"]
     metadata = pq.read_schema(out).metadata
     assert json.loads(metadata[b"rsft"]) == METADATA
     geo = json.loads(metadata[b"geo"])

@@ -1,9 +1,10 @@
-"""The numbers of trained parameters, from the equations of the methods."""
+"""The numbers of trained parameters, from the equations of the methods, and where the
+methods add them."""
 
 import pytest
 from torch import nn
 
-from rsft.peft import METHODS, LayerNormTuning, attach
+from rsft.peft import METHODS, Adapter, AdaptFormer, LayerNormTuning, attach
 from tests.helpers.peft_models import tiny_vit
 
 WIDTH = 24
@@ -41,3 +42,16 @@ def test_layernorm_tuning_trains_norms_alone():
     method = LayerNormTuning()
     assert method.trains(nn.LayerNorm(4), "weight")
     assert not method.trains(nn.Linear(4, 4), "weight")
+
+
+def test_adapters_follow_the_mlp_and_adaptformer_accompanies_it():
+    (adapter,) = Adapter().build_modules(tiny_vit())
+    (adaptformer,) = AdaptFormer(scale="learnable").build_modules(tiny_vit())
+    assert not adapter.parallel and adaptformer.parallel
+    with pytest.raises(ValueError, match="AdaptFormer only"):
+        Adapter(scale="learnable").build_modules(tiny_vit())
+
+
+def test_shallow_prompts_are_those_of_the_first_block():
+    (prompts,) = METHODS["vpt-shallow"](prompts=3).build_modules(tiny_vit(depth=2))
+    assert (prompts.prompt_blocks, prompts.count) == ((0,), 3)

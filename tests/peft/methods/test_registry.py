@@ -1,5 +1,6 @@
 """Public names, and fields that recipes read."""
 
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -9,6 +10,11 @@ import pytest
 
 import rsft.peft
 from rsft.peft import METHODS
+from rsft.peft.methods.registry import (
+    CompositeMethod,
+    method_from_dict,
+    method_to_dict,
+)
 
 
 def test_every_public_name_can_be_imported():
@@ -39,3 +45,13 @@ def test_fields_are_declared_for_recipes(name):
         assert setting.help, field.name
         if isinstance(field.default, int | float) and setting.ge is not None:
             assert field.default >= setting.ge
+
+
+def test_a_method_is_the_same_after_json():
+    members = METHODS["lora"](rank=2), METHODS["adapter"]()
+    for method in (*members, CompositeMethod(members)):
+        text = json.dumps(method_to_dict(method))
+        assert method_from_dict(json.loads(text)) == method
+    for wrong in ({"name": "no such"}, {"name": "lora", "rnk": 2}):
+        with pytest.raises(ValueError, match=r"no such|rnk"):
+            method_from_dict(wrong)

@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import nn
 
 from rsft.errors import RecipeError
-from rsft.peft import LoRA, LoTR, Site, attach
+from rsft.peft import AdaptFormer, LoRA, LoTR, Site, attach
 from rsft.recipe.load import load_recipe
 from tests.helpers.messages import mentions
 
@@ -71,3 +71,11 @@ def test_a_recipe_has_alpha_or_scale(recipe_file):
     assert (method.alpha, method.init) == (4.0, "rank")
     with pytest.raises(RecipeError, match=mentions("alpha / r")):
         load_recipe(recipe_file, ["peft={alpha: 4, scale: 2}"])
+
+
+def test_a_parallel_adapter_needs_a_norm_before_the_mlp():
+    vit = VisionTransformer(
+        img_size=16, embed_dim=24, depth=1, num_heads=2, block_fn=ResPostBlock
+    )
+    with pytest.raises(ValueError, match="norm after the MLP"):
+        attach(vit, AdaptFormer())

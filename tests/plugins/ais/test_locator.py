@@ -1,13 +1,11 @@
 """What AIS says about the objects of a prediction, beside what the image says."""
 
-import pandas as pd
 import pytest
 
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.result_table import add_disagreements
 from rsft.scenes.options import ChipOptions, ChipSize
 from rsft.scenes.query import CfarOptions, Query
 from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
@@ -47,23 +45,6 @@ def test_columns_of_ais(traffic, tmp_path, monkeypatch, is_detected):
     notes = table["ais_note"].dropna().to_dict()
     assert set(notes) < {219000001, 219000002} and len(notes) == 1
     assert any("3 matched, 0 ambiguous, 1 no AIS" in note for note in result.notes)
-
-
-def test_only_known_classes_of_matched_objects_are_compared():
-    status = ["matched", "matched", "ambiguous", "no AIS", "matched"]
-    rows = pd.DataFrame(
-        {"ais_status": status, "ais_class": ["cargo", "cargo", "cargo", None, "tug"]}
-    )
-    noted = add_disagreements(
-        rows,
-        pd.Series(["fishing", "cargo", "fishing", "cargo", "cargo"]),
-        ["cargo", "fishing"],
-    )
-    assert noted["ais_note"].tolist()[0] == "AIS says cargo, the image says fishing"
-    assert noted["ais_note"].isna().tolist() == [False, True, True, True, True]
-    assert add_disagreements(
-        pd.DataFrame({"a": [1]}), pd.Series(["x"]), ["x"]
-    ).columns.tolist() == ["a"]
 
 
 def test_ais_needs_objects(tmp_path):

@@ -1,6 +1,7 @@
 """Positions of simulated ships."""
 
 import numpy as np
+import pytest
 
 from rsft.plugins.demo.placement import place_ships, sample_coast
 from rsft.plugins.demo.radar import Shore
@@ -14,6 +15,12 @@ def test_ships_of_a_scene_neither_overlap_nor_lie_on_land():
         ).values()
     )
     assert len(poses) >= 6
+    moored = poses[2]  # a seed gives the same ships in all versions
+    assert [moored.x, moored.y] == pytest.approx([118.05, -53.72], abs=0.01)
+    assert moored.heading == pytest.approx(0.4 + np.pi / 2)
+    assert [poses[0].x, poses[0].y, poses[0].heading] == pytest.approx(
+        [-324.34, 363.18, 3.402], abs=0.01
+    )
     for index, pose in enumerate(poses):
         assert shore.distance_inland(*pose.bounding_box().T).max() <= 0
         for other in poses[:index]:

@@ -85,6 +85,10 @@ def test_the_truth_agrees_with_the_pixels(scene, seed):
     )
     lengths = np.linalg.norm(edges, axis=2).max(axis=1)
     np.testing.assert_allclose(lengths, ships["length_m"], atol=0.1)
+    keels = [max(pair, key=np.linalg.norm) for pair in edges]
+    azimuths = [np.degrees(np.arctan2(east, north)) for east, north in keels]
+    errors = (ships["heading_deg"] - azimuths + 90) % 180 - 90
+    assert abs(errors).max() < 1
 
 
 @pytest.mark.slow

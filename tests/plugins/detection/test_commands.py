@@ -97,7 +97,7 @@ def test_bare_scene_needs_a_spacing(rsft, tmp_path):
     assert code != 0 and "--spacing" in text
     code, text = rsft(*command, "--spacing", "10", "--size", "48", "--json")
     event = json.loads(text.splitlines()[-1])
-    assert (code, event["count"]) == (0, 3)
+    assert (code, event["count"]) == (0, 3) and "chips" not in event
     assert f"size of the chips: {ChipSize(48)}" in event["notes"]
     code, text = rsft(*command, "--spacing", "10")
     assert code == 2 and "--overwrite" in text

@@ -1,6 +1,7 @@
 """The tables of a sweep: one row per trial, and means over seeds."""
 
 import pandas as pd
+from pyarrow.parquet import read_schema
 
 from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.plugins.sweeps.tables import results_table, write_results
@@ -12,6 +13,7 @@ def test_table_has_one_row_per_trial(tmp_path):
     table = results_table(SWEEP, outcomes())
     write_results(tmp_path, SWEEP, table, ["val_loss"])
     again = pd.read_parquet(tmp_path / "results.parquet")
+    assert read_schema(tmp_path / "results.parquet").names == list(table)
     assert list(again)[:6] == [
         "id",
         "peft.positions",

@@ -56,7 +56,7 @@ def test_auto_repeats_make_added_chips_a_quarter_of_the_draws():
             0.25, abs=0.05
         )
     assert count_repeats("auto", 90, 100) == 1 and count_repeats("auto", 0, 100) == 1
-    assert count_repeats(7, 12, 846) == 7
+    assert count_repeats("auto", 12, 846) == 23 and count_repeats(7, 12, 846) == 7
 
 
 @pytest.mark.slow

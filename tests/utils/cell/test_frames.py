@@ -25,7 +25,8 @@ def test_a_message_has_a_largest_size(monkeypatch, blocks):
     """Also one of empty blocks, which need memory as well."""
     stream = io.BytesIO()
     write_blocks(stream, blocks)
-    for limit, is_read in ((150, False), (400, True)):
+    size = sum(len(block) + 64 for block in blocks)
+    for limit, is_read in ((size - 1, False), (size, True)):
         stream.seek(0)
         monkeypatch.setattr(frames, "MAX_BYTES", limit)
         if is_read:

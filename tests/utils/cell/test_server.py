@@ -15,6 +15,7 @@ class UnknownError(FileNotFoundError):
     [
         (DataError("a fault", "a.tif"), ("rsft.errors", "DataError")),
         (UnknownError(2, "No such file", "a"), ("builtins", "FileNotFoundError")),
+        (OSError(5, "no answer"), ("builtins", "OSError")),
         (KeyError(object), ("builtins", "KeyError")),
     ],
 )
@@ -24,6 +25,8 @@ def test_an_error_has_a_class_that_the_command_knows(error, described):
     assert all(isinstance(argument, str | int) for argument in args)
     assert type(error).__name__ in note
     assert ("location" in values) == (module == "rsft.errors")
+    if isinstance(error, OSError):
+        assert args == tuple(filter(None, (*error.args[:2], error.filename)))
 
 
 def test_items_are_taken_one_at_a_time():

@@ -2,7 +2,12 @@
 
 import pytest
 
-from rsft.utils.untrusted.documents import MAX_DEPTH, MAX_DIGITS, parse_json
+from rsft.utils.untrusted.documents import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    leads_away,
+    parse_json,
+)
 
 
 def test_documents_are_parsed():
@@ -32,3 +37,19 @@ def test_half_a_character_is_refused():
     assert parse_json('["\\ud83d\\udea2"]') == ["\U0001f6a2"]
     with pytest.raises(ValueError, match="surrogates"):
         parse_json('{"a": ["\\ud800"]}')
+
+
+def test_a_link_to_another_folder_leads_away(tmp_path):
+    (tmp_path / "other").mkdir()
+    for name in ("a.tif", "a.aux", "other/a.aux"):
+        (tmp_path / name).touch()
+    image = tmp_path / "a.tif"
+    beside = tmp_path / "a.ovr"
+    beside.symlink_to(tmp_path / "a.aux")
+    assert not leads_away(beside, image) and not leads_away(tmp_path / "a.aux", image)
+    beside.unlink()
+    beside.symlink_to(tmp_path / "other/a.aux")
+    assert leads_away(beside, image)
+    link = tmp_path / "link.tif"
+    link.symlink_to(image)
+    assert not leads_away(beside, link)  # an honest pair

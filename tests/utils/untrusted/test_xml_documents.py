@@ -8,7 +8,8 @@ from rsft.utils.untrusted.xml_documents import MAX_XML_DEPTH, parse_xml
 
 def test_documents_are_parsed():
     assert parse_xml(b"<a><b>1</b></a>").findtext("b") == "1"
-    assert parse_xml(b"<a>" * MAX_XML_DEPTH + b"</a>" * MAX_XML_DEPTH).tag == "a"
+    deepest = b"<b>" * (MAX_XML_DEPTH - 1) + b"</b>" * (MAX_XML_DEPTH - 1)
+    assert len(parse_xml(b"<a>" + 2 * deepest + b"</a>")) == 2
 
 
 @pytest.mark.parametrize(
@@ -26,5 +27,6 @@ def test_documents_are_parsed():
 )
 def test_documents_that_are_refused(data, message, monkeypatch):
     monkeypatch.setattr(xml_documents, "MAX_XML_ELEMENTS", 1000)
+    assert len(parse_xml(b"<a>" + b"<b/>" * 999 + b"</a>")) == 999
     with pytest.raises(ValueError, match=message):
         parse_xml(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -21,7 +20,7 @@ from rsft.recipe.schema import PeftSection, Recipe
 from rsft.recipe.text import to_yaml
 from rsft.study.trials import Trial
 from rsft.types import JsonObject
-from rsft.utils.atomic_files import write_text
+from rsft.utils.atomic_files import write_json
 
 TABLES_FILE = Path(__file__).with_name("tables.yaml")
 METHOD_KEYS = ("positions", "out_insertion", "blocks", "prompts", "dim")
@@ -175,7 +174,7 @@ class TableSettings:
 
     def save(self, path: Path) -> None:
         """Write the settings, so that a later command can print the table alone."""
-        write_text(path, json.dumps(asdict(self), indent=1))
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> TableSettings:

@@ -17,6 +17,8 @@ def make(lines, pixels, values):
 def test_lines_with_different_pixels():
     table = make([0, 10], [[0, 4], [0, 2, 4]], [[0.0, 4.0], [10.0, 20.0, 30.0]])
     assert table.window(5, 6, 0, 5).tolist() == [[5.0, 8.0, 11.0, 14.0, 17.0]]
+    longer = make([0, 10, 20], [[0, 4]] * 3, [[0.0, 4.0], [8.0, 12.0], [40.0, 44.0]])
+    assert longer.window(5, 16, 0, 1)[:, 0].tolist()[::5] == [4.0, 8.0, 24.0]
     assert table(np.array([5.0, 2.5]), np.array([4.0, 0.0])).tolist() == [17.0, 2.5]
 
 
