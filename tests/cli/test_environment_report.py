@@ -50,11 +50,3 @@ def test_the_library_of_matrix_products(library, monkeypatch):
     rows = {row.name: row for row in environment_report._processor()}
     assert rows["matrix products"].value == library
     assert "RSFT_MATMUL" in rows["matrix products"].hint
-
-
-@pytest.mark.parametrize(("load", "status"), [(2.4, "ok"), (2.6, "warn")])
-def test_a_busy_machine(load, status, monkeypatch):
-    monkeypatch.setattr(environment_report, "available_cores", lambda: [0, 1])
-    monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0, 0))
-    rows = {row.name: row for row in environment_report._processor()}
-    assert (rows["load"].value, rows["load"].status) == (str(load), status)
