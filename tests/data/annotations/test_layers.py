@@ -61,6 +61,7 @@ def test_one_of_several_layers_must_be_named(tmp_path):
         read_annotations(path, layer="three")
     annotations = read_annotations(path, layer="two")
     assert annotations.table["class"].tolist() == ["two"]
+    assert "fid" not in annotations.table
     assert "32633" in annotations.crs and annotations.table["at"].tolist() == [1]
 
 

@@ -51,7 +51,8 @@ def test_paths_of_a_manifest_stay_in_the_store(store, path):
      ("bands", None, "an empty cell"), ("spacing_m", "wide", "'wide'"), ("spacing_m", math.inf, "inf"),
      ("split", "tain", "'tain'"),
      ("polarisation", 7, "7"), ("mmsi", 900000001, "900000001"), ("sha256", 7, "7"), ("sha256", "5d8e", "'5d8e'"),
-     ("incidence_deg", "steep", "'steep'"), ("incidence_deg", 90.5, "90.5")],
+     ("incidence_deg", "steep", "'steep'"), ("incidence_deg", 90.5, "90.5"),
+     ("incidence_deg", -90.5, "-90.5")],
 )  # fmt: skip
 def test_a_wrong_cell_of_the_manifest_is_named(store, column, value, found):
     cells = [None if pd.isna(cell) else cell for cell in store.table[column]]

@@ -52,3 +52,11 @@ def test_the_prefix_ends_after_the_first_output_block(vit, images):
     )
     with pytest.raises(ValueError, match=mentions("stage 2", "too late", "block 0")):
         adapted.run_suffix_with_blocks(prefix, stage=2)
+
+
+def test_a_second_pass_after_checkpointing_has_all_outputs(vit, images):
+    adapted = with_random_adapter(attach(vit, LoRA(rank=2)))
+    adapted.checkpointing = True
+    before = adapted(images)
+    before.sum().backward()
+    assert torch.allclose(adapted(images), before, atol=1e-5)

@@ -34,8 +34,9 @@ def test_match(rsft, traffic):
     assert any(line.startswith("matches") and "m.gpkg" in line for line in lines)
     code, text = rsft(*command)
     assert code == 2 and "exists already" in text
-    code, text = rsft(*command, "--overwrite", "--json")
+    code, text = rsft(*command, "--overwrite", "--json", "--html", "m.html")
     event = json.loads(text.splitlines()[-1])
+    assert event["notes"][-1] == "no object is ambiguous, so m.html was not written"
     assert (code, event["event"], event["matched"], event["no AIS"]) == (
         0,
         "done",
