@@ -33,8 +33,7 @@ def bundle_stac(
 ) -> None:
     """Write a STAC item: input, output, settings and files of a bundle.
 
-    It has the extension Machine Learning Model, and lists the exports beside the bundle
-    as well.
+    It has the extension Machine Learning Model.
 
     Args:
         out: File to write (default: item.json beside the bundle).
@@ -70,7 +69,6 @@ def bundle_push(
     out: Annotated[
         Path | None, replace(OUT, access=Access.WRITE | Access.OFFLINE)
     ] = None,
-    card: Path | None = None,
     public: bool = False,
     yes: Annotated[bool, Option(short="-y")] = False,
     *,
@@ -86,7 +84,6 @@ def bundle_push(
     Args:
         repository: Repository on the Hugging Face Hub.
         out: Folder to write the files to; nothing is uploaded.
-        card: Model card to upload as README.md (default: that of `rsft bundle card`).
         public: Let everybody see the repository.
         yes: Do not ask for confirmation.
     """
@@ -100,7 +97,7 @@ def bundle_push(
     _warn_about_paths(bundle)
     with tempfile.TemporaryDirectory(prefix="rsft-") as temporary:
         folder = out or Path(temporary) / "hub"
-        write_hub_folder(bundle, folder, repository, card=card, overwrite=overwrite)
+        write_hub_folder(bundle, folder, repository, overwrite=overwrite)
         for name, size in list_hub_files(folder).items():
             console.print(f"{size:>12,} bytes  {name}")
         visibility = "public" if public else "private"

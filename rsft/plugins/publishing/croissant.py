@@ -3,8 +3,7 @@
 With the terms of GeoCroissant and of responsible AI (RAI).
 
 The record sets are the chips of the manifest, their classes and their splits. The
-statements on biases, limitations and origin of the chips come from the manifest and the
-audit.
+statements on limitations come from the manifest and the audit.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 import pandas as pd
 
 from rsft.data.audit import read_audits
-from rsft.data.chips.class_names import list_first_names, missing_classes
 from rsft.data.chips.manifest import MANIFEST, SPLITS
 from rsft.data.chips.store import AUDIT_FILE, ChipStore
 from rsft.errors import DataError
@@ -145,48 +143,19 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         # otherwise only the records have it
         spacing=float(spacings[0]) if len(spacings) == 1 else 0,
         left_out=left_out,
-        sources=_tally(table["source"]),
-        sensors=_tally(table["sensor"]),
-        biases=list(_list_biases(store, list(splits))),
         limitations=list(_list_limitations(store)),
         manifest=manifest,
         manifest_sha256=sha256(manifest),
         suffixes=suffixes,
         media_types=sorted({_FORMATS.get(suffix, other) for suffix in suffixes}),
-        filled=[name for name in table if _tally(table[name])],
+        filled=[name for name in table if _is_filled(table[name])],
     )
     return dict(json.loads(text))
 
 
-def _tally(column: pd.Series[Any]) -> str:
-    """Return the values of a column with their numbers of rows, or ""."""
-    values = column.dropna().astype(str)
-    counts = values[values != ""].value_counts()
-    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-
-
-def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
-    """List the smallest and largest class, and the scenes, of each split.
-
-    Vessels are counted in place of scenes if they are known.
-    """
-    for split in splits:
-        scenes = store.split(split)["group_key"].replace("", None).nunique()
-        sizes = {name: count for name, count in store.counts[split].items() if count}
-        most = max(sizes, key=sizes.__getitem__)
-        fewest = min(sizes, key=sizes.__getitem__)
-        text = (
-            f"{sizes[fewest]:,} ({fewest}) to {sizes[most]:,} ({most}), ratio"
-            f" {sizes[most] / sizes[fewest]:.3g}"
-        )
-        if sizes[most] == sizes[fewest]:
-            text = f"{sizes[most]:,} (classes: {len(sizes):,})"
-        yield (
-            f"Chips per class in {split}: {text}. Scenes or vessels:"
-            f" {scenes or 'unknown'}."
-        )
-    for split, names in missing_classes(store.counts).items():
-        yield f"Without a chip in {split}: {list_first_names(names)}."
+def _is_filled(column: pd.Series[Any]) -> bool:
+    """Return whether a chip has a value in a column."""
+    return bool((column.notna() & (column.astype(str) != "")).any())
 
 
 def _list_limitations(store: ChipStore) -> Iterator[str]:

@@ -31,7 +31,6 @@ from rsft.types import JsonObject
 from rsft.utils.atomic_files import atomic_folder, check_is_free, write_text
 from rsft.utils.dependencies import require
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.untrusted.documents import read_regular
 
 BUNDLE_DIR = "bundle"
 """Folder of the bundle in the repository, as in a run folder: a bundle contains no
@@ -154,7 +153,6 @@ def write_hub_folder(
     output: Path,
     repository: str | None = None,
     *,
-    card: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a repository: README.md, bundle/ and item.json, a STAC item.
@@ -166,15 +164,14 @@ def write_hub_folder(
         bundle: a bundle, a run folder, or runs/<recipe> for its newest run.
         output: folder to write.
         repository: OWNER/NAME of the repository, for the commands in the card.
-        card: file with the model card (default: a new one, as of `write_model_card`).
         overwrite: replace an existing folder.
 
     Returns:
         The folder.
 
     Raises:
-        RequestError: the path holds no bundle, the card cannot be read, the folder
-            exists, or `repository` is no name.
+        RequestError: the path holds no bundle, the folder exists, or `repository` is no
+            name.
         WeightsError: the bundle is damaged or changed.
         DataError: the evaluation beside the bundle is damaged.
 
@@ -187,24 +184,15 @@ def write_hub_folder(
     check_repository(repository)
     check_is_free(output, overwrite)
     source = read_source(bundle)
-    try:
-        if card is None:
-            text = render_card(source, repository)
-        else:
-            text = read_regular(card).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(
-            "the model card cannot be read", card, "give a text file in UTF-8"
-        ) from error
     index = read_index(source.folder)
     with atomic_folder(output) as temporary:
         (temporary / BUNDLE_DIR).mkdir()
         for name in (INDEX_FILE, *index.files, *SIGNATURE_FILES):
             if (source.folder / name).is_file():  # a bundle need not be signed
                 shutil.copyfile(source.folder / name, temporary / BUNDLE_DIR / name)
-        write_text(temporary / CARD_FILE, text)
+        write_text(temporary / CARD_FILE, render_card(source, repository))
         published = replace(source, folder=temporary / BUNDLE_DIR)
-        write_text(temporary / ITEM_FILE, render_item(published, temporary, {}))
+        write_text(temporary / ITEM_FILE, render_item(published, temporary))
     return output
 
 

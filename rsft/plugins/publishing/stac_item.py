@@ -8,21 +8,15 @@ chips were taken: the geometry is null, and the time is that of the training.
 import json
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
 from rsft.data.imagery.bands import BANDS
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import IDENTITY_STRETCH, KNEE, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS
-from rsft.errors import RequestError, WeightsError
-from rsft.inference.engines.base import FORMATS
-from rsft.inference.engines.export_metadata import METADATA_FILE, read_export_metadata
+from rsft.errors import WeightsError
 from rsft.models.bundle.bundle import (
     CONFIDENCE_FILE,
     INDEX_FILE,
@@ -73,34 +67,6 @@ _BUNDLE_FILES = {
     ),
 }
 """File, title, media type and roles of each asset of a bundle."""
-_TEXTS = {
-    "": "application/yaml",  # MLmodel of MLflow
-    ".json": "application/json",
-    ".md": "text/markdown",
-    ".py": "text/x-python",
-    ".txt": "text/plain",
-    ".yaml": "application/yaml",
-}
-"""Media types of files of exports that contain no weights, by suffix."""
-
-_ARTIFACTS = {
-    ".onnx": (f"{_BINARY}; framework=onnx", "onnx", "ONNX"),
-    ".xml": ("application/xml", "openvino", "OpenVINO"),
-    ".pt2": (_PYTORCH_FILE, "torch.export.save", "PyTorch"),
-    ".safetensors": (_PYTORCH_FILE, _SAFETENSORS, "PyTorch"),
-}
-"""Media type, artifact type and framework by suffix of the main file of an export."""
-
-_ENTRY_POINT = "rsft.data.imagery.contract:Contract.to_input"
-_PER_CHIP = {
-    "type": "processing",
-    "format": "python",
-    "expression": _ENTRY_POINT,
-    "description": (
-        "each chip is normalized by its own mean and standard deviation, over all"
-        " planes"
-    ),
-}
 # as STAC writes them
 _UNITS = {
     "db": "dB",
@@ -110,39 +76,12 @@ _UNITS = {
     "beta0": "1",
 }
 _SHA256_MULTIHASH = "1220"  # code of SHA-256 and its length in bytes
-_SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+(\+[0-9a-zA-Z.-]+)?")
-
-_FAMILIES = {
-    "swin": "Swin Transformer",
-    "convnext": "ConvNeXt",
-    "resnet": "ResNet",
-    "vit|eva02|cait|scalemae": "Vision Transformer",
-}
-"""Name of the architecture in the literature, by a pattern of the encoder's name; the
-first match counts."""
-
-
-def architecture_family(encoder: str) -> str:
-    """Return the name of an encoder's architecture in the literature, or its own.
-
-    Example:
-        >>> architecture_family("vit_tiny_patch8_64.simship")
-        'Vision Transformer'
-    """
-    return next(
-        (
-            family
-            for pattern, family in _FAMILIES.items()
-            if re.search(pattern, encoder.lower())
-        ),
-        encoder,
-    )
 
 
 def write_stac_item(
     bundle: Path, output: Path | None = None, *, overwrite: bool = False
 ) -> Path:
-    """Write a STAC item for a bundle, and the exports beside it, as a model.
+    """Write a STAC item for a bundle as a model.
 
     Args:
         bundle: a bundle, a run folder, or runs/<recipe> for its newest run.
@@ -168,25 +107,16 @@ def write_stac_item(
     source = read_source(bundle)
     path = output or source.folder.parent / ITEM_FILE
     check_is_free(path, overwrite)
-    exports = {}
-    for file in sorted((source.folder.parent / "exports").glob(f"*/{METADATA_FILE}")):
-        with suppress(RequestError, WeightsError, OSError):
-            metadata = read_export_metadata(file.parent)
-            if metadata.get("bundle_sha256") == source.bundle.sha256:
-                exports[file.parent] = metadata
-    write_text(path, render_item(source, path.parent, exports))
+    write_text(path, render_item(source, path.parent))
     return path
 
 
-def render_item(
-    source: BundleSource, base: Path, exports: Mapping[Path, JsonObject]
-) -> str:
+def render_item(source: BundleSource, base: Path) -> str:
     """Fill the template of the item, item.json.jinja.
 
     Args:
         source: the bundle.
         base: the folder that links are relative to.
-        exports: content of export.json by folder of the exports to list.
 
     Returns:
         JSON.
@@ -194,10 +124,7 @@ def render_item(
     Raises:
         WeightsError: a number in the bundle is not finite.
     """
-    from rsft.models.inspection.verify import build_meta_classifier
-
     bundle = source.bundle
-    contract = bundle.contract
     recipe = bundle.recipe
     time = datetime.now(UTC)
     meaning = "the time when this item was written"
@@ -206,44 +133,23 @@ def render_item(
         if finished.tzinfo is not None:
             time = finished.astimezone(UTC)
             meaning = "the end of the training"
-    torch_version = None
-    with suppress(KeyError, TypeError):
-        match = _SEMANTIC_VERSION.fullmatch(str(source.run["versions"]["torch"]))
-        torch_version = match and match[0]
     hyperparameters = {
         key: value
         for key, value in recipe.flatten().items()
         if _HYPERPARAMETER.match(key) and value is not None
     }
-    unit, stretches = next(iter(contract.units.items()))
-    scalings = [_PER_CHIP] * len(contract.planes)
-    if not contract.chip_standard:
-        scalings = list(map(describe_scaling, stretches, contract.mean, contract.std))
-    parameters = None
-    with suppress(RequestError):  # this version does not know the encoder
-        classifier = build_meta_classifier(bundle)
-        frozen = [x for x in classifier.parameters() if not x.requires_grad]
-        parameters = sum(x.numel() for x in (*bundle.tensors.values(), *frozen))
     text = fill_bundle_template(
         "item.json.jinja",
         source,
         time=time,
         time_meaning=meaning,
-        contract=contract,
+        contract=bundle.contract,
         mlm_name=model_name(recipe.name),
-        architecture=architecture_family(recipe.backbone.name),
-        optional={
-            "license": spdx_license(bundle.licenses),
-            "mlm:framework_version": torch_version,
-            "mlm:total_parameters": parameters,
-        },
+        license=spdx_license(bundle.licenses),
         hyperparameters=hyperparameters,
-        unit=unit,
-        bands=list_stac_bands(contract),
+        bands=list_stac_bands(bundle.contract),
         known_bands=BANDS,
-        entry_point=_ENTRY_POINT,
-        scalings=scalings,
-        assets=_list_assets(source, exports, base),
+        assets=_list_assets(source, base),
     )
     try:
         return json.dumps(json.loads(text), indent=2, allow_nan=False) + "\n"
@@ -268,48 +174,6 @@ def list_stac_bands(contract: Contract) -> list[JsonObject]:
     return bands
 
 
-def describe_scaling(stretch: Stretch, mean: float, std: float) -> JsonObject:
-    """Return how the values of a plane become those of the network's input.
-
-    Args:
-        stretch: mapping of the values to bytes.
-        mean: mean of the plane, 0-1.
-        std: standard deviation of the plane, 0-1.
-
-    Returns:
-        A Value Scaling Object: a z-score of bytes, else a formula in which A is the
-            plane, in the syntax of numpy.
-
-    Example:
-        >>> describe_scaling(Stretch(), mean=0.5, std=0.25)
-        {'type': 'z-score', 'mean': 127.5, 'stddev': 63.75}
-    """
-    if stretch == IDENTITY_STRETCH:
-        return {"type": "z-score", "mean": 255 * mean, "stddev": 255 * std}
-    if stretch.high is None:
-        return _PER_CHIP | {"description": "the maximum of the chip becomes white"}
-    black = stretch.low
-    high = stretch.high
-    values = f"clip(A, {stretch.low!r}, {stretch.white!r})"
-    if stretch.curve != "linear":
-        values = f"{stretch.curve}(clip(A, {max(black, 0.0)!r}, {stretch.white!r}))"
-        black, high = getattr(np, stretch.curve)([max(black, 0.0), high])
-    position = f"({values} - {float(black)!r}) / {float(high - black)!r}"
-    levels = f"255 * {position}"
-    if stretch.top is not None:
-        levels = (
-            f"{255 * KNEE!r} * (minimum({position}, 1) + {stretch.slope!r} *"
-            f" log(maximum({position}, 1)))"
-        )
-    value = f"rint({levels}) / 255"
-    if stretch.restored:
-        value = f"({float(black)!r} + {float(high - black)!r} * {value})"
-        inverse = {"linear": "", "log": "exp", "log1p": "expm1"}[stretch.curve]
-        value = f"{inverse}{value}"
-    expression = f"({value} - {mean!r}) / {std!r}"
-    return {"type": "processing", "format": "gdal-calc", "expression": expression}
-
-
 def model_name(name: str) -> str:
     """Return a name as MLM allows it.
 
@@ -325,10 +189,8 @@ def model_name(name: str) -> str:
     return f"model-{plain}".rstrip("-")
 
 
-def _list_assets(
-    source: BundleSource, exports: Mapping[Path, JsonObject], base: Path
-) -> JsonObject:
-    """Return the files of the bundle, its encoder's weights, and the exports."""
+def _list_assets(source: BundleSource, base: Path) -> JsonObject:
+    """Return the files of the bundle, and its encoder's weights."""
     backbone = source.bundle.recipe.backbone.name
     assets = {}
     for key, (name, title, kind, *roles) in _BUNDLE_FILES.items():
@@ -344,34 +206,6 @@ def _list_assets(
             "type": _BINARY,
             "roles": ["mlm:weights"],
         }
-    for folder, metadata in exports.items():
-        assets |= _list_export_assets(folder, metadata, base)
-    return assets
-
-
-def _list_export_assets(folder: Path, metadata: JsonObject, base: Path) -> JsonObject:
-    """Return the files of an export; the main file has the name of its folder."""
-    kind = str(metadata.get("kind"))
-    main_file = FORMATS[kind].file_name if kind in FORMATS else None
-    precision = metadata.get("precision")
-    title = f"export for {kind}, {precision}; export.json describes input and outputs"
-    assets = {}
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name.startswith("."):
-            continue
-        name = path.relative_to(folder).as_posix()
-        key = folder.name if name == main_file else f"{folder.name}/{name}"
-        if name == main_file and path.suffix in _ARTIFACTS:
-            media_type, artifact_type, framework = _ARTIFACTS[path.suffix]
-            assets[key] = {
-                **_file_asset(path, base, title, media_type, "mlm:model"),
-                "mlm:artifact_type": artifact_type,
-                "mlm:framework": framework,
-            }
-            continue
-        media_type = _TEXTS.get(path.suffix, _BINARY)
-        role = "mlm:weights" if media_type == _BINARY else "metadata"
-        assets[key] = _file_asset(path, base, f"part of the {title}", media_type, role)
     return assets
 
 

@@ -123,10 +123,8 @@ def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):
         export_bundle(folder, "timm", output_dir=tmp_path / "timm")
     stac_item = pytest.importorskip("rsft.plugins.publishing.stac_item")
     item = json.loads(stac_item.write_stac_item(folder).read_text())
-    scaling = item["properties"]["mlm:input"][0]["value_scaling"]
-    assert [x["type"] for x in scaling] == ["processing"] and "own mean" in scaling[0][
-        "description"
-    ]
+    function = item["properties"]["mlm:input"][0]["pre_processing_function"]
+    assert "standard deviation of the chip" in function["description"]
     assert item_faults(item) == []
 
 

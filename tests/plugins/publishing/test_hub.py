@@ -84,12 +84,7 @@ def test_a_bundle_with_any_folder_name_and_a_signature(ships, tmp_path):
     assert item["assets"]["bundle"]["href"] == "./bundle/bundle.json"
 
 
-def test_a_card_of_the_user(ships, tmp_path):
-    (tmp_path / "card.md").write_text("my card")
-    folder = write_hub_folder(ships, tmp_path / "hub", card=tmp_path / "card.md")
-    assert (folder / "README.md").read_text() == "my card"
-    with pytest.raises(RequestError, match="cannot be read"):
-        write_hub_folder(ships, tmp_path / "other", card=tmp_path)
+def test_an_existing_folder_stays(ships, folder):
     with pytest.raises(RequestError, match="exists"):
         write_hub_folder(ships, folder)
 

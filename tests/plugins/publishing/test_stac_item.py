@@ -10,17 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
+from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.engines.export_metadata import write_export_metadata
 from rsft.metrics.intervals import Interval
 from rsft.plugins.publishing.source import Measurement, read_source
 from rsft.plugins.publishing.stac_item import (
-    architecture_family,
-    describe_scaling,
     model_name,
     render_item,
     write_stac_item,
@@ -40,10 +36,6 @@ def test_the_published_schemas_accept_a_new_bundle(run, tmp_path):
     item = read_item(run, output=tmp_path / "item.json")
     assert item_faults(item) == []
     properties = item["properties"]
-    assert (
-        properties["mlm:total_parameters"]
-        == json.loads((run / "run.json").read_text())["total_parameters"]
-    )
     assert properties["mlm:input"][0]["input"]["shape"] == [-1, 3, 32, 32]
     classes = properties["mlm:output"][0]["classification:classes"]
     assert [entry["description"] for entry in classes] == ["flat", "slanted", "steep"]
@@ -109,7 +101,7 @@ def test_planes_that_are_computed_are_valid(ships):
         units=units, bands=("VV", "VH", "HH"), planes=("VV", "VH", "VV - VH"), size=32
     )
     source = replace(source, bundle=replace(source.bundle, contract=contract))
-    item = json.loads(render_item(source, ships, {}))
+    item = json.loads(render_item(source, ships))
     assert item_faults(item) == []
     fields = item["properties"]["mlm:input"][0]
     assert fields["bands"][1:] == [
@@ -121,102 +113,16 @@ def test_planes_that_are_computed_are_valid(ships):
         "VH",
         "VV - VH",
     ]
-    assert (
-        item["properties"]["bands"][0]["unit"] == "dB" and "resize_type" not in fields
-    )
-    assert (
-        fields["value_scaling"][2]["expression"]
-        == "rsft.data.imagery.contract:Contract.to_input"
-    )
-
-
-@pytest.mark.parametrize(
-    "stretch",
-    [
-        Stretch(low=-3.5, high=400.0),
-        Stretch(low=-3.5, high=200.0, top=900.0),
-        Stretch(curve="log", low=2.0, high=900.0),
-        Stretch(curve="log1p", low=2.0, high=900.0),
-        Stretch(curve="log1p", low=-1.0),
-        Stretch(curve="log1p", high=900.0, restored=True),
-    ],
-)
-def test_a_formula_gives_the_input_of_the_network(stretch):
-    plane = np.random.default_rng(0).gamma(2.0, 150.0, (9, 9)).astype(np.float32)
-    scaling = describe_scaling(stretch, 0.4, 0.22)
-    values = eval(
-        scaling["expression"],
-        {"__builtins__": {}},
-        vars(np) | {"A": plane.astype(np.float64)},
-    )
-    table = stretch.byte_values()
-    expected = (table[stretch.to_bytes(plane)] - 0.4) / 0.22
-    # a value between two bytes may be rounded to either
-    assert np.abs(values - expected).max() < 1.01 * np.diff(table).max() / 0.22
-    assert np.isclose(values, expected).mean() > 0.97
-
-
-def test_a_z_score_gives_the_input_of_the_network():
-    scaling = describe_scaling(IDENTITY_STRETCH, 0.4, 0.22)
-    assert (200 - scaling["mean"]) / scaling["stddev"] == pytest.approx(
-        (200 / 255 - 0.4) / 0.22
-    )
-
-
-def test_exports_of_this_bundle_are_assets(ships):
-    digest = read_source(ships).bundle.sha256
-    for name, bundle_sha256 in {"onnx-fp32": digest, "onnx-bf16": "0" * 64}.items():
-        folder = ships / "exports" / name
-        folder.mkdir(parents=True)
-        (folder / "model.onnx").write_bytes(b"graph")
-        metadata = {
-            "format": 1,
-            "kind": "onnx",
-            "precision": "fp32",
-            "bundle_sha256": bundle_sha256,
-        }
-        write_export_metadata(folder, metadata)
-    item = read_item(ships)
-    assert item_faults(item) == []
-    exports = {name: asset for name, asset in item["assets"].items() if "onnx" in name}
-    assert set(exports) == {"onnx-fp32", "onnx-fp32/export.json"}
-    assert exports["onnx-fp32"]["href"] == "./exports/onnx-fp32/model.onnx"
-    assert (
-        exports["onnx-fp32"]["roles"] == ["mlm:model"]
-        and exports["onnx-fp32"]["mlm:framework"] == "ONNX"
-    )
-
-
-def test_files_in_folders_of_an_export_are_assets(ships):
-    folder = ships / "exports/peft-fp32"
-    (folder / "base").mkdir(parents=True)
-    for name in ("adapter_model.safetensors", "base/model.safetensors", "README.md"):
-        (folder / name).write_bytes(b"content")
-    digest = read_source(ships).bundle.sha256
-    write_export_metadata(
-        folder,
-        {"format": 1, "kind": "peft", "precision": "fp32", "bundle_sha256": digest},
-    )
-    item = read_item(ships)
-    assert item_faults(item) == []
-    base, text = (
-        item["assets"][f"peft-fp32/{name}"]
-        for name in ("base/model.safetensors", "README.md")
-    )
-    assert base["href"] == "./exports/peft-fp32/base/model.safetensors" and base[
-        "roles"
-    ] == ["mlm:weights"]
-    assert text["type"] == "text/markdown" and text["roles"] == ["metadata"]
+    assert item["properties"]["bands"][0]["unit"] == "dB"
+    function = fields["pre_processing_function"]
+    assert function["expression"] == "rsft.data.imagery.contract:Contract.to_input"
 
 
 def test_nothing_is_taken_from_the_run_of_another_bundle(ships):
     metadata = json.loads((ships / "run.json").read_text())
     (ships / "run.json").write_text(json.dumps(metadata | {"bundle_sha256": "0" * 64}))
     properties = read_item(ships)["properties"]
-    assert (
-        "written" in properties["description"]
-        and "mlm:framework_version" not in properties
-    )
+    assert "written" in properties["description"]
     assert [entry["split"] for entry in properties["rsft:accuracy"]] == ["val"]
 
 
@@ -247,7 +153,7 @@ def test_a_number_that_is_not_finite_is_refused(ships):
         "ships", "test", 1, {"lora": {"micro": Interval(float("nan"), 0.0, 1.0)}}
     )
     with pytest.raises(WeightsError, match="not finite"):
-        render_item(replace(read_source(ships), measurements=(measurement,)), ships, {})
+        render_item(replace(read_source(ships), measurements=(measurement,)), ships)
 
 
 @pytest.mark.parametrize(
@@ -255,18 +161,3 @@ def test_a_number_that_is_not_finite_is_refused(ships):
 )
 def test_any_recipe_has_a_valid_name(name):
     assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", model_name(name))
-
-
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [
-        ("satmae_vit_large_patch16_224.fmow_rgb", "Vision Transformer"),
-        ("ScaleMAELarge16_Weights.FMOW_RGB", "Vision Transformer"),
-        ("ResNet50_Weights.SENTINEL2_ALL_MOCO", "ResNet"),
-        ("swinv2_tiny_window8_256.ms_in1k", "Swin Transformer"),
-        ("convnextv2_nano.fcmae", "ConvNeXt"),
-        ("other_net", "other_net"),
-    ],
-)
-def test_families(name, family):
-    assert architecture_family(name) == family
