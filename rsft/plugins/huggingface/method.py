@@ -27,8 +27,8 @@ _WEIGHTS_FILE = "adapter_model.safetensors"
 class HuggingFaceMethod:
     """Any tuner of Hugging Face PEFT that adapts single layers.
 
-    Source: https://github.com/huggingface/peft. The command `rsft recipes methods` lists the
-    tuners of the installed version, and says why some of them cannot be used.
+    Source: https://github.com/huggingface/peft. The error of an unknown tuner lists those
+    of the installed version; one that cannot be used is refused with the reason.
 
     A learned scale m multiplies what a tuner adds to the output of a layer: with the
     output W h + b of the frozen layer and y of the adapted one, it gives
@@ -59,8 +59,7 @@ class HuggingFaceMethod:
     config: Annotated[
         Mapping[str, Any],
         Setting(
-            "tuner of Hugging Face PEFT (peft_type) and its settings; `rsft recipes"
-            " methods` lists the tuners",
+            "tuner of Hugging Face PEFT (peft_type) and its settings",
             words="settings of a tuner, such as {peft_type: OFT, oft_block_size: 32}",
         ),
     ] = field(default_factory=lambda: {"peft_type": "LORA"})

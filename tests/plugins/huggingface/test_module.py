@@ -17,7 +17,6 @@ from tests.helpers.plugins import needs_plugin
 pytestmark = [needs_plugin("huggingface"), pytest.mark.slow]
 peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
 
-from rsft.plugins.huggingface.listing import try_method  # noqa: E402
 from rsft.plugins.huggingface.method import HuggingFaceMethod  # noqa: E402
 from rsft.plugins.huggingface.tuners import find_tuner, list_tuners  # noqa: E402
 
@@ -56,29 +55,31 @@ def copy_state(module):
 
 
 @pytest.fixture(scope="module")
-def trials():
-    """What `rsft recipes methods` lists, by the name of a tuner."""
-    return {
-        name: try_method(name, HuggingFaceMethod({"peft_type": name}))
-        for name in list_tuners()
-    }
+def reasons():
+    """Why a tuner is refused by its name; "" if it works."""
+    found = {}
+    for name in list_tuners():
+        found[name] = ""
+        try:
+            attach(network(name), HuggingFaceMethod({"peft_type": name}))
+        except ValueError as error:
+            found[name] = str(error)
+    return found
 
 
-def test_every_tuner_works_or_is_refused(trials):
+def test_every_tuner_works_or_is_refused(reasons):
     offered = {kind.value for kind in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING}
-    assert trials.keys() == offered | {"DORA"}
-    works = {name for name, trial in trials.items() if not trial.reason}
-    refused = {name for name, trial in trials.items() if trial.reason}
-    assert works | refused == trials.keys() and len(works) >= 30
-    assert all(trials[name].trained_parameters > 0 for name in works)
-    for name in refused:
-        assert re.search(mentions(name, "peft"), trials[name].reason)
-        assert len(trials[name].reason.split()) > 5
+    assert reasons.keys() == offered | {"DORA"}
+    refused = {name: reason for name, reason in reasons.items() if reason}
+    assert len(reasons) - len(refused) >= 30
+    for name, reason in refused.items():
+        assert re.search(mentions(name, "peft"), reason)
+        assert len(reason.split()) > 5
 
 
 @pytest.mark.parametrize("name", list_tuners())
-def test_train_save_load_export_and_merge(trials, name, tmp_path):
-    if trials[name].reason:
+def test_train_save_load_export_and_merge(reasons, name, tmp_path):
+    if reasons[name]:
         with pytest.raises(ValueError, match=mentions(name)):
             attach(network(name), HuggingFaceMethod({"peft_type": name}))
         return
@@ -119,8 +120,7 @@ def test_train_save_load_export_and_merge(trials, name, tmp_path):
 
     merged = adapted.merge()
     assert distance(merged(images), outputs) <= 1e-5
-    assert (not adapted.unmerged) == trials[name].merges
-    if trials[name].merges:
+    if not adapted.unmerged:
         assert [type(x) for x in merged.modules()] == [
             type(x) for x in network().modules()
         ]
