@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from rsft.data.chips.store import DATASET
 from rsft.errors import RequestError
@@ -20,7 +20,6 @@ from rsft.recipe.schema import PeftSection, Recipe
 from rsft.recipe.text import to_yaml
 from rsft.study.trials import Trial
 from rsft.types import JsonObject
-from rsft.utils.atomic_files import write_json
 
 TABLES_FILE = Path(__file__).with_name("tables.yaml")
 METHOD_KEYS = ("positions", "out_insertion", "blocks", "prompts", "dim")
@@ -171,17 +170,6 @@ class TableSettings:
     seeds: tuple[int, ...] = ()
     column: str = ""
     root: str = ""
-
-    def save(self, path: Path) -> None:
-        """Write the settings, so that a later command can print the table alone."""
-        write_json(path, asdict(self))
-
-    @classmethod
-    def read(cls, path: Path) -> TableSettings:
-        """Return the settings of the last run of a table, or else the paper's."""
-        if not path.is_file():
-            return cls()
-        return TypeAdapter(cls).validate_json(path.read_bytes())
 
 
 def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:

@@ -51,7 +51,7 @@ def reproduce(
         seeds: Runs of each cell, with seeds from 0 (default: one run with the seed of
             the recipe).
         threads: CPU threads of a run.
-        report: Run nothing; print the results that exist.
+        report: Run nothing; print the results that exist for these options.
     """
     from rsft.plugins.sweeps.paper.cells import TableSettings, read_tables
     from rsft.plugins.sweeps.paper.job import (
@@ -66,7 +66,7 @@ def reproduce(
             console.print(escape_controls(line), markup=False, highlight=False)
 
     if not table:
-        say(overview_markdown(read_tables(), runs))
+        say(overview_markdown(read_tables()))
         return
     settings = TableSettings(
         base, tuple(overrides or ()), tuple(range(seeds)), column, str(root or "")

@@ -7,7 +7,6 @@ its class) falls more, from 0.231 to 0.147.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,11 @@ def class_distances(run: Path) -> dict[str, float | None]:
     features = classify_chips(bundle, store.root, table).features
     labels = np.array([store.classes.index(name) for name in table["class"]])
     distances = class_mean_distances(features, labels, len(store.classes))
-    by_group = distance_by_group(distances, bundle.group_indices)
+    by_group: dict[str, float | None] = dict.fromkeys(GROUPS)
+    for group, members in bundle.group_indices.items():
+        values = distances[list(members)]
+        if np.isfinite(values).any():
+            by_group[group] = float(np.nanmean(values))
     write_text(path, json.dumps(by_group))
     return by_group
 
@@ -71,22 +74,6 @@ def class_mean_distances(features: Reals, labels: Labels, n_classes: int) -> Flo
     np.fill_diagonal(pairwise, 0)
     distances[present] = pairwise.sum(axis=1) / (len(present) - 1)
     return distances
-
-
-def distance_by_group(
-    distances: Floats, groups: Mapping[str, Sequence[int]]
-) -> dict[str, float | None]:
-    """Average distances (C,) of `class_mean_distances` over all and by group.
-
-    Returns:
-        Means under "all", "head", "medium" and "tail"; None if no class has a distance.
-    """
-    members = {x: distances[np.array(groups.get(x, ()), int)] for x in GROUPS}
-    means = {}
-    for name, values in ({"all": distances} | members).items():
-        has_distance = not np.isnan(values).all()
-        means[name] = float(np.nanmean(values)) if has_distance else None
-    return means
 
 
 def _unit(rows: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rsft.data.chips.store import ChipStore
@@ -11,7 +11,7 @@ from rsft.models.devices import choose_device
 from rsft.plugins.sweeps.paper.authors.process import require_checkout
 from rsft.plugins.sweeps.paper.authors.runs import authors_folder, run_authors
 from rsft.plugins.sweeps.paper.cells import TableSettings, read_tables
-from rsft.plugins.sweeps.paper.pages import comparison_markdown, table_markdown
+from rsft.plugins.sweeps.paper.pages import table_markdown
 from rsft.plugins.sweeps.paper.runs import TableRuns
 from rsft.plugins.sweeps.paper.stores import (
     list_missing_weights,
@@ -33,8 +33,7 @@ class ReproductionRequest:
 
     Attributes:
         number: number of a table, such as "4", "S3" or "Figure-1c"; see `find_table`.
-        settings: how the runs differ from the paper's; with `only_print`, None takes
-            those of the last run.
+        settings: how the runs differ from the paper's.
         results: folder of the runs.
         lists: folder of the authors' lists.
         metalora: checkout of the authors' code; None runs rsft alone.
@@ -88,9 +87,6 @@ def reproduce_table(
         Interrupted: a signal stopped a run, which can be resumed.
     """
     table = read_tables()[request.number]
-    settings_file = request.results / f"table_{request.number}.json"
-    if request.only_print and request.settings == TableSettings():
-        request = replace(request, settings=TableSettings.read(settings_file))
     runs = TableRuns(table, request.settings, request.results)
     if not request.only_print and not table.only_counts_parameters:
         if request.metalora is not None:
@@ -98,7 +94,6 @@ def reproduce_table(
         with bars() as progress:
             _prepare_inputs(request, runs, say, progress)
         runs.read_outcomes()  # with the hashes of the chips
-        request.settings.save(settings_file)
         runs.run(request.threads, say)
         if request.metalora is not None:
             for name, trial in runs.named_trials().values():
@@ -107,8 +102,7 @@ def reproduce_table(
                 is_possible = run_authors(request.metalora, device, trial, folder)
                 result = "done" if is_possible else "no such method"
                 say(f"authors' code: {name}: {result}")
-    make_page = comparison_markdown if request.settings.column else table_markdown
-    return make_page(request.number, runs)
+    return table_markdown(request.number, runs)
 
 
 def _prepare_inputs(

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain
 from pathlib import Path
-
-import numpy as np
 
 from rsft.plugins.sweeps.paper.authors.runs import authors_folder, is_finished
 from rsft.plugins.sweeps.paper.cells import (
+    Column,
     PaperTable,
     TableSettings,
     cell_trials,
@@ -18,10 +17,14 @@ from rsft.plugins.sweeps.paper.distances import class_distances
 from rsft.plugins.sweeps.strategies import list_strategy
 from rsft.plugins.sweeps.sweep import SweepWatcher, TrialRunner, drop_failed
 from rsft.plugins.sweeps.trial_process import MODULES, TrialSettings
-from rsft.study.outcomes import TrialOutcome, read_outcomes
+from rsft.study.outcomes import TRIALS, TrialOutcome, read_outcomes
 from rsft.study.trials import Trial
+from rsft.training.runs.reader import find_runs
 from rsft.utils.executor import open_executor
 from rsft.utils.untrusted.documents import load_json
+
+Value = tuple[float, ...]
+"""A value, and the limits of its 95 % interval if it has one."""
 
 
 class TableRuns:
@@ -66,37 +69,18 @@ class TableRuns:
         """Read the outcomes of all trials."""
         self.outcomes = read_outcomes(self.results, self.trials)
 
-    def _done(self, row: str, set_name: str) -> list[TrialOutcome]:
-        """Return the outcomes of the trials of a cell that finished."""
-        trials = self._trials(row, set_name)
-        outcomes = [self.outcomes.get(trial.id) for trial in trials]
-        return [x for x in outcomes if x is not None and x.status == "done"]
-
     def _trials(self, row: str, set_name: str) -> list[Trial]:
         """Return the trials of a cell."""
         cells = {(cell.row, cell.set): trials for cell, trials in self.cells}
         return cells[row, set_name]
 
-    @property
-    def finished_count(self) -> int:
-        """Number of trials that finished."""
-        return sum(outcome.status == "done" for outcome in self.outcomes.values())
-
-    @property
-    def planned_count(self) -> int:
-        """Total number of trials; cells of the same experiment share one."""
-        if self.table.only_counts_parameters:
-            return 0
-        return len({trial.id for trial in self.trials})
-
     def named_trials(self) -> dict[str, tuple[str, Trial]]:
-        """Return name and trial by id, the first seed of every cell first."""
+        """Return name and trial by id."""
         named = {}
-        for seed in zip_longest(*(trials for _, trials in self.cells)):
-            for (cell, _), trial in zip(self.cells, seed, strict=True):
-                if trial is not None:
-                    name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
-                    named[trial.id] = (name, trial)
+        for cell, trials in self.cells:
+            for trial in trials:
+                name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
+                named[trial.id] = (name, trial)
         return named
 
     def run(self, threads: int, say: Callable[[str], None]) -> None:
@@ -134,64 +118,51 @@ class TableRuns:
                 lines.append(f"{cells[id].row}, {cells[id].set}: {outcome.reason}")
         return lines
 
-    def intervals(
-        self, row: str, set_name: str, measure: str, authors: bool = False
-    ) -> list[tuple[float, ...]]:
-        """Return an accuracy of the finished runs of a cell, with its interval.
-
-        Args:
-            row: name of the row.
-            set_name: name of the set.
-            measure: head, medium, tail or avg.
-            authors: whether the runs are those of the authors' code.
-
-        Returns:
-            Value, lower and upper bound of the 95 % interval over the test chips in %
-                for each seed.
-        """
-        folders = [Path(outcome.run) for outcome in self._done(row, set_name)]
-        if authors:
-            folders = []
-            for trial in self._trials(row, set_name):
-                folder = authors_folder(self.results, trial)
-                if is_finished(folder, trial.recipe):
-                    folders.append(folder)
-        intervals = []
-        for folder in folders:
-            methods = load_json(folder / "evaluation/metrics.json")["methods"]
-            interval = next(iter(methods.values())).get(measure)
-            if interval:
-                numbers = (interval["value"], interval["low"], interval["high"])
-                intervals.append(tuple(100 * number for number in numbers))
-        return intervals
-
-    def measured_values(self, row: str, set_name: str, measure: str) -> list[float]:
+    def values(self, row: str, column: Column, authors: bool = False) -> list[Value]:
         """Return a measure of the finished runs of a cell.
 
         Args:
             row: name of the row.
-            set_name: name of the set.
-            measure: one of the set's measures.
+            column: set and measure.
+            authors: whether the runs are those of the authors' code.
 
         Returns:
-            One value per seed: accuracy in %, a distance, or parameters in millions.
+            One value per seed: accuracy in % with its interval over the test chips, a
+            distance, or parameters in millions.
         """
+        set_name, measure = column
         if measure.endswith("parameters"):
-            counts = count_parameters(
-                self._trials(row, set_name), self.table.rows[row].classes
-            )
-            return [counts[measure.startswith("head")] / 1e6]
-        values = []
-        for outcome in self._done(row, set_name):
+            if authors:
+                return []
+            classes = self.table.rows[row].classes
+            counts = count_parameters(self._trials(row, set_name), classes)
+            return [(counts[measure.startswith("head")] / 1e6,)]
+        values: list[Value] = []
+        for folder in self._run_folders(row, set_name, authors):
             if measure.startswith("distance"):
-                value = class_distances(Path(outcome.run)).get(
-                    measure.removeprefix("distance ")
-                )
-            else:
-                value = 100 * outcome.metrics.get(measure, np.nan)
-            if value is not None and np.isfinite(value):
-                values.append(value)
+                distance = class_distances(folder)[measure.removeprefix("distance ")]
+                values += [(distance,)] if distance is not None else []
+                continue
+            methods = load_json(folder / "evaluation/metrics.json")["methods"]
+            interval = next(iter(methods.values())).get(measure)
+            if interval:  # a group may have no test chips
+                numbers = (interval["value"], interval["low"], interval["high"])
+                values.append(tuple(100 * number for number in numbers))
         return values
+
+    def _run_folders(self, row: str, set_name: str, authors: bool) -> list[Path]:
+        """Return the folders of the finished runs of a cell."""
+        folders = []
+        for trial in self._trials(row, set_name):
+            outcome = self.outcomes.get(trial.id)
+            folder = authors_folder(self.results, trial)
+            if authors:
+                if is_finished(folder, trial.recipe):
+                    folders.append(folder)
+            elif outcome is not None and outcome.status == "done":
+                runs = find_runs(self.results / TRIALS / trial.id)
+                folders += [run.folder for run in runs[-1:]]
+        return folders
 
 
 @dataclass

@@ -11,11 +11,7 @@ from rsft.evaluation.evaluate import evaluate
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.loading import load_classifier
-from rsft.plugins.sweeps.paper.distances import (
-    class_distances,
-    class_mean_distances,
-    distance_by_group,
-)
+from rsft.plugins.sweeps.paper.distances import class_distances, class_mean_distances
 
 
 def test_cosine_distance_of_right_angles_opposites_and_lengths():
@@ -25,22 +21,9 @@ def test_cosine_distance_of_right_angles_opposites_and_lengths():
     assert np.isnan(distances[3])
 
 
-def test_groups_by_index():
-    means = distance_by_group(
-        np.array([0.5, np.nan, 0.7, np.nan]),
-        {"head": [0], "medium": [1], "tail": [2, 3]},
-    )
-    assert means == {
-        "all": pytest.approx(0.6),
-        "head": 0.5,
-        "medium": None,
-        "tail": 0.7,
-    }
-
-
 def test_single_class_has_no_distance():
     distances = class_mean_distances(np.ones((3, 2)), np.zeros(3, int), 2)
-    assert np.isnan(distances).all() and distance_by_group(distances, {})["all"] is None
+    assert np.isnan(distances).all()
 
 
 @pytest.mark.slow
@@ -59,7 +42,6 @@ def test_distances_of_a_run_are_computed_once(run, root, tmp_path):
     cosines = cosine_distances(np.concatenate(directions)).sum(1) / 2
     distances = class_distances(folder)
     assert distances["medium"] is None
-    assert distances["all"] == pytest.approx(cosines.mean(), abs=1e-6)
     assert distances["tail"] == pytest.approx(cosines[1:].mean(), abs=1e-6)
     (folder / "distances.json").write_text('{"head": 0.5}')
     assert class_distances(folder) == {"head": 0.5}  # read from the file

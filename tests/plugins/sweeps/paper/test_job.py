@@ -191,7 +191,7 @@ def test_archives_become_a_column_with_paper_authors_and_rsft(folder, monkeypatc
 
     use_executor(monkeypatch, stop)
     assert reproduce_table(request, lines.append) == text and len(TRAINED) == 3
-    printed = ReproductionRequest("4", results=folder / "results", only_print=True)
+    printed = make_request(folder, only_print=True)
     assert reproduce_table(printed, lines.append) == text
 
 
