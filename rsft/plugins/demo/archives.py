@@ -37,12 +37,8 @@ _FUSAR = {
     ),
     "Dredger": (3, {"Dredger": "dredger"}),
     "Fishing": (4, {"Fishing": "fishing", "Trawler": "fishing"}),
-    "LawEnforce": (6, {"LawEnforce": "fishing"}),
-    "Passenger": (8, {"Passenger": "container"}),
     "Tanker": (12, {"CrudeOilTanker": "tanker", "Tanker": "tanker"}),
-    "Tug": (13, {"Tug": "fishing"}),
 }
-_NOT_SHIPS = "SeaClutterWaves"
 # extent of a chip along azimuth and range in meters: 512 px of 1.72 and 1.124 m
 _FUSAR_FIELD = (880.0, 576.0)
 _FUSAR_SIZE = 256  # default side of a chip in pixels
@@ -79,7 +75,6 @@ def write_fusar_tree(
     *,
     size: int = _FUSAR_SIZE,
     seed: int = 0,
-    clutter: int = 0,
     jobs: int = 2,
     progress: Progress | None = None,
 ) -> None:
@@ -94,7 +89,6 @@ def write_fusar_tree(
         size: side of a chip in pixels. The field of view is that of the published chips
             of 512 px, so smaller chips have larger pixels.
         seed: seed of the simulation.
-        clutter: number of chips without a ship, in a separate folder.
         jobs: number of worker processes.
         progress: called after each chip.
 
@@ -109,7 +103,6 @@ def write_fusar_tree(
     with atomic_folder(root) as folder:
         write_chip = partial(_write_fusar_chip, folder, size, seed)
         rows = dict(_map(write_chip, tasks, jobs, progress, "simulating chips"))
-        _map(partial(_write_clutter, folder, size, seed), range(clutter), jobs)
         with (folder / "meta.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\r\n")
             table.writerow(META_COLUMNS)
@@ -140,8 +133,8 @@ def _map(
     work: Callable[[Task], Result],
     tasks: Sequence[Task],
     jobs: int,
-    progress: Progress | None = None,
-    item: str = "",
+    progress: Progress | None,
+    item: str,
 ) -> list[Result]:
     """Return the results of the tasks in any order, computed by `jobs` processes."""
     results = imap_unordered(work, tasks, jobs)
@@ -178,14 +171,6 @@ def _write_fusar_chip(
         f"{category}\\{subcategory}",
     )
     return task, row
-
-
-def _write_clutter(folder: Path, size: int, seed: int, index: int) -> None:
-    rng = np.random.default_rng((seed, 99, index))
-    sensor = sample_sensor(rng, fusar_spacing(size))
-    amplitude = render_sar_scene([], None, sensor, rng, size)
-    path = folder / _NOT_SHIPS / f"{_NOT_SHIPS}_{index + 1:04}.tiff"
-    _save(path, amplitude_to_uint8(amplitude))
 
 
 def _save(path: Path, pixels: Plane, **options: Any) -> None:

@@ -45,9 +45,6 @@ DEMO_COUNTS: Counts = {
 DEMO_SCENES = 10
 """Number of simulated SRSDD scenes."""
 
-_OTHER_CATEGORIES = {"LawEnforce": 3, "Passenger": 3, "Tug": 3}
-"""Chips of FUSAR-Ship categories that are not among the classes."""
-_CLUTTER = 4  # chips without a ship
 _SCENE_SHARES = (0.7, 0.1, 0.2)  # shares of the scenes for train, val and test
 
 
@@ -129,24 +126,22 @@ def _build_store(
         records, skipped = _scene_records(srsdd, counts, seed)
         missing = _count_missing(counts, records)
         if not fusar_root.exists():
-            categories = dict(_OTHER_CATEGORIES)
+            categories = {}
             for category, name in FUSAR_CLASSES.items():
                 categories[category] = sum(split[name] for split in missing.values())
-            write_fusar_tree(
-                fusar_root, categories, seed=seed, clutter=_CLUTTER, **options
-            )
+            write_fusar_tree(fusar_root, categories, seed=seed, **options)
         fusar = FUSARChips(fusar_root)
-        chip_records, chip_skipped = _chip_records(fusar, missing, seed)
+        records += _chip_records(fusar, missing, seed)
         description = StoreDescription(
             "simulated FUSRS v2, clean classes",
             DEMO_CLASSES,
             build.command,
             DEMO_GROUPS,
-            skipped + chip_skipped + srsdd.skipped + fusar.skipped,
+            skipped + srsdd.skipped,
             srsdd.rejected + fusar.rejected,
             license="MIT",  # as all images that rsft simulates
         )
-        return build.write(records + chip_records, description)
+        return build.write(records, description)
 
 
 def _count_missing(counts: Counts, records: Iterable[ChipRecord]) -> Counts:
@@ -259,14 +254,8 @@ def _scene_records(
     return records, skipped
 
 
-def _chip_records(
-    fusar: FUSARChips, counts: Counts, seed: int
-) -> tuple[list[ChipRecord], Counter[str]]:
-    """Make one record per chip of the classes, with random splits.
-
-    Returns:
-        The records, and the number of skipped chips by reason.
-    """
+def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> list[ChipRecord]:
+    """Make one record per chip, with random splits."""
     import numpy as np
 
     from rsft.data.chips.manifest import SPLITS
@@ -280,7 +269,6 @@ def _chip_records(
     for name in DEMO_CLASSES:
         numbers = [counts[split][name] for split in SPLITS]
         splits[name] = iter(rng.permutation(np.repeat(SPLITS, numbers)).tolist())
-    skipped = Counter[str]()
     records = []
     names = make_chip_names(
         [chip.path for chip in fusar.chips],
@@ -288,10 +276,7 @@ def _chip_records(
         fusar.root,
     )
     for name, chip in zip(names, fusar.chips, strict=True):
-        label = FUSAR_CLASSES.get(chip.category)
-        if label is None:
-            skipped[f"FUSAR-Ship {chip.category}: not among the classes"] += 1
-            continue
+        label = FUSAR_CLASSES[chip.category]
         columns = fusar_columns(chip, "simulated FUSAR-Ship", "simulated")
         columns["flags"] = ",".join(chip.flags)
         split = next(splits[label])
@@ -299,4 +284,4 @@ def _chip_records(
             name, split, label, chip.path, bands=DEMO_BANDS, extra_columns=columns
         )
         records.append(record)
-    return records, skipped
+    return records
