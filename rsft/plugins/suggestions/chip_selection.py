@@ -96,42 +96,23 @@ def select_chips(
 
 
 def describe_reason(
-    probabilities: Floats,
-    classes: Sequence[str],
-    chips_by_class: Reals | None,
-    set_size: int | None,
-    distance: float,
+    probabilities: Floats, classes: Sequence[str], distance: float
 ) -> str:
     """Return in words why a chip was selected.
 
     Args:
         probabilities: (C,).
         classes: names of the classes.
-        chips_by_class: number of training chips of each class (C,); None if it is
-            unknown.
-        set_size: number of classes in the class set, 0 if it was withheld; None without
-            a set.
         distance: distance from the training chips as a multiple of the limit; NaN if
             unknown.
 
     Returns:
-        Phrases separated by semicolons, such as "T72 41 %, BMP2 38 %; 3 possible
-        classes; T72 has 5 training chips".
+        The two most probable classes, such as "T72 41 %, BMP2 38 %", and the distance
+        beyond the limit.
     """
     order = np.argsort(-probabilities, kind="stable")[:2]
-    shares = [f"{100 * share:.0f} %" for share in probabilities]
-    phrases = [", ".join(f"{classes[index]} {shares[index]}" for index in order)]
-    if set_size == 0:
-        phrases.append("class set withheld")
-    elif set_size is not None and set_size > 1:
-        phrases.append(f"{set_size} possible classes")
-    if chips_by_class is not None:
-        rare = int(np.argmax(probabilities * rarity_weights(chips_by_class)))
-        if chips_by_class[rare] < chips_by_class.mean():
-            name = classes[rare]
-            if rare not in order:
-                name += f" ({shares[rare]})"
-            phrases.append(f"{name} has {chips_by_class[rare]:.0f} training chips")
+    shares = [f"{classes[index]} {100 * probabilities[index]:.0f} %" for index in order]
+    reason = ", ".join(shares)
     if distance > 1:
-        phrases.append(f"unlike the training chips ({distance:.1f} times the limit)")
-    return "; ".join(phrases)
+        reason += f"; unlike the training chips ({distance:.1f} times the limit)"
+    return reason

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from rsft.data.chips.folds import assign_folds
@@ -49,6 +48,7 @@ _RECIPE = {
     "head": {"earlier_blocks": [0, 1, 2, 3, 4]},
     "train": {"epochs": 1},
 }
+_GROUPS = {"group_key": "scene", "mmsi": "vessel"}
 _BATCH = 128  # chips in a forward pass
 # of the neighbors: with more, wrong labels among them confirm wrong labels
 _WEIGHTS = np.linspace(0, 0.5, 11)
@@ -292,10 +292,17 @@ def predict_out_of_fold(
     neighbors = neighbors[is_checked]
     labels = labels[is_checked]
     weight = choose_weight(probe, neighbors, labels)
-    notes = [*inputs.notes, *_describe_folds(table, is_checked, keys)]
-    notes.append(
-        f"the encoder has the weight {1 - weight:.2f}, similar pixels have {weight:.2f}"
-    )
+    notes = [*inputs.notes]
+    if not is_checked.all():
+        notes.append(
+            "chips that were not checked, because their class has too few chips or"
+            f" scenes: {(~is_checked).sum():,}"
+        )
+    if not table[list(_GROUPS)].fillna("").to_numpy(bool).any():
+        keys = ()
+    shared = [name for key, name in _GROUPS.items() if key not in keys]
+    if shared:
+        notes.append(f"chips of one {' and '.join(shared)} may check each other")
     result = OutOfFoldPredictions(
         table[is_checked].reset_index(drop=True), probe, neighbors, weight, notes
     )
@@ -305,32 +312,6 @@ def predict_out_of_fold(
             " hard to tell apart"
         )
     return result
-
-
-def _describe_folds(
-    table: pd.DataFrame, is_checked: NDArray[np.bool_], keys: Sequence[str]
-) -> list[str]:
-    """Return notes: how many chips are in no fold, and which chips folds share."""
-    names = {"group_key": "scene", "mmsi": "vessel"}
-    shared = [name for key, name in names.items() if key not in keys]
-    alone = int((~is_checked).sum())
-    notes = []
-    if alone:
-        notes.append(
-            "chips that were not checked, because their class has too few chips or"
-            f" scenes: {alone:,}"
-        )
-    if not any(table[key].fillna("").any() for key in names):
-        notes.append(
-            "the store names no scenes or vessels: chips of the same object may check"
-            " each other"
-        )
-    elif shared:
-        notes.append(
-            f"chips of one {' and '.join(shared)} may check each other, else a fold"
-            " would be too small"
-        )
-    return notes
 
 
 def choose_weight(probe: Floats, neighbors: Floats, labels: Indices) -> float:

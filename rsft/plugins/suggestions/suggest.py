@@ -108,8 +108,8 @@ def suggest_chips(predictions: Path, count: int) -> Suggestions:
     counts = _count_training_chips(file)
     if counts is None:
         notes.append(
-            "training chips by class unknown, so rarity is that of the predictions:"
-            " CSV has no metadata"
+            "the table has no training chips by class: rarity is that of the"
+            " predictions"
         )
     set_sizes = None
     if "class_set" in table:
@@ -130,12 +130,9 @@ def suggest_chips(predictions: Path, count: int) -> Suggestions:
     scores = uncertainty(probabilities, set_sizes) * closeness
     expected = probabilities.sum(axis=0) if counts is None else counts
     selected = select_chips(probabilities, scores, expected, count)
-    reasons = []
-    for row in selected:
-        size = None if set_sizes is None else int(set_sizes[row])
-        reasons.append(
-            describe_reason(probabilities[row], classes, counts, size, distances[row])
-        )
+    reasons = [
+        describe_reason(probabilities[row], classes, distances[row]) for row in selected
+    ]
     chips = table.iloc[selected]
     suggested, path_notes = suggestion_table(
         chips, reasons, _find_cuts(chips, file.metadata, predictions)
@@ -193,21 +190,14 @@ def suggestion_table(
         reason=reasons,
     )
     table = table.reindex(columns=list(COLUMNS), fill_value="")
-    in_scenes = 0
     missing = 0
     for path, scene, source in zip(paths, table["scene"], table["table"], strict=True):
         if source == "":  # the chip needs a file
-            in_scenes += path.name == scene
-            missing += not _exists(path)
+            missing += path.name == scene or not _exists(path)
     notes = []
-    if in_scenes:
-        notes.append(
-            f"{in_scenes:,} chips have no file of their own: to label them, run `rsft"
-            " predict` with --chips DIR"
-        )
     if missing:
         notes.append(
-            f"{missing:,} files do not exist: run the command in the folder where `rsft"
-            " predict` ran"
+            f"{missing:,} chips have no file of their own: to label them, run `rsft"
+            " predict` with --chips DIR, and this command in the same folder"
         )
     return table, notes

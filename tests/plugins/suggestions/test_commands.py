@@ -33,7 +33,7 @@ def test_suggest_from_a_table_of_an_earlier_version(suggest, tmp_path):
         and "3 of 12 chips" in printed
         and "fill in class or verdict" in printed
     )
-    assert "possible classes" in printed and "CSV has no metadata" in printed
+    assert "no training chips by class" in printed
     rows = pd.read_csv(out, keep_default_na=False)
     assert rows.columns.tolist() == list(COLUMNS)
     assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == set(

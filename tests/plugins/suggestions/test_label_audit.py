@@ -66,7 +66,7 @@ def test_a_wrong_label_is_contradicted_and_nothing_is_written(store):
         "chips that were not checked, because their class has too few chips or"
         " scenes: 1" in result.notes
     )
-    assert any("names no scenes" in note for note in result.notes)
+    assert any("scene and vessel may check" in note for note in result.notes)
     assert steps[0] == (40, 40, "reading chips") and steps[-1] == (
         5,
         5,
