@@ -131,9 +131,8 @@ def read_messages(
                 f"the AIS file cannot be read: {reason}", path, FORMATS
             ) from error
         done += path.stat().st_size
-        kept = selection.counts["kept"] - before
-        files_without_messages += not kept
-        selection.finish_file(feed, kept)
+        files_without_messages += selection.counts["kept"] == before
+        selection.finish_file(feed)
     if 0 < files_without_messages < len(paths):
         selection.notes.append(
             "AIS files without messages near the scene:"
@@ -189,13 +188,11 @@ class _Selection:
         table = feed.make_table(batch.filter(pa.array(is_kept)))
         self.tables.append(table.assign(time=times[is_kept]))
 
-    def finish_file(self, feed: FeedFile, kept: int) -> None:
-        """Add the notes of a file of which a number of messages is kept."""
+    def finish_file(self, feed: FeedFile) -> None:
+        """Add the counts and notes of a file."""
         self.counts["broken lines"] += feed.broken
         self.has_zone &= feed.times.has_zone
         self.notes += feed.notes
-        if kept:
-            self.notes.append(f"{feed.path.name}: {kept:,} messages near the scene")
 
     def _count(self, name: str, rows: Any) -> None:
         self.counts[name] += int(rows.sum())
@@ -222,12 +219,10 @@ class _Selection:
         positions = self.counts["rows"] - self.counts["without a position"]
         if self.counts["outside of the area"] < positions:
             return self._make_error_of_times(location)
-        if not self.first:
-            hint = "give a file with latitude and longitude of ships"
-            return NoMessagesError("no AIS message has a position", location, hint)
         if not np.isfinite([self.ranges["lat"], self.ranges["lon"]]).all():
             return NoMessagesError(
-                f"no AIS position is in degrees; the first one has {self.first}",
+                "no AIS message has a position in degrees; the first one has"
+                f" {self.first or 'none'}",
                 location,
                 "write latitude and longitude in degrees, such as 57.87",
             )

@@ -56,13 +56,6 @@ class AisOptions:
                 "--min-confidence",
                 "give 0.5 to accept every best pair, or up to 0.999",
             )
-        if not 0 < self.position_sigma < 10_000:
-            raise RequestError(
-                f"the error of positions {self.position_sigma:g} m is not between 0"
-                " and 10,000 m",
-                "position_sigma",
-                "give a standard deviation in meters, such as 20",
-            )
 
 
 DEFAULT_OPTIONS = AisOptions()
@@ -154,7 +147,7 @@ def match_tracks(
     listed = _list_candidates(candidates, len(status))
     table["candidates"] = ["; ".join(texts) or None for texts in listed]
     table["reason"] = [
-        _describe_status(number, status[number], listed[number], pairs, best, options)
+        _describe_status(number, status[number], listed[number], pairs, best)
         for number in range(len(status))
     ]
     table.loc[list(choices), "reason"] = "chosen in the review"
@@ -191,7 +184,6 @@ def _make_ship_table(
         speed_kn=(states.speed / KNOT).round(1),
         course_deg=states.course.round(1),
         gap_s=states.gap.round(),
-        position_from=states.method,
         sigma_m=np.hypot(view.along, view.across).round() / np.sqrt(2),
         shift_m=view.shift.round(1),
     )
@@ -254,26 +246,19 @@ def _describe_status(
     candidates: list[str],
     pairs: Pairs,
     best: Assignment,
-    options: AisOptions,
 ) -> str:
     """Return why an object has its status."""
     if not candidates:
         return "no ship of AIS is near"
-    pair = best.pair[number]
     listed = "; ".join(candidates[:3])
     if status == NO_AIS:
         return f"the ships near it belong to other objects: {listed}"
-    if pair < 0:
-        return f"another object may be its ship as well: {listed}"
-    sigmas = f"({pairs.sigmas[pair]:.1f} sigma)"
     if status == MATCHED:
-        return f"{pairs.distance[pair]:.0f} m {sigmas} from the ship"
+        return f"{pairs.distance[best.pair[number]]:.0f} m from the ship"
     if best.other[number] >= 0:
         return f"several ships explain it almost equally well: {listed}"
-    if 1 / (1 + np.exp(-pairs.score[pair])) < options.min_confidence:
-        return f"the ship is far or differs in size: {candidates[0]} {sigmas}"
     return (
-        f"another object near it explains the ship almost equally well: {candidates[0]}"
+        f"the ship is far, differs in size, or is another object as probably: {listed}"
     )
 
 

@@ -8,9 +8,6 @@ import pandas as pd
 from rsft.errors import RequestError
 from rsft.plugins.ais.units import EARTH, KNOT
 
-_UNITS = {"km/h": 1.852, "m/s": KNOT, "tenths of a knot": 10.0, "cm/s": 100 * KNOT}
-"""Units that feeds have in place of knots -> number of them in a knot."""
-
 _UNKNOWN_SPEEDS = (102.3, 1023.0)  # "not available", also in tenths
 _MIN_PAIRS = 5
 _MIN_METERS = 200.0  # the rounding of positions does not matter
@@ -19,45 +16,38 @@ _STEP = 120.0  # seconds; of messages that follow each other faster, one is take
 _MAX_SECONDS = 600.0  # a ship does not turn back in between
 _MAX_TURN = 15.0  # degrees
 _AGREEMENT = np.log(1.35)  # of most pairs with the median, and of speeds with knots
-_UNIT_AGREEMENT = np.log(1.15)  # of the median with a unit
 
 
-def check_speeds(table: pd.DataFrame, location: str) -> list[str]:
+def check_speeds(table: pd.DataFrame, location: str) -> None:
     """Check that speeds are knots, by pairs of messages of ships on one course.
 
     Args:
         table: messages in order of MMSI and time, with `sog` as the feed has it.
         location: the files of the messages.
 
-    Returns:
-        A note if speeds and positions contradict each other, but no unit explains it.
-
     Raises:
-        RequestError: the speeds have another unit.
+        RequestError: the speeds contradict the positions, as those of another unit do.
     """
     pairs = _find_pairs(table)
     if len(pairs) < _MIN_PAIRS:
-        return []
+        return
     ratios = np.asarray(pairs["sog"] / pairs["knots"], np.float64)
     logs = np.log(np.maximum(ratios, 1e-3))
     middle = float(np.median(logs))
     is_common = float(np.mean(np.abs(logs - middle) < _AGREEMENT)) >= 0.5
     if abs(middle) < _AGREEMENT or not is_common:
-        return []
+        return
     examples = [
         f"MMSI {row.mmsi}: {row.sog:.3g}, but {row.knots:.3g} knots by its positions"
         for row in pairs.drop_duplicates("mmsi")[:3].itertuples()
     ]
-    contradiction = f"{len(pairs):,} pairs of messages: {'; '.join(examples)}"
-    for unit, factor in _UNITS.items():
-        if abs(middle - np.log(factor)) < _UNIT_AGREEMENT:
-            raise RequestError(
-                f"the speeds of the AIS messages are {unit}, not knots, by"
-                f" {contradiction}",
-                location,
-                f"divide the column of the speed by {factor:.4g}, or remove it",
-            )
-    return [f"the speeds contradict the positions, by {contradiction}"]
+    raise RequestError(
+        f"the speeds of the AIS messages are {np.exp(middle):.3g} times those in knots,"
+        f" by {len(pairs):,} pairs of messages: {'; '.join(examples)}",
+        location,
+        "convert the column of the speed (1 knot is 1.852 km/h, 0.5144 m/s or 10"
+        " tenths), or remove it",
+    )
 
 
 def _find_pairs(table: pd.DataFrame) -> pd.DataFrame:

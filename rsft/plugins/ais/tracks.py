@@ -96,14 +96,15 @@ def make_tracks(messages: AisMessages) -> Tracks:
     is_second = table.duplicated(["mmsi", "time"])
     table = _drop(table, is_second, counts, "messages of a ship at one time")
     counts["ships that share an MMSI"] = len(shared)
-    notes = check_speeds(table, messages.location)
+    check_speeds(table, messages.location)
     for name, limit in _LIMITS.items():
         is_available = table[name].between(0, limit, inclusive="left")
         table[name] = table[name].where(is_available)
+    notes = []
     if shared:
         listed = ", ".join(map(str, shared[:10]))
         dots = ", ..." if len(shared) > 10 else ""
-        notes.append(f"set aside, because two ships use the MMSI: {listed}{dots}")
+        notes = [f"set aside, because two ships use the MMSI: {listed}{dots}"]
     mmsi, starts = np.unique(table["mmsi"], return_index=True)
     ships = _describe_ships(messages.static.reindex(mmsi))
     table = table.reset_index(drop=True)
@@ -188,7 +189,6 @@ class ShipStates(NamedTuple):
             motion and its antenna.
         gap: seconds between the messages around the time, or to the nearest one if all
             lie on one side of it.
-        method: "hermite", "great circle" or "extrapolated".
     """
 
     lon: Floats
@@ -198,7 +198,6 @@ class ShipStates(NamedTuple):
     heading: Floats
     sigma: Floats
     gap: Floats
-    method: Any
 
 
 def locate_ships(
@@ -262,7 +261,7 @@ class _Path(NamedTuple):
         velocity: velocity in meters per second, see `_direction`.
         heading: heading in the nearest message; NaN without one.
         sigma: standard deviation in meters.
-        gap, method: see `ShipStates`.
+        gap: see `ShipStates`.
     """
 
     start: Any
@@ -271,7 +270,6 @@ class _Path(NamedTuple):
     heading: float
     sigma: float
     gap: float
-    method: str
 
 
 def _interpolate(before: Any, after: Any, time: float) -> _Path:
@@ -300,9 +298,8 @@ def _interpolate(before: Any, after: Any, time: float) -> _Path:
     sigma = _acceleration(velocity) * elapsed * (gap - elapsed) / 2
     if is_hermite:
         sigma /= 4
-    method = "hermite" if is_hermite else "great circle"
     heading = before.heading if u < 0.5 else after.heading
-    return _Path(before, gap * way, velocity, heading, sigma, gap, method)
+    return _Path(before, gap * way, velocity, heading, sigma, gap)
 
 
 def _extrapolate(start: Any, nearest: Any, time: float) -> _Path:
@@ -320,9 +317,7 @@ def _extrapolate(start: Any, nearest: Any, time: float) -> _Path:
     sigma = _UNKNOWN_SPEED * gap
     if start.sog >= 0 or seconds:
         sigma = np.hypot(_SPEED_SIGMA * gap, _acceleration(velocity) * gap**2 / 2)
-    return _Path(
-        start, elapsed * velocity, velocity, start.heading, sigma, gap, "extrapolated"
-    )
+    return _Path(start, elapsed * velocity, velocity, start.heading, sigma, gap)
 
 
 def _make_state(path: _Path, ship: Any) -> tuple[Any, ...]:
@@ -348,7 +343,7 @@ def _make_state(path: _Path, ship: Any) -> tuple[Any, ...]:
     azimuth = np.degrees(np.angle(way))
     lon, lat, _ = EARTH.fwd(path.start.lon, path.start.lat, azimuth, abs(way))
     sigma = np.hypot(antenna_sigma, path.sigma)
-    return lon, lat, speed, course, heading, sigma, path.gap, path.method
+    return lon, lat, speed, course, heading, sigma, path.gap
 
 
 def _direction(degrees: float) -> complex:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.calibration import FactorCalibration
-from rsft.data.imagery.products.elements import read_number, read_text
+from rsft.data.imagery.products.elements import read_text
 from rsft.data.imagery.products.headers import HeaderProduct, Images, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.product import (
@@ -50,10 +50,6 @@ _BAND = re.compile(rf"([a-z]+0?)_({'|'.join(POLARIZATIONS).lower()})(_db)?")
 _GRANULE = re.compile(r"S1._\w\w_(\d{8}T\d{6})_\w+_RTC\d+_\w_([gs][pad])")
 _OPERA_BAND = re.compile(rf"_({'|'.join(POLARIZATIONS)})\.\w+$")
 _CONVENTION = "PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_{}_CONVENTION"
-_TIE_POINT_GRID = (
-    "Tie_Point_Grids/Tie_Point_Grid_Info[TIE_POINT_GRID_NAME='incident_angle']"
-)
-_MAX_TIE_POINTS = 2**22
 _GRID = 129
 """Largest number of lines and columns in which a raster of angles is read."""
 
@@ -121,27 +117,9 @@ class Dimap(HeaderProduct):
         return self.header.with_suffix(".data") / name
 
     def _angles(self) -> LineTable | None:
-        """Read the incidence angles at the ellipsoid: a band of them, or tie points."""
+        """Read the band of the incidence angles at the ellipsoid, if there is one."""
         band = self._file("incidenceAngleFromEllipsoid.img")
-        if band.is_file():
-            return _sample(band)
-        path = self._file("tie_point_grids/incident_angle.img")
-        if not path.is_file():
-            return None
-        grid = self.document.find(_TIE_POINT_GRID)
-        return None if grid is None else _read_tie_point_grid(grid, path)
-
-
-def _read_tie_point_grid(grid: Element, path: Path) -> LineTable:
-    """Read a raster of values, whose rows and columns are those of tie points."""
-    with open_raster(str(path)) as file:
-        if file.width * file.height > _MAX_TIE_POINTS:
-            raise ValueError(f"{path.name} has {file.width * file.height:,} tie points")
-        values = file.read(1).astype(np.float64)
-    rows, cols = [np.arange(count, dtype=np.float64) for count in values.shape]
-    lines = read_number(grid, "OFFSET_Y") + read_number(grid, "STEP_Y") * rows
-    pixels = read_number(grid, "OFFSET_X") + read_number(grid, "STEP_X") * cols
-    return LineTable(lines, [pixels] * len(rows), list(values))
+        return _sample(band) if band.is_file() else None
 
 
 class AsfRtc(HeaderProduct):

@@ -1,5 +1,6 @@
 """`rsft sweep`: run a recipe with many settings."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,7 @@ def sweep(
     print_lines(sentences)
     trials = list_trials(settings, document)
 
-    from rsft.plugins.sweeps.lines import SweepLines  # imports PyTorch
+    from rsft.plugins.sweeps.lines import TrialLines  # imports PyTorch
     from rsft.plugins.sweeps.sweep import SweepFolder, run_sweep
     from rsft.study.outcomes import describe_keys, format_measure
     from rsft.training.runs.reader import find_runs_folder
@@ -68,7 +69,8 @@ def sweep(
     ended = len(folder.finished())
     try:
         with progress() as report:
-            lines = SweepLines(settings, folder.planned, ended, console, report)
+            say = partial(console.print, soft_wrap=True)
+            lines = TrialLines(settings.metric, folder.planned, ended, say, report)
             run_sweep(folder, lines, address="auto" if ray else None, jobs=jobs)
     except Interrupted as error:
         exit_code = error.exit_code

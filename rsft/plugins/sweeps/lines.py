@@ -1,52 +1,52 @@
-"""Show the trials of a sweep: a line for each one that ended."""
+"""Show the trials of a study: a line for each one that ended."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rich.console import Console
-
 from rsft.plugins.sweeps.sweep import SweepWatcher
-from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.study.outcomes import TrialOutcome, describe_keys, format_measure
 from rsft.study.trials import KeyValues
 from rsft.types import Progress
 
 
 @dataclass
-class SweepLines(SweepWatcher):
-    """Prints a line for each trial that ended, and shows how many have.
+class TrialLines(SweepWatcher):
+    """Says a line for each trial that ended, and shows how many have.
 
     Attributes:
-        sweep: the sweep.
+        metric: metric of a finished trial that the line has.
         total: number of trials.
         ended: number of trials that ended in an earlier call.
-        console: where to print.
-        report: shows the progress.
-        keys: recipe keys of the trials that started, by their id.
+        say: shows a line.
+        report: shows the progress; None for nothing.
+        names: names of trials by id; others have their recipe keys.
     """
 
-    sweep: Sweep
+    metric: str
     total: int
     ended: int
-    console: Console
-    report: Progress
-    keys: dict[str, KeyValues] = field(default_factory=dict)
+    say: Callable[[str], None]
+    report: Progress | None = None
+    names: dict[str, str] = field(default_factory=dict)
 
     def on_start(self, id: str, keys: KeyValues) -> None:
-        self.keys[id] = keys
-        self.report(self.ended, self.total, "trials")
+        self.names.setdefault(id, describe_keys(keys))
+        self._show_progress()
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
-        if outcome is not None:
-            self.ended += 1
-        self.report(self.ended, self.total, "trials")
-        line = f"{self.ended}/{self.total}  {describe_keys(self.keys[id])}"
-        self.console.print(f"{line}  {self._describe(outcome)}", soft_wrap=True)
+        self.ended += outcome is not None
+        self._show_progress()
+        line = f"{self.ended}/{self.total}  {self.names[id]}"
+        self.say(f"{line}  {self._describe(outcome)}")
+
+    def _show_progress(self) -> None:
+        if self.report is not None:
+            self.report(self.ended, self.total, "trials")
 
     def _describe(self, outcome: TrialOutcome | None) -> str:
         if outcome is None:
             return "stopped"
         if outcome.status != "done":
             return f"{outcome.status}: {outcome.reason}"
-        name = self.sweep.metric
-        value = format_measure(name, float(outcome.metrics[name]))
-        return f"{name} {value}  {outcome.seconds:.0f} s"
+        value = format_measure(self.metric, float(outcome.metrics[self.metric]))
+        return f"{self.metric} {value}  {outcome.seconds:.0f} s"

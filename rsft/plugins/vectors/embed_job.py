@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import shapely
 
 from rsft.backbones.catalog import find_encoder
 from rsft.data.chips.chip_content import resolve_band_names, resolve_unit
@@ -225,7 +224,7 @@ def write_vectors(model: VectorModel, embedding: Embedding, path: Path) -> None:
 
 
 def _add_store_columns(table: pd.DataFrame, stores: Sequence[Path]) -> pd.DataFrame:
-    """Add split, class and group of the chips of chip stores, and their positions."""
+    """Add split, class and group of the chips of chip stores."""
     manifests = []
     for store in stores:
         if (store / MANIFEST).is_file():
@@ -236,8 +235,4 @@ def _add_store_columns(table: pd.DataFrame, stores: Sequence[Path]) -> pd.DataFr
         return table
     rows = pd.concat(manifests).set_index("path").reindex(table["path"])
     columns = [name for name in _STORE_COLUMNS if rows[name].notna().any()]
-    if "lon" in rows:
-        points = shapely.points(rows["lon"].to_numpy(), rows["lat"].to_numpy())
-        is_known = rows["lon"].notna().to_numpy() & table["geometry"].isna().to_numpy()
-        table.loc[is_known, "geometry"] = points[is_known]
     return table.assign(**{name: rows[name].to_numpy(object) for name in columns})

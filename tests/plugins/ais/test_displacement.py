@@ -58,7 +58,7 @@ def states(lon, lat, speed=0.0, course=0.0):
     values = [
         np.array([float(x)]) for x in (lon, lat, speed, course, course, 0.0, 60.0)
     ]
-    return ShipStates(*values, np.array(["hermite"]))
+    return ShipStates(*values)
 
 
 @pytest.fixture

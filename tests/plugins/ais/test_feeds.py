@@ -122,8 +122,6 @@ def test_semicolons_and_several_files(tmp_path):
     messages = read_messages([first, far, second], AREA)
     assert messages.table["sog"].tolist() == [5.0, 20.4, 0.0]
     assert [note for note in messages.notes if "near the scene" in note] == [
-        "a.csv: 1 messages near the scene",
-        "b.csv: 2 messages near the scene",
         "AIS files without messages near the scene: 1 of 3",
     ]
 

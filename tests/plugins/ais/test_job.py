@@ -93,8 +93,6 @@ def test_the_shift_of_ships_in_opensarship(shared):
 def test_bad_requests(traffic):
     with pytest.raises(RequestError, match=r"not between 0\.5 and 1"):
         AisOptions(min_confidence=1.0)
-    with pytest.raises(RequestError, match="error of positions"):
-        AisOptions(position_sigma=0)
     with pytest.raises(RequestError) as caught:
         match_scene(
             traffic.scene,

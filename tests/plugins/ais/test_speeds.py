@@ -29,39 +29,25 @@ def messages(factor: float, seconds: float = 120, count: int = 5, turn: float = 
 
 @pytest.mark.parametrize("factor", [1, 0.9, 1.15, np.nan])
 def test_knots(factor):
-    assert check_speeds(messages(factor), "a.csv") == []
+    check_speeds(messages(factor), "a.csv")
 
 
-@pytest.mark.parametrize(
-    ("factor", "unit", "divisor"),
-    [
-        (1.852, "km/h", "1.852"),
-        (0.514, "m/s", "0.5144"),
-        (10, "tenths of a knot", "10"),
-        (51.4, "cm/s", "51.44"),
-    ],
-)
-def test_other_units_are_refused_with_three_ships(factor, unit, divisor):
-    with pytest.raises(
-        RequestError, match=mentions(unit, f"by {divisor},", *SPEEDS, "a.csv")
-    ):
+@pytest.mark.parametrize("factor", [1.852, 0.514, 10, 51.4, 4])
+def test_other_units_are_refused_with_three_ships(factor):
+    words = (f"{factor:.3g} times those in knots", *SPEEDS, "a.csv")
+    with pytest.raises(RequestError, match=mentions(*words)):
         check_speeds(messages(factor), "a.csv")
 
 
 def test_messages_that_follow_each_other_fast():
-    with pytest.raises(RequestError, match=mentions("km/h")):
+    with pytest.raises(RequestError, match=mentions("1.85 times")):
         check_speeds(messages(1.852, seconds=10, count=60), "a.csv")
-
-
-def test_another_contradiction_is_a_note():
-    (note,) = check_speeds(messages(4), "a.csv")
-    assert "contradict" in note and "219000001: 48, but 12 knots" in note
 
 
 def test_what_says_nothing_about_speeds():
     """Few messages, circles, unknown speeds, and ships at rest."""
-    assert check_speeds(messages(10, count=2), "a.csv") == []
-    assert check_speeds(messages(10, turn=50), "a.csv") == []
-    assert check_speeds(messages(10).assign(sog=102.3), "a.csv") == []
-    assert check_speeds(messages(10, seconds=1), "a.csv") == []
-    assert check_speeds(messages(10)[:0], "a.csv") == []
+    check_speeds(messages(10, count=2), "a.csv")
+    check_speeds(messages(10, turn=50), "a.csv")
+    check_speeds(messages(10).assign(sog=102.3), "a.csv")
+    check_speeds(messages(10, seconds=1), "a.csv")
+    check_speeds(messages(10)[:0], "a.csv")

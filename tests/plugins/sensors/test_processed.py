@@ -29,18 +29,11 @@ def write_envi(path, pixels):
         file.write(pixels, 1)
 
 
-def write_dimap(root, names, ties=True):
+def write_dimap(root, names):
     bands = [
         {"BAND_INDEX": n, "BAND_NAME": x, "DATA_TYPE": "float32"}
         for n, x in enumerate([*names, "Virtual_VV"])
     ]
-    grid = {
-        "TIE_POINT_GRID_NAME": "incident_angle",
-        "OFFSET_X": 0.0,
-        "OFFSET_Y": 0.0,
-        "STEP_X": 79.0,
-        "STEP_Y": 59.0,
-    }
     production = {
         "PRODUCT_TYPE": "GRD",
         "PRODUCT_SCENE_RASTER_START_TIME": "01-MAY-2026 03:16:53.120000",
@@ -49,18 +42,12 @@ def write_dimap(root, names, ties=True):
         "Production": production,
         "Image_Interpretation": {"Spectral_Band_Info": bands},
     }
-    document |= {"Tie_Point_Grids": {"Tie_Point_Grid_Info": grid}}
     document["Dataset_Sources"] = {
         "MDElem": {'MDATTR name="PASS" type="ascii"': "DESCENDING"}
     }
     write_xml(root / "S1.dim", {'Dimap_Document name="S1.dim"': document})
     for number, name in enumerate(names, 1):
         write_envi(root / f"S1.data/{name}.img", VALUES * number)
-    if ties:
-        write_envi(
-            root / "S1.data/tie_point_grids/incident_angle.img",
-            np.float32([[30, 40], [32, 42]]),
-        )
     return root
 
 
@@ -87,9 +74,6 @@ def test_dimap(tmp_path, names, unit, bands):
         "2026-05-01T03:16:53.120000Z",
         "descending",
     )
-    assert scene.product.incidence(
-        np.array([59.0, 0]), np.array([39.5, 79])
-    ).tolist() == [37, 40]
     assert scene.georeference is not None
 
 
@@ -98,9 +82,7 @@ def test_other_dimap(tmp_path):
         open_scene(write_dimap(tmp_path / "a", ["i_VV", "q_VV"]))
     with pytest.raises(DataError):
         open_scene(write_dimap(tmp_path / "b", ["radiance_1"]))
-    root = write_dimap(
-        tmp_path / "c", ["Gamma0_VV", "incidenceAngleFromEllipsoid"], ties=False
-    )
+    root = write_dimap(tmp_path / "c", ["Gamma0_VV", "incidenceAngleFromEllipsoid"])
     write_envi(
         root / "S1.data/incidenceAngleFromEllipsoid.img", np.full(SHAPE, 35, np.float32)
     )

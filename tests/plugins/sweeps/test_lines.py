@@ -1,12 +1,5 @@
-import io
-
-from rich.console import Console
-
-from rsft.plugins.sweeps.lines import SweepLines
-from rsft.plugins.sweeps.sweep_file import Sweep
+from rsft.plugins.sweeps.lines import TrialLines
 from rsft.study.outcomes import TrialOutcome
-
-SWEEP = Sweep(recipe="r", grid={"peft.rank": [2, 4], "peft.scale": [0.5, 1.0]})
 
 
 def keys(rank, scale):
@@ -18,15 +11,17 @@ def finished(rank, scale, value):
 
 
 def test_one_line_per_trial():
-    console = Console(file=io.StringIO(), width=100, markup=False)
+    said = []
     reported = []
-    lines = SweepLines(SWEEP, 4, 1, console, lambda *words: reported.append(words))
+    lines = TrialLines(
+        "val_macro", 4, 1, said.append, lambda *words: reported.append(words)
+    )
     for name, rank, scale in (("b", 2, 1.0), ("c", 4, 0.5), ("d", 4, 1.0)):
         lines.on_start(name, keys(rank, scale))
     lines.on_end("b", finished(2, 1.0, 0.755))
     lines.on_end("c", TrialOutcome(keys(4, 0.5), "failed", "the loss is [nan]"))
     lines.on_end("d", None)
-    assert console.file.getvalue().splitlines() == [
+    assert said == [
         "2/4  peft.rank 2  peft.scale 1.0  val_macro 75.5  61 s",
         "3/4  peft.rank 4  peft.scale 0.5  failed: the loss is [nan]",
         "3/4  peft.rank 4  peft.scale 1.0  stopped",

@@ -1,10 +1,10 @@
 """Run the trials of one table of the paper, and read their results."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from rsft.plugins.sweeps.lines import TrialLines
 from rsft.plugins.sweeps.paper.authors.runs import authors_folder, is_finished
 from rsft.plugins.sweeps.paper.cells import (
     Column,
@@ -15,7 +15,7 @@ from rsft.plugins.sweeps.paper.cells import (
 )
 from rsft.plugins.sweeps.paper.distances import class_distances
 from rsft.plugins.sweeps.strategies import list_strategy
-from rsft.plugins.sweeps.sweep import SweepWatcher, TrialRunner, drop_failed
+from rsft.plugins.sweeps.sweep import TrialRunner, drop_failed
 from rsft.plugins.sweeps.trial_process import MODULES, TrialSettings
 from rsft.study.outcomes import TRIALS, TrialOutcome, read_outcomes
 from rsft.study.trials import Trial
@@ -105,7 +105,7 @@ class TableRuns:
             list_strategy(missing),
             TrialSettings("avg", threads),
             executor,
-            _Narrator(names, say),
+            TrialLines("avg", len(names), len(finished), say, names=names),
         ).run()
         self.read_outcomes()
 
@@ -163,29 +163,6 @@ class TableRuns:
                 runs = find_runs(self.results / TRIALS / trial.id)
                 folders += [run.folder for run in runs[-1:]]
         return folders
-
-
-@dataclass
-class _Narrator(SweepWatcher):
-    """Shows one line per trial that ends.
-
-    Attributes:
-        names: names of all trials by id.
-        say: shows a line.
-    """
-
-    names: dict[str, str]
-    say: Callable[[str], None]
-
-    def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
-        if outcome is None:
-            return
-        result = outcome.reason
-        if outcome.status == "done":
-            result = f"avg {100 * outcome.metrics['avg']:.1f}"
-        number = list(self.names).index(id) + 1
-        trial = f"{number} of {len(self.names)}: {self.names[id]}"
-        self.say(f"{trial}: {result} ({outcome.seconds:.0f} s)")
 
 
 def count_parameters(trials: Sequence[Trial], classes: int) -> tuple[int, int]:

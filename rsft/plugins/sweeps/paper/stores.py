@@ -13,7 +13,6 @@ from rsft.data.prepare.dota import prepare_dota
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.data.similarity import pixel_digest
 from rsft.errors import RsftError
-from rsft.recipe.library import find_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file, sha256
@@ -36,8 +35,7 @@ def prepare_stores(
         progress: called while chips are stored.
 
     Returns:
-        What is missing, as sentences: a store that cannot be built, with the commands
-            that build it.
+        What is missing, as sentences: a store that cannot be built, with the reason.
     """
     names = {Path(recipe.data.root): name for name, recipe in recipes.items()}
     missing = []
@@ -48,7 +46,7 @@ def prepare_stores(
         try:
             built = _prepare_store(store, lists, progress)
             if built is None:
-                hint = _prepare_command(name, store)
+                hint = f"its recipe says how to build it: rsft recipes show {name}"
             elif built.resolve() != store.resolve():
                 hint = f"they are in {built}; name it with --root"
         except RsftError as error:
@@ -73,21 +71,6 @@ def _prepare_store(
     if store.name == "dota":
         return prepare_dota(None, store, lists=lists, progress=progress).root
     return None
-
-
-def _prepare_command(name: str, store: Path) -> str:
-    """Return the command that builds the chip store of a recipe in another folder.
-
-    Args:
-        name: name of the recipe, whose header has the command.
-        store: the folder.
-    """
-    lines = find_recipe(name).read_text("utf-8").splitlines()
-    commands = [line[2:] for line in lines if line.startswith("# rsft prepare")]
-    words = (commands or ["rsft prepare"])[0].split()
-    if "--root" in words:
-        words[words.index("--root") + 1] = str(store)
-    return " ".join(words)
 
 
 def list_missing_weights(recipes: Iterable[Recipe]) -> list[str]:

@@ -188,13 +188,14 @@ def test_finished_runs_are_not_repeated_and_are_printed(results, root, rsft):
     )
     code, printed = rsft("reproduce", "table2", *options)
     lines = [
-        "1 of 12: K, DOTA, seed 0: avg 50.0 (0 s)",
-        "3 of 12: Q, DOTA, seed 0: no memory (0 s)",
+        "1/12  K, DOTA, seed 0  avg 50.0  0 s",
+        "3/12  Q, DOTA, seed 0  failed: no memory",
     ]
     assert code == 130 and all(line in printed for line in lines)
     code, printed = rsft("reproduce", "2", *options)
     # finished, and failed in training
-    assert "1 of 12" not in printed and "3 of 12" in printed
+    assert "K, DOTA, seed 0  avg" not in printed
+    assert "3/12  Q, DOTA, seed 0  failed" in printed
 
     code, printed = rsft("reproduce", "Table-2", *options, "--report")
     assert code == 0 and "bars at 64 px, 2 epochs of batch 32" in printed
