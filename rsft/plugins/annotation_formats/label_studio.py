@@ -22,7 +22,7 @@ _SHAPE_KEYS = frozenset(
 """Keys that are the shape of a region."""
 
 _CONTENT_KEYS = ("choices", "text", "rating", "number", "taxonomy", "datetime")
-"""Keys whose value belongs to a region or to the image: they become attributes."""
+"""Keys whose value belongs to a region: they become attributes."""
 
 
 class LabelStudio(DocumentFormat):
@@ -55,12 +55,9 @@ class LabelStudio(DocumentFormat):
             image = _parse_image_name(data.pop(key)) if key else ""
             objects.add_image(image)
             results = _choose_annotation(task, objects.left_out).get("result") or ()
-            regions, shared = _read_regions(results, objects.left_out)
-            if shared and not regions:
-                objects.left_out["labels of images without objects"] += len(shared)
-            for region in regions:
+            for region in _read_regions(results, objects.left_out):
                 label = region.find_label()
-                attributes = {"class": label, **data, **shared, **region.attributes}
+                attributes = {"class": label, **data, **region.attributes}
                 shape = try_shape(_make_shape, region.shape, region.size)
                 objects.add(shape, attributes, region.identity or None, image)
 
@@ -104,25 +101,17 @@ def _rank_annotation(annotation: JsonObject) -> tuple[bool, str]:
 
 def _read_regions(
     results: Iterable[JsonObject], left_out: Counter[str]
-) -> tuple[list[_Region], JsonObject]:
-    """Return the regions, and the attributes of the whole image."""
+) -> list[_Region]:
+    """Return the regions, and count what is none."""
     regions: dict[str, _Region] = {}
-    shared: JsonObject = {}
     for result in results:
         value = result.get("value")
         if not isinstance(value, dict):
             left_out[str(result.get("type", "result"))] += 1
             continue
-        content = {}
-        for key in _CONTENT_KEYS:
-            if key in value:
-                texts = value[key]
-                is_single = isinstance(texts, list) and len(texts) == 1
-                name = str(result.get("from_name", key))
-                content[name] = texts[0] if is_single else texts
         shape = {key: value[key] for key in sorted(_SHAPE_KEYS & set(value))}
         if not shape:
-            shared |= content
+            left_out["labels of whole images"] += 1
         elif "radiusX" in shape:
             left_out["ellipses"] += 1
         elif not {"x", "points"} & set(shape):
@@ -132,11 +121,16 @@ def _read_regions(
             region = regions.setdefault(key, _Region(result.get("id")))
             region.shape = shape
             region.size = result.get("original_width"), result.get("original_height")
-            region.attributes |= content
+            for key in _CONTENT_KEYS:
+                if key in value:
+                    texts = value[key]
+                    is_single = isinstance(texts, list) and len(texts) == 1
+                    name = str(result.get("from_name", key))
+                    region.attributes[name] = texts[0] if is_single else texts
             for kind, labels in value.items():
                 if kind.endswith("labels"):
                     region.labels |= dict.fromkeys(labels)
-    return list(regions.values()), shared
+    return list(regions.values())
 
 
 def _make_shape(shape: JsonObject, size: tuple[Any, Any]) -> shapely.Geometry:

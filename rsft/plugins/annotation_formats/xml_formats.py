@@ -104,9 +104,8 @@ def _read_numbers(element: Element, box: str, names: str) -> list[float]:
 class Cvat(_XmlFormat):
     """CVAT for images: boxes, polygons and points.
 
-    A box is rotated clockwise around its center. The tags of an image become the
-    attribute `tags` of its objects. The identity is the number of the shape from 1; a
-    shape of several points gives one object per point.
+    A box is rotated clockwise around its center. The identity is the number of the
+    shape from 1; a shape of several points gives one object per point.
     """
 
     name = "cvat"
@@ -118,21 +117,14 @@ class Cvat(_XmlFormat):
         if content.find("track") is not None:
             raise ValueError("the file is CVAT for video")
         for image in content.findall("image"):
-            count = len(objects.objects)
             name = image.get("name", _UNNAMED)
             objects.add_image(name, image.get("width"), image.get("height"))
-            labels = [tag.get("label", "") for tag in image.findall("tag")]
-            tags = {"tags": "; ".join(labels)} if any(labels) else {}
             for element in image:
                 if element.tag in _CVAT_SHAPES:
                     for shape in _make_cvat_shapes(element):
-                        objects.add(
-                            shape, _read_cvat_attributes(element) | tags, image=name
-                        )
-                elif element.tag != "tag":
+                        objects.add(shape, _read_cvat_attributes(element), image=name)
+                else:
                     objects.left_out[element.tag] += 1
-            if tags and len(objects.objects) == count:
-                objects.left_out["image with tags but without objects"] += 1
 
 
 def _read_cvat_attributes(element: Element) -> dict[str, str | None]:

@@ -60,7 +60,6 @@ def prepare_vectors(
         RequestError: a file cannot be read or lacks a column, or `root` is not empty.
         DataError: no vector can be used.
     """
-    from rsft.data.chips.manifest import OBJECT_COLUMNS
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.formats.label_rows import sort_class_names
     from rsft.data.datasets.splits import check_val_share
@@ -77,7 +76,6 @@ def prepare_vectors(
         skipped={"vector without a class": len(file.names) - len(table)},
         rejected=rejected,
         license=license,
-        columns={name: OBJECT_COLUMNS[name] for name in ("lon", "lat")},
     )
     return build.write(_list_records(file, table), description, len(table))
 
@@ -159,18 +157,12 @@ def _list_records(file: VectorFile, table: pd.DataFrame) -> Iterator[ChipRecord]
 
     from rsft.data.chips.record import ChipRecord
     from rsft.inference.prediction_table import text_cells
-    from rsft.plugins.vectors.vector_file import check_degrees
 
     groups = text_cells(table, "group_key")
     for row, group in zip(table.index, groups, strict=True):
         columns = {"source": file.names[row]}
         if group:
             columns["group_key"] = group
-        shape = (
-            check_degrees(table["geometry"][row], file) if "geometry" in table else None
-        )
-        if shape is not None:
-            columns["lon"], columns["lat"] = shape.centroid.coords[0]
         stem = re.sub(r"[^\w-]+", "_", Path(file.names[row]).stem)
         yield ChipRecord(
             f"{row + 1:06}_{stem[:60]}",
