@@ -118,9 +118,7 @@ def measure_shifts(folder: Path) -> Floats:
         values["Longitude"], values["Latitude"], course, speed * elapsed
     )
     zero = np.zeros(len(lon))
-    view = acquisition.view(
-        ShipStates(lon, lat, speed, course, course, zero, zero, None)
-    )
+    view = acquisition.view(ShipStates(lon, lat, speed, course, course, zero, zero))
     azimuth, _, meters = EARTH.inv(
         np.asarray(reported[0]), np.asarray(reported[1]), lon, lat
     )
