@@ -1,8 +1,12 @@
 """Outcomes of trials in their folders, and the epochs of their runs."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from rsft.study import outcomes
 from rsft.study.outcomes import (
+    TrialOutcome,
     describe_keys,
     format_measure,
     read_outcome,
@@ -26,3 +30,23 @@ def test_measures_as_text():
     assert describe_keys({"a": 1, "b": "x"}) == "a 1  b x"
     peft = {"method": "hf", "config": {"r": 2}}
     assert describe_keys({"peft": peft}) == "peft {method: hf, config: {r: 2}}"
+
+
+def test_outcomes_of_other_data_are_left_out(tmp_path, monkeypatch):
+    trials = []
+    for id, data, root in (
+        ("a", "1", "x"),
+        ("b", "2", "x"),
+        ("c", "", "x"),
+        ("d", "2", "absent"),
+        ("e", None, "x"),
+    ):
+        section = SimpleNamespace(root=root, unlabeled=None)
+        trials.append(SimpleNamespace(id=id, recipe=SimpleNamespace(data=section)))
+        (tmp_path / "trials" / id).mkdir(parents=True)
+        if data is not None:
+            outcome = TrialOutcome({}, "done", "", {}, 1.0, "", data)
+            outcome.save(tmp_path / "trials" / id)
+    present = {"x": "1", "absent": ""}
+    monkeypatch.setattr(outcomes, "hash_data", lambda data: present[data.root])
+    assert list(outcomes.read_outcomes(tmp_path, trials)) == ["a", "c", "d"]

@@ -8,6 +8,7 @@ from rsft.data.datasets.formats.labeled_files import LabeledFile
 from rsft.data.datasets.splits import (
     check_val_share,
     hold_out,
+    split_off_test,
     subsample_long_tail,
 )
 from rsft.errors import RequestError
@@ -47,3 +48,16 @@ def test_empty_input_gives_empty_output():
 def test_invalid_share_is_refused(share):
     with pytest.raises(RequestError, match="--val"):
         check_val_share(share)
+
+
+@pytest.mark.parametrize(
+    ("share", "tests"),
+    [(0, []), (0.5, [2, 4, 6]), (0.34, [3]), (1, [1, 2, 3, 4, 5, 6])],
+)
+def test_a_share_of_the_validation_is_for_the_test(share, tests):
+    labels = ["a", "a", "a", "a", "a", "b", "b"]
+    files = [LabeledFile(str(n), label, "val") for n, label in enumerate(labels)]
+    files[0] = LabeledFile("0", "a", "train")
+    divided = split_off_test(files, share)
+    assert [n for n, file in enumerate(divided) if file.split == "test"] == tests
+    assert divided[0] == files[0] and len(divided) == len(files)

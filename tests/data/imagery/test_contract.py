@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
+from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Statistics, Stretch
 from rsft.errors import DataError
 
 UINT16 = Stretch(low=0, high=1000)
@@ -183,3 +183,15 @@ def test_a_contract_of_rsft_0_2_is_written_as_before():
         content["chip_standard"] is True
         and Contract.model_validate(content) == standard
     )
+
+
+def test_planes_whose_brightest_pixels_are_cut_are_named():
+    shares = (0.125, 0.0, None)
+    planes = [
+        Statistics(low=0, high=1, mean=0, std=1, masked=0, clipped=share)
+        for share in shares
+    ]
+    text = contract(statistics={"uint8": tuple(planes)}).clipping_note
+    assert "12.5% (plane HH); see" in text and text.count("plane") == 1
+    without = contract(statistics={"uint8": (planes[1],) * 3})
+    assert without.clipping_note == contract().clipping_note() == ""

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.recipe.registries import SAMPLERS, sampling_exponent
 
 LABELS = np.repeat([0, 1, 2], [900, 90, 10])
@@ -56,3 +57,26 @@ def test_a_function_of_seed_and_epoch(sampler):
         for at in ((0, 0), (0, 0), (1, 0), (0, 1))
     ]
     assert draws[0] == draws[1] and draws[0] != draws[2] and draws[0] != draws[3]
+
+
+def test_processes_share_the_chips_of_each_batch():
+    order = np.arange(10, 20)
+    parts = [shard_batches(order, 4, (rank, 3)) for rank in range(3)]
+    assert [[batch.tolist() for batch in part] for part in parts] == [
+        [[10, 13], [14, 17], [18]],
+        [[11], [15], [19]],
+        [[12], [16], [18]],  # the last one has the weight 0
+    ]
+    assert [batch.tolist() for batch in shard_batches(order, 4)] == [
+        [10, 11, 12, 13],
+        [14, 15, 16, 17],
+        [18, 19],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "weights"), [(4, [1.5, 0.75, 0.75]), (2, [1.5, 1.5, 0]), (0, [0, 0, 0])]
+)
+def test_the_mean_of_weighted_losses_is_that_of_all_chips(size, weights):
+    shards = [(rank, 3) for rank in range(3)]
+    assert [shard_loss_weight(size, shard) for shard in shards] == weights

@@ -3,14 +3,18 @@ of images."""
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
+from rsft.inference.engines.base import Tolerance
 from rsft.inference.engines.traceable import (
     BFloat16Network,
     TraceableNetwork,
+    compare_outputs,
     trace_network,
 )
+from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, METHODS, tiny_classifier
 
 
@@ -83,3 +87,23 @@ def test_bfloat16_is_near_and_gives_float32(head, limit):
     )
     assert logits.dtype == features.dtype == torch.float32
     assert 0 < (logits - expected).abs().max() < limit
+
+
+@pytest.mark.parametrize(
+    ("factor", "relative", "difference"),
+    [
+        (1, False, (0.5, 0.01, 0.25, 0.01)),
+        (1, True, (0.5, 0.02, 0.25, 0.01)),
+        (0.1, False, (0.05, 0.01, 0.1, 0.01)),
+        (0.1, True, (0.05, 0.01, 0.1, 0.01)),  # divisors below 1 count as 1
+    ],
+)
+def test_outputs_are_compared(factor, relative, difference):
+    reference = ClassifierOutputs(np.array([[-2.0, 1.0]]), np.array([[4.0, 0.0]]))
+    outputs = ClassifierOutputs(np.array([[-2.0, 1.5]]), np.array([[3.0, 0.0]]))
+    outputs = ClassifierOutputs(*(factor * values for values in outputs))
+    reference = ClassifierOutputs(*(factor * values for values in reference))
+    tolerance = Tolerance(0.01, relative=relative)
+    assert compare_outputs(outputs, reference, tolerance) == pytest.approx(difference)
+    with pytest.raises(ValueError, match="not compared"):
+        compare_outputs(outputs, reference, Tolerance(None))

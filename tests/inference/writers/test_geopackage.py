@@ -9,6 +9,7 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
+from rsft.inference.writers.geopackage import select_rows
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import qml_style, sld_style
 from rsft.inference.writers.tables import (
@@ -124,3 +125,16 @@ def test_columns_that_only_differ_in_case(tmp_path):
     with pytest.raises(RequestError, match="duplicates: p_cargo"):
         check_output_path(tmp_path / "out.gpkg", ["chip", "p_Cargo", "p_cargo"])
     check_output_path(tmp_path / "out.csv", ["chip", "p_Cargo", "p_cargo"])
+
+
+def test_rows_are_only_read_and_not_for_ever(tmp_path):
+    path = tmp_path / "a b.gpkg"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE t AS SELECT 1 AS a, 'x' AS b")
+    database.close()
+    assert select_rows(path, "SELECT * FROM t") == [(1, "x")]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        select_rows(path, "DELETE FROM t")
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n)"
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        select_rows(path, f"{endless} SELECT count(*) FROM n", seconds=0.02)

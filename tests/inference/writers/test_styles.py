@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rsft.inference.writers.layer import PredictionLayer
-from rsft.inference.writers.styles import qml_style, sld_style
+from rsft.inference.writers.styles import class_colors, qml_style, sld_style
 
 CLASSES = ("ship", "Öltanker")
 COLUMNS = [
@@ -114,3 +114,15 @@ def test_no_text_in_a_tip_is_html():
     for column in ("class", "corrected", "ood"):
         start = tip.partition(f'"{column}"')[0]
         assert start.count("replace(replace(") > start.count("'<', '&lt;')")
+
+
+def test_every_class_has_its_own_color():
+    names = [str(number) for number in range(12)]
+    colors = class_colors(names)
+    assert list(colors) == names and len(set(colors.values())) == 12
+    assert class_colors(["a"]) == {"a": "#e69f00"}
+    assert [colors[name] for name in ("6", "7", "8")] == [
+        "#f0e442",
+        "#d94c4c",
+        "#365399",
+    ]

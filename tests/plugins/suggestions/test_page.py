@@ -1,5 +1,6 @@
 """The review page of suggested chips shows these chips and the reasons."""
 
+import base64
 import json
 import re
 
@@ -10,7 +11,7 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table
-from rsft.plugins.suggestions.page import write_suggestion_page
+from rsft.plugins.suggestions.page import encode_vectors, write_suggestion_page
 from rsft.plugins.suggestions.suggest import suggest_chips
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
@@ -94,3 +95,13 @@ def test_refused(tmp_path):
             "x",
         )
     assert not page.exists()
+
+
+def test_vectors_are_whole_steps():
+    vectors = np.array([[1.0, -2.0], [0.5, 0.0]])
+    encoded = encode_vectors(vectors)
+    steps = np.frombuffer(base64.b64decode(encoded["vectors"]), "<i2")
+    assert steps.tolist() == [16384, -32767, 8192, 0]
+    assert (encoded["dimensions"], encoded["step"]) == (2, 2 / 32767)
+    assert encoded["variance"] == pytest.approx((0.25**2 + 1) / 2)
+    assert encode_vectors(np.zeros((2, 3)))["step"] == 1.0
