@@ -6,7 +6,13 @@ from dataclasses import replace
 import pytest
 
 from rsft.backbones import simship
-from rsft.backbones.card import Remote, fetch_weights, find_weights, verify_weights
+from rsft.backbones.card import (
+    Remote,
+    drop_tensors,
+    fetch_weights,
+    find_weights,
+    verify_weights,
+)
 from rsft.errors import DataError, WeightsError
 from tests.helpers.http_server import BODY, SHA, serving
 from tests.helpers.messages import mentions
@@ -160,3 +166,9 @@ def test_the_shipped_weights_match_their_model_card():
     status = verify_weights(SHIPPED)
     assert status.evidence == "SHA-256 as published" and status.path == SHIPPED.weights
     assert fetch_weights(SHIPPED) == status
+
+
+def test_tensors_of_a_module_are_left_out():
+    state = dict.fromkeys(("head", "head.weight", "header.bias", "norm.weight"), 0)
+    assert list(drop_tensors(state, "head")) == ["header.bias", "norm.weight"]
+    assert list(drop_tensors(state, "norm", "header")) == ["head", "head.weight"]

@@ -6,7 +6,7 @@ import pytest
 from rsft.backbones import Backbone
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH
 from rsft.errors import DataError, RequestError
-from rsft.models.contract_fitting import fit_contract
+from rsft.models.contract_fitting import common_spacing, fit_contract
 from rsft.recipe.schema import DataSection
 
 
@@ -208,3 +208,17 @@ def test_chip_standard_is_refused_for_an_encoder_of_physical_units():
             section(stretch="chip-standard"), physical, ["VV", "VH"], ["sigma0"], sigma0
         )
     assert caught.value.location == "data.stretch" and caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("spacings", "common"),
+    [
+        ([10, 10.5, 11], 10.5),
+        ([10, 10, 11.5], None),
+        ([10, 10, np.nan], 10),
+        ([10, np.nan], None),
+        ([], None),
+    ],
+)
+def test_most_chips_have_one_spacing(spacings, common):
+    assert common_spacing(spacings) == common

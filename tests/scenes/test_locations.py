@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsft.scenes.locations import SceneLocations, tile_locations
+from rsft.scenes.locations import Location, SceneLocations, tile_locations
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,16 @@ def test_the_positions_of_a_file_are_compared_with_the_scene(bare):
         "the positions (pixel) lie at col 300 to 400, row 5 to 1.23457e+06,"
         f" {bare.path.name} (pixel) at col 0 to {width}, row 0 to {height}"
     )
+
+
+def test_a_location_is_inside_if_its_center_is(bare):
+    height, width = bare.height, bare.width
+    for row, col, is_inside in (
+        (0, 0, True),
+        (height - 0.5, width - 0.5, True),
+        (-0.5, 0, False),
+        (0, -0.5, False),
+        (height, 0, False),
+        (0, width, False),
+    ):
+        assert Location(row, col, None, "a").is_inside(bare) == is_inside

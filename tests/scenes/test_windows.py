@@ -10,7 +10,7 @@ from rsft.errors import DataError, RequestError
 from rsft.scenes.chip_size import resize_chip
 from rsft.scenes.locations import Location
 from rsft.scenes.options import ChipOptions, ChipSize
-from rsft.scenes.windows import check_boxes, make_window
+from rsft.scenes.windows import check_boxes, fit_size, make_window
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract
 from tests.scenes.conftest import blank
@@ -157,3 +157,16 @@ def test_chips_along_boxes_need_boxes(scene):
     check_boxes(window, [BOXED])
     with pytest.raises(RequestError, match=mentions("points", "--size")):
         check_boxes(window, [BOXED, BOXED._replace(box=None)])
+
+
+def test_a_chip_shows_most_boxes_with_a_margin():
+    def boxed(side):
+        return Location(0.0, 0.0, (0, 0, 4, 0, 4, side, 0, side), "b")
+
+    assert fit_size([POINT]) == fit_size([]) == ChipSize(64)
+    assert fit_size([boxed(40), POINT]) == ChipSize(64)  # 1.5 x 40 = 60
+    assert fit_size([boxed(44)]) == ChipSize(80)  # 66
+    assert fit_size([boxed(4)]) == ChipSize(32)
+    assert fit_size([boxed(1000)]) == ChipSize(512)
+    assert fit_size([boxed(40)] * 40 + [boxed(400)] * 3) == ChipSize(64)
+    assert fit_size([boxed(40)] * 40 + [boxed(400)] * 4) == ChipSize(512)

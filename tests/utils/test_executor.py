@@ -238,3 +238,23 @@ def test_tasks_of_a_cluster(monkeypatch, tmp_path):
         "TaskCancelledError",
     ]
     assert not ray.is_open
+
+
+@pytest.mark.parametrize(
+    ("gpus", "count", "shares"),
+    [
+        (0, 4, []),
+        (None, 0, []),
+        (None, 2, ["0", "1"]),
+        (1, 2, ["0", "1"]),
+        (2, 5, ["0,1", "2,3"]),
+        (0.5, 2, ["0", "1", "0", "1"]),
+    ],
+)
+def test_gpus_are_shared_by_tasks(monkeypatch, gpus, count, shares):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    # this machine may have none
+    assert module._share_gpus(gpus) == shares
+    with pytest.raises(RequestError, match=mentions("needs 6 GPUs", f"has {count}")):
+        module._share_gpus(6)

@@ -6,7 +6,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from rsft.data.chips.manifest import read_manifest
+from rsft.data.chips.manifest import (
+    check_chip_path,
+    describe_column_fault,
+    read_manifest,
+)
 from rsft.data.chips.store import ChipStore
 from rsft.errors import DataError
 from rsft.scenes.inputs import read_declarations
@@ -103,3 +107,30 @@ def test_metadata_of_a_manifest_are_not_read(store):
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"pandas": b"\xff\xfe{"}), path)
     assert ChipStore.open(store.root).table.equals(store.table)
+
+
+def test_columns_of_a_new_chip():
+    box = [0.0, 0, 0, 4, 4, 4, 4, 0]
+    for row in (
+        {},
+        {"incidence_deg": math.nan},
+        {"incidence_deg": 90, "box": box},
+        {"incidence_deg": -90},
+    ):
+        assert describe_column_fault(row) == ""
+    for angle in (90.5, -90.5, math.inf):
+        fault = describe_column_fault({"incidence_deg": angle})
+        assert fault.startswith(f"incidence_deg is {angle:g}, expected")
+    for wrong in (box[:7], [*box, 1], [math.nan] * 8, "box"):
+        assert "box is" in describe_column_fault({"box": wrong})
+
+
+def test_paths_of_chips_lie_below_the_store():
+    for path in ("a.png", "chips/train/a.png", "a/..b/c.png"):
+        check_chip_path(path)
+    for path in ("", None, 7, "a\0b.png"):
+        with pytest.raises(ValueError, match="has no path"):
+            check_chip_path(path)
+    for path in ("/a.png", "C:a.png", "a/../../b.png", "a\\..\\b.png", "\\\\host\\a"):
+        with pytest.raises(ValueError, match="leaves the store"):
+            check_chip_path(path)

@@ -13,6 +13,7 @@ from rsft.data.chips.record import (
     UNSURE,
     describe_groups,
     group_by_count,
+    head_limit,
     long_tail_counts,
     resolve_label,
     sample_per_class,
@@ -140,3 +141,19 @@ def test_a_verdict_gives_a_label_or_the_reason_for_none():
     assert resolve_label(UNSURE, "clutter") == ("", UNSURE)
     assert resolve_label(NOT_A_TARGET, None) == ("", NOT_A_TARGET)
     assert resolve_label(NOT_A_TARGET, "clutter") == ("clutter", "")
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit"),
+    [
+        ({"a": 500, "b": 5}, 100),
+        ({"a": 100, "b": 50}, 50),
+        ({"a": 100, "b": 51}, 100),
+        ({"a": 101, "b": 5}, 100),
+        ({"a": 40, "b": 20, "c": 0}, 20),
+        ({"a": 40, "c": 0}, 100),
+        ({}, 100),
+    ],
+)
+def test_the_head_of_a_long_tail_begins_at_half_of_its_largest_class(counts, limit):
+    assert head_limit(counts) == limit

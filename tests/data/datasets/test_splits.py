@@ -46,6 +46,8 @@ def test_empty_input_gives_empty_output():
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_invalid_share_is_refused(share):
+    check_val_share(0)
+    check_val_share(0.99)
     with pytest.raises(RequestError, match="--val"):
         check_val_share(share)
 

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsft.data.imagery.band_names import read_band_names, unit_from_tags
+from rsft.data.imagery.band_names import (
+    parse_band_name,
+    read_band_names,
+    unit_from_tags,
+)
 from rsft.data.imagery.reader import check_declared_bands
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
@@ -100,3 +104,18 @@ def test_units(tags, unit):
 def test_bands_with_different_units():
     with pytest.raises(DataError, match="several units: db, sigma0"):
         unit_from_tags(("dB", "sigma0"), FILE)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Sigma0_VV_db", "VV"),
+        (" vh ", "VH"),
+        ("B4", "B04"),
+        ("B8A", "B8A"),
+        ("VV_VH_ratio", None),
+        ("band 1", None),
+    ],
+)
+def test_names_in_texts(text, name):
+    assert parse_band_name(text) == name

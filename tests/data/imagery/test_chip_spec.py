@@ -128,3 +128,19 @@ def test_header_refuses_a_data_type_that_cannot_carry_the_unit():
     ) as caught:
         db_contract.check_header("float32", 1, "gamma0_db")
     assert "process the scene to sigma0, not to gamma0" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("bands", "planes", "count", "names", "assumed"),
+    [
+        (("VV", "VH"), ("VV",), 2, None, ("VV", "VH")),
+        (("VV", "VH"), ("VV",), 1, None, ()),
+        (("VV", "VH", "HH"), ("VV", "VH"), 2, None, ("VV", "VH")),
+        (("VV", "VH"), ("VV",), 2, ("a", "b"), ()),
+        (("VV", "VH"), ("VV",), 3, None, ()),
+        (("R", "G", "B"), ("R", "G", "B"), 3, None, ()),
+    ],
+)
+def test_unnamed_bands_are_those_of_the_model(bands, planes, count, names, assumed):
+    spec = contract(bands=bands, planes=planes)
+    assert spec.assumed_bands(count, names) == assumed

@@ -194,4 +194,4 @@ def test_planes_whose_brightest_pixels_are_cut_are_named():
     text = contract(statistics={"uint8": tuple(planes)}).clipping_note
     assert "12.5% (plane HH); see" in text and text.count("plane") == 1
     without = contract(statistics={"uint8": (planes[1],) * 3})
-    assert without.clipping_note == contract().clipping_note() == ""
+    assert without.clipping_note == contract().clipping_note == ""

@@ -8,6 +8,7 @@ import pytest
 from rsft.data.imagery.raster_values import (
     IDENTITY_SCALING,
     Scaling,
+    mask_nodata,
     read_dtype,
     to_float32,
 )
@@ -59,3 +60,17 @@ def test_values_beyond_float32():
 )  # fmt: skip
 def test_data_types(dtype, scaling, expected):
     assert read_dtype(dtype, [scaling]) == expected
+
+
+def test_pixels_without_data_become_nan_or_zero():
+    valid = np.array([[True, True, False]])
+    floats = np.array([[1.0, -9.0, 3.0]], np.float32)
+    mask_nodata(floats, -9.0, FILE, valid)
+    np.testing.assert_array_equal(floats, [[1.0, np.nan, np.nan]])
+    integers = np.array([[1, 9, 3]], np.uint16)
+    mask_nodata(integers, 9.0, FILE, valid)
+    assert integers.tolist() == [[1, 0, 0]]
+    for nodata in (None, 0.0):
+        plain = np.array([[1, 9, 3]], np.uint16)
+        mask_nodata(plain, nodata, FILE)
+        assert plain.tolist() == [[1, 9, 3]]

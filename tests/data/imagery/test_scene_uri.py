@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.imagery.scene_uri import LastImageCache, SceneUri, file_state
+from rsft.data.imagery.scene_uri import (
+    LastImageCache,
+    SceneUri,
+    file_state,
+    names_servers,
+)
 from rsft.errors import DataError
 from rsft.types import Pixels
 
@@ -194,3 +199,22 @@ def test_error_is_cached_with_its_cause_until_the_file_changes(tmp_path):
     assert file_state(path) is None and len(tries) == 1
     path.write_bytes(b"ab")
     assert cache(path).size == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_remote"),
+    [
+        ("a.json", '{"stac_version": "1", "assets": {"x": {"href": "URL"}}}', True),
+        ("a.GEOJSON", '{"stac_version": "1", "assets": {"x": {"href": "URL"}}}', True),
+        ("a.json", '{"stac_version": "1", "assets": {"x": {"href": "a.tif"}}}', False),
+        ("a.json", '{"assets": {"x": {"href": "URL"}}}', False),
+        ("a.txt", '{"stac_version": "1", "assets": {"x": {"href": "URL"}}}', False),
+        ("a.json", '{"stac_version": "1"}', False),
+        ("a.json", "[", False),
+    ],
+)
+def test_items_with_an_asset_on_a_server(tmp_path, name, text, is_remote):
+    path = tmp_path / name
+    path.write_text(text.replace("URL", "https://a.org/b.tif"))
+    assert names_servers(path) == is_remote
+    assert not names_servers(tmp_path / "absent.json")

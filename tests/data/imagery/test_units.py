@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from rsft.data.imagery.units import (
     can_convert,
     check_dtype,
     check_unit,
+    conversion_hint,
     convert_unit,
     parse_unit,
 )
@@ -129,3 +132,18 @@ def test_doubles_become_float32():
     with pytest.raises(DataError, match=r"-1.798e\+308 does not fit") as caught:
         as_float32(np.array([0.5, -1.7976931348623157e308]))
     assert "nodata" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("unit", "target", "words"),
+    [
+        ("uint16", "sigma0", "digital numbers"),
+        ("sigma0", "uint8", "digital numbers"),
+        ("amplitude", "sigma0", "calibration constant"),
+        ("beta0", "amplitude", "calibration constant"),
+        ("gamma0_db", "db", "gamma0 and sigma0 differ by.*--read gamma0-to-sigma0"),
+        ("sigma0", "gamma0", "not to sigma0$"),
+    ],
+)
+def test_what_a_conversion_needs(unit, target, words):
+    assert re.search(words, conversion_hint(unit, target))

@@ -1,9 +1,10 @@
 """What a layer says of its table."""
 
+import pandas as pd
 import pyogrio
 import pytest
 
-from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.layer import PredictionLayer, with_wkt
 from rsft.inference.writers.tables import (
     write_prediction_table,
 )
@@ -35,3 +36,12 @@ def test_corrections_of_positions_are_kept(tmp_path):
         frame["Corrected"].fillna("").tolist() == ["ship", ""]
         and "corrected" not in frame
     )
+
+
+def test_geometries_as_texts():
+    layer = PredictionLayer(table(POINT, None), None, CLASSES, METADATA)
+    texts = with_wkt(layer)["wkt"].tolist()
+    assert texts[0].startswith("POINT (") and pd.isna(texts[1])
+    empty = PredictionLayer(table(None, None), None, CLASSES, METADATA)
+    assert "wkt" not in with_wkt(empty) and "geometry" not in with_wkt(empty)
+    assert "wkt" in with_wkt(empty._replace(table=empty.table[:0]))

@@ -10,6 +10,7 @@ from rsft.models.uncertainty.distances import (
     expected_share,
     largest_chance_share,
     mahalanobis_distance,
+    nearest_distance,
     ood_limit,
 )
 
@@ -100,3 +101,10 @@ def test_a_larger_share_than_the_largest_one_is_not_explained_by_chance(
         > 0.05
     )
     assert largest_chance_share(0, 60, 0.05, 0.01) == 0
+
+
+def test_the_nearest_of_several_references():
+    rows = np.array([[0.0, 0.0], [3.0, 4.0], [1.0, 1.0]])
+    references = np.array([[0.0, 0.0], [3.0, 5.0]])
+    distances = nearest_distance(rows, references)
+    assert distances.tolist() == pytest.approx([0, 1, 2**0.5])
