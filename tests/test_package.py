@@ -25,7 +25,6 @@ INSIDE = {
     ".html",
     ".jinja",
     ".qml",
-    ".sld",
     ".css",
     ".js",
     ".json",

@@ -20,8 +20,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 
-import numpy as np
-
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import NetworkError, RequestError, RsftError
@@ -184,10 +182,7 @@ def _find_different_scenes(inputs: Sequence[str | Path]) -> list[str]:
     """
     scenes = [scene.absolute().text for scene in find_scenes(inputs)]
     # the names themselves would need as much memory as the scenes
-    stems = (SceneUri(scene).stem for scene in scenes)
-    hashes = np.fromiter(map(hash, stems), np.int64, len(scenes))
-    hashes.sort()
-    if np.diff(hashes).all():
+    if len({hash(SceneUri(scene).stem) for scene in scenes}) == len(scenes):
         return scenes
     scenes = list(dict.fromkeys(scenes))
     counts = Counter(SceneUri(scene).stem for scene in scenes)

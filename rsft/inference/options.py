@@ -70,8 +70,8 @@ class PredictionRequest:
     picture_path: Annotated[
         Path | None,
         _out(
-            "PNG to write: a map of the scene with the classified objects, legend,"
-            " scale and north arrow.",
+            "PNG to write: a map of the scene with the classified objects, legend"
+            " and scale.",
             "--picture",
         ),
     ] = field(default=None, compare=False)

@@ -126,19 +126,16 @@ def find_bright_pixels(
             surroundings is searched and has data.
     """
     bands = [_Surroundings(plane, searched, window) for plane in planes]
-    is_candidate = np.zeros(searched.shape, bool)
-    for band, blocks in zip(bands, thresholds, strict=True):
-        is_candidate |= band.may_exceed(blocks, area)
+    lowest = float(thresholds.min()) * _MARGIN
+    is_candidate = np.any([band.may_exceed(lowest) for band in bands], axis=0)
     rows, cols = np.nonzero(is_candidate)
     ratios = np.stack([band.ratio(rows, cols) for band in bands])
-    index = _block_index(thresholds[0], rows + area.top, cols + area.left)
-    limits = thresholds[:, *index].astype(np.float32)
+    block_rows = ((rows + area.top) // BLOCK).clip(0, thresholds.shape[1] - 1)
+    block_cols = ((cols + area.left) // BLOCK).clip(0, thresholds.shape[2] - 1)
+    limits = thresholds[:, block_rows, block_cols].astype(np.float32)
     is_bright = (ratios > limits).any(axis=0)
     return BrightPixels(rows[is_bright], cols[is_bright], ratios.max(axis=0)[is_bright])
 
-
-_SQUARE = 8
-"""Side in pixels of the squares whose pixels are excluded together."""
 
 _MARGIN = 1 - 1e-6
 """Factor of a bound that is rounded to float32."""
@@ -155,92 +152,49 @@ class _Surroundings:
 
     def __init__(self, plane: Plane32, searched: Mask, window: CfarWindow) -> None:
         self.values = np.where(searched & (plane > 0), plane, np.float32(0))
-        self.window = window
-        self._sums = _SummedArea(self.values)
-        self._counts = _SummedArea((self.values > 0).astype(np.uint8))
+        self.cells = window.cells
+        self._total = _sum_surroundings(self.values, window, cv2.CV_64F)
+        has_data = (self.values > 0).astype(np.uint8)
+        self._count = _sum_surroundings(has_data, window, cv2.CV_32S)
+
+    def may_exceed(self, ratio: float) -> Mask:
+        """Return the pixels (H, W) that have a ratio if all surroundings have data.
+
+        Missing data make the ratio of a pixel smaller, never larger.
+        """
+        return np.asarray(self.values * self.cells > ratio * self._total)
 
     def ratio(self, rows: Indices, cols: Indices) -> Plane32:
         """Return the ratio of pixels (N,) to the mean of their surroundings.
 
         It is 0 for pixels that do not count, or have no surroundings.
         """
-        guard, outer = self.window
-        total = self._sums.over(rows, cols, outer, outer)
-        total -= self._sums.over(rows, cols, guard, guard)
-        count = self._counts.over(rows, cols, outer, outer)
-        count -= self._counts.over(rows, cols, guard, guard)
-        usable = (count >= _MIN_VALID_FRACTION * self.window.cells) & (total > 0)
+        total = self._total[rows, cols]
+        count = self._count[rows, cols]
+        usable = (count >= _MIN_VALID_FRACTION * self.cells) & (total > 0)
         ratio = np.zeros(len(rows))
         np.divide(self.values[rows, cols] * count, total, out=ratio, where=usable)
         return ratio.astype(np.float32)
 
-    def may_exceed(self, blocks: Floats, area: PixelWindow) -> Mask:
-        """Return which pixels (H, W) may exceed the threshold of their block.
 
-        The surroundings of all pixels of a square share a region, and lie in a larger
-        one. So the sum over the first one and the number of pixels in the second one
-        give a lower bound of the mean of each of the surroundings.
+def _sum_surroundings(
+    plane: NDArray[Any], window: CfarWindow, depth: int
+) -> NDArray[Any]:
+    """Return the sum over the surroundings of each pixel (H, W).
 
-        Args:
-            blocks: threshold of each block of the scene (r, c).
-            area: the part of the scene.
-        """
-        guard, outer = self.window
-        side = min(_SQUARE, guard)
-        last = side - 1
-        height, width = self.values.shape
-        rows = np.arange(0, height, side)[:, None]
-        cols = np.arange(0, width, side)[None]
-        total = self._sums.over(rows, cols, outer - last, outer)
-        total -= self._sums.over(rows, cols, guard, guard + last)
-        count = self._counts.over(rows, cols, outer, outer + last)
-        count -= self._counts.over(rows, cols, guard - last, guard)
-        thresholds = []
-        for row, col in ((0, 0), (0, last), (last, 0), (last, last)):
-            corner = rows + area.top + row, cols + area.left + col
-            thresholds.append(blocks[_block_index(blocks, *corner)])
-        bound = _MARGIN * np.min(thresholds, axis=0) * total / np.maximum(count, 1)
-        image = cv2.resize(
-            bound.clip(0).astype(np.float32),
-            (cols.size * side, rows.size * side),
-            interpolation=cv2.INTER_NEAREST,
+    `depth` is the type of the sums in OpenCV.
+    """
+    outer, inner = [
+        cv2.boxFilter(
+            plane,
+            depth,
+            (2 * half_side + 1, 2 * half_side + 1),
+            normalize=False,
+            borderType=cv2.BORDER_CONSTANT,
         )
-        return np.asarray(self.values > image[:height, :width])
-
-
-class _SummedArea:
-    """Sums over squares of a plane (H, W), from its summed-area table."""
-
-    def __init__(self, plane: NDArray[Any]) -> None:
-        self._table = cv2.integral(plane)
-
-    def over(
-        self, rows: Indices, cols: Indices, before: int, after: int
-    ) -> NDArray[Any]:
-        """Return the sum over the square around each pixel, as far as it is inside.
-
-        Args:
-            rows: rows of the pixels; they are broadcast with the columns.
-            cols: columns of the pixels.
-            before: number of pixels of the square above and on the left.
-            after: number of pixels of the square below and on the right.
-        """
-        height, width = self._table.shape
-        top = (rows - before).clip(0, height - 1)
-        bottom = (rows + after + 1).clip(0, height - 1)
-        left = (cols - before).clip(0, width - 1)
-        right = (cols + after + 1).clip(0, width - 1)
-        table = self._table
-        upper = table[top, right] - table[top, left]
-        return np.asarray(table[bottom, right] - table[bottom, left] - upper)
-
-
-def _block_index(
-    blocks: Floats, rows: Indices, cols: Indices
-) -> tuple[Indices, Indices]:
-    """Return the index of the block of pixels of the scene, or of the nearest one."""
-    height, width = blocks.shape
-    return (rows // BLOCK).clip(0, height - 1), (cols // BLOCK).clip(0, width - 1)
+        for half_side in (window.outer, window.guard)
+    ]
+    return cv2.subtract(outer, inner, dst=outer)
 
 
 def find_bright_objects(

@@ -267,8 +267,8 @@ def _describe_detection(detector: _Detector, count: int, looks: Floats) -> list[
     else:
         share = 100 * detector.land_pixels / math.prod(detector.scene.size)
         notes.append(
-            f"{share:.1f} % of the scene is land ({detector.land.description});"
-            f" {detector.land_objects:,} bright objects on it were ignored"
+            f"{share:.1f} % of the scene is land ({detector.land.description}),"
+            " which was not searched"
         )
     if detector.oversized:
         notes.append(
@@ -296,8 +296,6 @@ class _Detector:
         objects: the objects, in pixels of the scene.
         oversized: number of objects longer than `_MAX_SIDES` chips, which are left out.
         land_pixels: number of pixels of land.
-        land_objects: number of bright objects with their center on land, which are left
-            out.
     """
 
     thresholds: Floats
@@ -328,7 +326,6 @@ class _Detector:
         self.objects: list[BrightObject] = []
         self.oversized = 0
         self.land_pixels = 0
-        self.land_objects = 0
 
     def to_intensity(self, pixels: Pixels) -> Pixels:
         """Return the intensity of pixels (H, W, B); pixels without data are 0."""
@@ -390,20 +387,16 @@ class _Detector:
             window.right + margin,
         )
         planes = np.moveaxis(self.to_intensity(self.reader(padded)), 2, 0)
-        is_land = np.zeros(planes.shape[1:], bool)
+        searched = np.ones(planes.shape[1:], bool)
         if self.land:
-            is_land = self.land(padded)
-        objects = self._find(planes, padded, window, ~is_land)
+            searched = ~self.land(padded)
+            inside = searched[margin:-margin, margin:-margin]
+            self.land_pixels += inside.size - int(inside.sum())
+        objects = self._find(planes, padded, window, searched)
         side = 2 * self.window.guard
         small = [x for x in objects if x.sides.max() <= _MAX_SIDES * side]
         self.oversized += len(objects) - len(small)
         self.objects += small
-        if is_land.any():
-            self.land_pixels += int(is_land[margin:-margin, margin:-margin].sum())
-            for bright in self._find(planes, padded, window, np.ones_like(is_land)):
-                row = int(bright.row - padded.top)
-                col = int(bright.col - padded.left)
-                self.land_objects += bool(is_land[row, col])
 
     def _find(
         self, planes: Plane32, padded: PixelWindow, window: PixelWindow, searched: Mask

@@ -20,7 +20,7 @@ from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import RequestError
 from rsft.scenes.cfar import CELL, expand_blocks
-from rsft.scenes.georeference import rectangle_corners
+from rsft.scenes.georeference import WORLD, rectangle_corners
 from rsft.scenes.query import LAND_KEYWORDS, LandSource
 from rsft.scenes.raster import PixelWindow, RasterScene
 from rsft.types import LONLAT, Floats, Mask
@@ -49,10 +49,13 @@ class PolygonLandMask:
         spacing = scene.spacing
         assert georeference and spacing
         edges = rectangle_corners(0, 0, scene.height, scene.width)
+        # None around a pole; two parts across the date line
+        outline = georeference.outline_polygons(edges[None])[0] or WORLD
         pixels = margin_m / max(spacing)
         self.shapes: list[Any] = []
-        for bounds in _surroundings(georeference.pixels_to_lonlat(*edges.T)):
-            for shape in shapely.clip_by_rect(polygons, *bounds):
+        for part in shapely.get_parts(outline):
+            surroundings = part.buffer(_MARGIN_DEGREES).bounds
+            for shape in shapely.clip_by_rect(polygons, *surroundings):
                 if shape is None or not shape.area:
                     continue
                 shape = shapely.transform(
@@ -135,21 +138,6 @@ def _read_shorelines() -> Any:
     """
     package = importlib.import_module(_PACKAGE)
     return shapely.from_wkb(bytes(package.Shapes.wkb(package.LandmaskProvider.Osm)))
-
-
-def _surroundings(outline: Floats) -> list[tuple[float, float, float, float]]:
-    """Return west, south, east and north around corners in degrees (N, 2).
-
-    Across the date line there are two rectangles.
-    """
-    west, south = outline.min(axis=0) - _MARGIN_DEGREES
-    east, north = outline.max(axis=0) + _MARGIN_DEGREES
-    if east - west < 180:
-        return [(west, south, east, north)]
-    lon = outline[:, 0]
-    east_of_line = lon[lon < 0].max() + _MARGIN_DEGREES
-    west_of_line = lon[lon > 0].min() - _MARGIN_DEGREES
-    return [(-180, south, east_of_line, north), (west_of_line, south, 180, north)]
 
 
 class BrightLandMask:

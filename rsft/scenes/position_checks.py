@@ -7,7 +7,6 @@ ones are counted and left out elsewhere.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -109,31 +108,44 @@ def _check_locations(
         RequestError: most objects lie in the first pixel, in one pixel, or outside of
             the image that the file names, or sizes of boxes are fractions or corners.
     """
-    extents = np.array([_find_extent(x) for x in positions.locations])
+    locations = positions.locations
+    extents = np.array([_find_extent(x) for x in locations])
+    is_inside = np.array([x.is_inside(scene) for x in locations])
     is_image = positions.crs in (PIXEL, FRACTION)
+
+    def refuse(is_wrong: Any, reason: str, hint: str) -> None:
+        refuse_most(
+            positions.file,
+            is_wrong,
+            f"objects {reason}",
+            lambda row: _describe(locations[row]),
+            hint,
+        )
+
     if is_image:
-        _refuse_most(
-            positions,
-            ((extents >= 0) & (extents <= 1)).all(axis=1),
-            "lie in the first pixel, as fractions (0 to 1) do",
+        sizes = extents[:, 2:] - extents[:, :2]
+        is_first = ((extents >= 0) & (extents <= 1)).all(axis=1)
+        refuse(
+            is_first | ((sizes > 0) & (sizes < 1)).all(axis=1),
+            "lie in the first pixel, as fractions (0 to 1) do, or are smaller than a"
+            " pixel",
             "multiply fractions by the width and height of the image, or write YOLO;"
             " write numbers without points for thousands",
         )
-        sizes = extents[:, 2:] - extents[:, :2]
-        _refuse_most(
-            positions,
-            ((sizes > 0) & (sizes < 1)).all(axis=1),
-            "are smaller than a pixel",
-            "write the width and height of boxes in pixels, as their positions",
-        )
-    _check_shared_pixels(positions, extents, scene)
+    _, numbers, counts = np.unique(
+        np.floor(extents), axis=0, return_inverse=True, return_counts=True
+    )
+    is_shared = (numbers.ravel() == counts.argmax()) & is_inside
+    refuse(
+        is_shared & (counts.max() >= _SHARED_PIXEL),
+        f"share one pixel of {scene.path.name}",
+        "check whether the coordinates were rounded, and their coordinate system",
+    )
     if not is_image or not (annotations.images or annotations.are_boxes):
         return
     _check_corners(positions, extents, scene)
-    is_outside = np.array([not x.is_inside(scene) for x in positions.locations])
-    _refuse_most(
-        positions,
-        is_outside,
+    refuse(
+        ~is_inside,
         f"lie outside of their image, {scene.path.name} ({scene.width:,} x"
         f" {scene.height:,} pixels)",
         "check that the file belongs to this image, and that x is the column",
@@ -145,24 +157,6 @@ def _find_extent(location: Location) -> tuple[float, float, float, float]:
     if location.extent:
         return location.extent
     return location.row, location.col, location.row, location.col
-
-
-def _check_shared_pixels(
-    positions: SceneLocations, extents: Floats, scene: RasterScene
-) -> None:
-    """Check that objects in the scene do not share one pixel."""
-    pixels = [tuple(row) for row in np.floor(extents).tolist()]
-    is_inside = np.array([x.is_inside(scene) for x in positions.locations])
-    pixel, count = Counter(pixels).most_common(1)[0]
-    if count < _SHARED_PIXEL:
-        return
-    is_shared = np.array([other == pixel for other in pixels]) & is_inside
-    _refuse_most(
-        positions,
-        is_shared,
-        f"share one pixel of {scene.path.name}",
-        "check whether the coordinates were rounded, and their coordinate system",
-    )
 
 
 def _check_corners(
@@ -195,17 +189,6 @@ def _check_corners(
                 positions.file,
                 "write width and height in place of the second corner",
             )
-
-
-def _refuse_most(
-    positions: SceneLocations, is_wrong: Any, reason: str, hint: str
-) -> None:
-    """Raise an error if more than half of the positions are wrong."""
-
-    def describe(row: int) -> str:
-        return _describe(positions.locations[row])
-
-    refuse_most(positions.file, is_wrong, f"objects {reason}", describe, hint)
 
 
 def _describe(location: Location) -> str:

@@ -4,7 +4,6 @@ A scene is never read as a whole.
 """
 
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -258,7 +257,9 @@ def open_scene(
         files = product.files
     else:
         check_exists(uri)
-        files = (_only_raster(uri) or uri.gdal_name,)
+        files = (uri.gdal_name,)
+        if uri.is_path and uri.text.lower().endswith(".zip"):
+            files = (f"/vsizip/{{{Path(uri.text).absolute()}}}",)
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
             handles = [stack.enter_context(rasters.open_raster(file)) for file in files]
@@ -275,25 +276,20 @@ def open_scene(
 def _opening_error(error: Exception, uri: SceneUri, title: str) -> RsftError:
     """Return the error for a scene that GDAL cannot open; `title` is of its product."""
     if uri.is_remote and not uri.url:
-        hint = (
-            "check the address, the network, and the credentials of the bucket, such as"
-            " AWS_PROFILE"
-        )
+        hint = "check the address, the network, and the credentials of the bucket"
         return NetworkError(f"GDAL cannot open the scene: {error}", uri, hint)
-    if isinstance(error, rasters.ForeignFilesError):
-        hint = "give the folder of its product, or one of the rasters that it lists"
-        return DataError(str(error), uri, f"{hint}; other formats: {_CONVERT}")
-    if uri.is_path and is_tiff(Path(uri.text)):
-        hint = "copy or download the file again"
-        return DataError("the GeoTIFF is truncated or damaged", uri, hint)
-    hint = "give the folder of a product, or a GeoTIFF, COG, NITF or ENVI"
-    hint += f"; other formats: {_CONVERT}"
-    if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
-        hint = "an archive on a server may contain one file; else name the raster in it"
-        hint += f": {uri.gdal_name}/NAME.tif"
-    return DataError(
-        f"GDAL cannot read the scene{title} in a format that rsft allows", uri, hint
+    message = f"GDAL cannot read the scene{title} in a format that rsft allows"
+    hint = (
+        "give the folder of a product, or a GeoTIFF, COG, NITF or ENVI; of an archive"
+        " with several files, name one: /vsizip/{FILE.zip}/NAME.tif; other formats:"
+        f" {_CONVERT}"
     )
+    if isinstance(error, rasters.ForeignFilesError):
+        message = str(error)
+    elif uri.is_path and is_tiff(Path(uri.text)):
+        message = "the GeoTIFF is truncated or damaged"
+        hint = "copy or download the file again"
+    return DataError(message, uri, hint)
 
 
 def declare_unit(scene: RasterScene, unit: str) -> RasterScene:
@@ -487,40 +483,6 @@ def _check_url(uri: SceneUri, url: str) -> None:
             uri,
             "download the file, and give its path",
         )
-
-
-def _only_raster(uri: SceneUri) -> str | None:
-    """Return the only raster in a zip archive or folder; None for other scenes."""
-    path = Path(uri.text)
-    title = "folder"
-    try:
-        if uri.is_path and path.is_dir():
-            names = sorted(map(str, path.iterdir()))
-        elif uri.is_path and path.suffix.lower() == ".zip":
-            title = "archive"
-            with zipfile.ZipFile(path) as archive:
-                prefix = f"/vsizip/{{{path.absolute()}}}/"
-                names = [prefix + name for name in archive.namelist()]
-        else:
-            return None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"the {title} cannot be read: {error}", uri, "copy or download it again"
-        ) from error
-    members = [name for name in names if name.lower().endswith(RASTER_SUFFIXES)]
-    if len(members) > 1:
-        raise RequestError(
-            f"the {title} contains {len(members)} rasters",
-            uri,
-            f"give one of them: {list_first_names(members, _LISTED)}",
-        )
-    if not members:
-        raise DataError(
-            f"the {title} contains no raster",
-            uri,
-            "give the scene, or the folder of a product; unpack an archive of a scene",
-        )
-    return members[0]
 
 
 def gdal_environment() -> rasterio.Env:

@@ -12,7 +12,6 @@ from rsft.scenes.chip_size import resampling_factors, resolve_spacing
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.scenes.raster import RasterScene, declare_unit
 from rsft.scenes.windows import default_size
-from rsft.types import Bands
 
 
 def select_unit(
@@ -97,7 +96,7 @@ def check_scene(
     errors: list[DataError | RequestError] = []
     with _collect(errors):
         check_declared_bands(declaration.bands, scene.bands, scene.path)
-        indices = _find_bands(scene, spec, names)
+        indices = spec.band_indices(scene.count, names)
         is_gray = scene.count == 3 and names is None and count == 1
         if not is_gray:  # the pixels show whether three bands are one
             count = len(indices)
@@ -116,20 +115,6 @@ def check_scene(
     message = "; ".join(error.message for error in errors)
     hint = "; ".join(error.hint for error in errors)
     raise DataError(message, scene.path, hint) from errors[0]
-
-
-def _find_bands(scene: RasterScene, spec: ChipSpec, names: Bands | None) -> list[int]:
-    try:
-        return spec.band_indices(scene.count, names)
-    except DataError as error:
-        if scene.product.kind == "raster" or scene.bands is None:
-            raise
-        raise DataError(
-            error.message,
-            hint="the product states its bands: give one with"
-            f" {', '.join(spec.used_bands)},"
-            f" or a model for {', '.join(scene.bands)}",
-        ) from error
 
 
 @contextmanager

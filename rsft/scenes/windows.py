@@ -85,17 +85,15 @@ class ChipWindow:
 
     def find_fault(self, location: Location, bands: int) -> str:
         """Return the limit that a chip with this number of bands exceeds, or ""."""
-        chip = self.chip_size(location)
-        window = self.window_at(location).size
-        if max(*chip, *window) > MAX_CHIP_SIDE:
-            height, width = max(chip, window)
-            return (
-                f"the chip has {height:,} x {width:,} pixels; the limit is"
-                f" {MAX_CHIP_SIDE:,} pixels a side"
-            )
-        if bands * max(math.prod(chip), math.prod(window)) > MAX_CHIP_VALUES:
-            return f"the chip has more than {MAX_CHIP_VALUES:,} values in {bands} bands"
-        return ""
+        sizes = self.chip_size(location), self.window_at(location).size
+        height, width = max(sizes, key=math.prod)
+        is_long = max(max(size) for size in sizes) > MAX_CHIP_SIDE
+        if not is_long and bands * height * width <= MAX_CHIP_VALUES:
+            return ""
+        return (
+            f"the chip has {height:,} x {width:,} pixels in {bands} bands; the limit is"
+            f" {MAX_CHIP_SIDE:,} pixels a side and {MAX_CHIP_VALUES:,} values"
+        )
 
 
 def make_window(
@@ -198,12 +196,10 @@ class CutChip(NamedTuple):
     Attributes:
         pixels: the chip (H, W, B).
         clipped: number of values that the calibration raised to its smallest value.
-        values: number of values that were read for the chip.
     """
 
     pixels: Pixels
     clipped: int
-    values: int
 
 
 def cut_chip(reader: SceneReader, window: ChipWindow, location: Location) -> CutChip:
@@ -229,4 +225,4 @@ def cut_chip(reader: SceneReader, window: ChipWindow, location: Location) -> Cut
         )
     pixels, clipped = reader.read(window.window_at(location))
     chip = resize_chip(pixels, window.chip_size(location))
-    return CutChip(chip, clipped, pixels.size)
+    return CutChip(chip, clipped)

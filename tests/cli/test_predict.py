@@ -26,7 +26,7 @@ import pytest
         ),
         (
             ["-o", "out.gpkg", "--chips", "cut"],
-            ["only saved if they are cut from scenes"],
+            ["--chips needs scenes"],
         ),
         (["-o", "out.gpkg", "--html", "page.txt"], ["give it the suffix .html"]),
         (["-o", "out.gpkg", "--resample-to", "0"], ["--resample-to"]),

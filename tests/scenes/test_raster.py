@@ -200,7 +200,6 @@ def is_large_ramp(name):
 
 def archive(path, *members):
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("readme.txt", "text")
         for member in members:
             file.write(member, f"in/{member.name}")
     return path
@@ -216,14 +215,15 @@ def test_archive_with_one_raster(folder):
 
 
 def test_archives_that_are_no_scene(folder):
-    with pytest.raises(RequestError, match="contains 2 rasters") as caught:
-        open_scene(archive(folder / "two.zip", folder / "a b.tif", folder / "ü.tif"))
-    assert f"/vsizip/{{{folder}/two.zip}}/in/ü.tif" in caught.value.hint
-    refused(archive(folder / "none.zip"), "contains no raster")
+    path = archive(folder / "two.zip", folder / "a b.tif", folder / "ü.tif")
+    refused(path, mentions("two.zip", "name one: /vsizip/"))
+    assert is_large_ramp(f"/vsizip/{{{path}}}/in/ü.tif")
+    refused(archive(folder / "none.zip"), mentions("GDAL", "none.zip"))
     (folder / "cut.zip").write_bytes((folder / "two.zip").read_bytes()[:999])
-    refused(folder / "cut.zip", mentions("archive", "cannot be read"))
+    refused(folder / "cut.zip", mentions("archive", "cut.zip"))
     refused(f"/vsizip/{folder}/two.zip/in/missing.tif", mentions("GDAL", "scene"))
     refused(f"/vsizip/{folder}/missing.zip/in/a.tif", "no such scene")
+    refused(folder, mentions("GDAL", "give the folder of a product"))
 
 
 @pytest.mark.parametrize("name", ["raw.tif", "raw.vrt"])

@@ -261,10 +261,6 @@ def test_a_job_tells_what_was_done(use_unit, tmp_path):
         note.removeprefix(start) for note in result.notes if note.startswith(start)
     ]
     assert notes == [
-        (
-            "Sentinel-1 GRD, 2021-01-19T03:16:53.799379Z, descending, incidence 30 to"
-            " 46.1 degrees"
-        ),
         "calibrated to sigma0 by the tables of the product; thermal noise removed",
     ]
     values = [
@@ -282,7 +278,7 @@ def test_a_job_tells_what_was_done(use_unit, tmp_path):
     is_clipped = np.isclose(
         power[:, 0] * NUMBERS[NUMBERS > 0].astype(float) ** 2, power[:, 1], rtol=1e-9
     )
-    assert f": {is_clipped.sum():,} of {NUMBERS.size:,} values in chips" in clipped
+    assert f": {is_clipped.sum():,} values in chips" in clipped
     with sqlite3.connect(out) as database:
         metadata = dict(database.execute("SELECT key, value FROM rsft_metadata"))
     assert json.loads(metadata["products"]) == [
@@ -351,6 +347,5 @@ def test_a_raster_without_description(tmp_path):
 
 def test_bands_that_a_product_lacks_are_named(safe):
     spec = contract("sigma0").model_copy(update={"bands": ("HH",)})
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError, match=mentions("HH", "VH")):
         check_scene(open_scene(safe), spec, UNDECLARED)
-    assert "the product states its bands: give one with HH" in error.value.hint

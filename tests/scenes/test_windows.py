@@ -140,9 +140,11 @@ def test_chips_have_a_largest_size(bare):
         "h",
     )
     assert window.find_fault(BOXED, 1) == ""
-    assert "80,500 x 80,500 pixels; the limit is 8,192" in window.find_fault(huge, 1)
+    fault = window.find_fault(huge, 1)
+    assert "80,500 x 80,500 pixels" in fault and "8,192 pixels a side" in fault
     wide = Location(50.0, 50.0, (0, 0, 8000, 0, 8000, 8000, 0, 8000), "w")
-    assert "more than 268,435,456 values in 13 bands" in window.find_fault(wide, 13)
+    fault = window.find_fault(wide, 13)
+    assert "13 bands" in fault and "268,435,456 values" in fault
     finer = window_of(
         bare,
         ChipOptions(size=ChipSize(margin=10), spacing=0.01, resample_to=10),

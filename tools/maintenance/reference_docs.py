@@ -166,20 +166,12 @@ def engine_table() -> str:
             *_name_and_precisions(engine),
             engine.title,
             *_requirements(engine, engine.packages),
-            _unsupported(engine),
         )
         for engine in map(ENGINES.__getitem__, ENGINES)
     ]
     return _table(
         rows,
-        [
-            "`--engine`",
-            "precision",
-            "runtime",
-            "packages",
-            "installed with",
-            "not supported",
-        ],
+        ["`--engine`", "precision", "runtime", "packages", "installed with"],
     )
 
 
@@ -421,12 +413,6 @@ def _requirements(
     """Return the packages that a component needs, and what to install."""
     extra = f"[{component.extra}]" if component.extra else ""
     return ", ".join(f"`{package}`" for package in packages) or "none", f"`rsft{extra}`"
-
-
-def _unsupported(component: type[Engine | ExportFormat]) -> str:
-    return "; ".join(
-        f"{precision}: {reason}" for precision, reason in component.unsupported.items()
-    )
 
 
 def _table(rows: Iterable[tuple[str, ...]], head: list[str]) -> str:

@@ -21,12 +21,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rsft.errors import RequestError
 from rsft.utils.dependencies import require
 from rsft.utils.operating_system import available_cores
-from rsft.utils.registry import Registry, UnknownComponentError
+from rsft.utils.registry import Registry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -147,7 +147,6 @@ class _Component(ABC):
             predictions.
         title: name in messages.
         precisions: tolerance of each supported precision.
-        unsupported: why other precisions are not supported (optional).
         packages: packages that it needs to run. A cached export is only used with the
             same versions of them.
         extra: extra of rsft that installs these packages.
@@ -156,7 +155,6 @@ class _Component(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     precisions: ClassVar[Mapping[str, Tolerance]]
-    unsupported: ClassVar[Mapping[str, str]] = {}
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
 
@@ -164,11 +162,8 @@ class _Component(ABC):
         """Raise a RequestError if a precision, such as fp32, is not supported."""
         if precision not in self.precisions:
             choices = " or ".join(self.precisions)
-            reason = self.unsupported.get(precision, f"{self.name} supports {choices}")
             raise RequestError(
-                f"no {precision} for {self.name}: {reason}",
-                "--precision",
-                f"choose {choices}",
+                f"no {precision} for {self.name}", "--precision", f"choose {choices}"
             )
 
     def require(self, module: str) -> Any:
@@ -267,8 +262,6 @@ class ExportFormat(_Component):
         """
 
 
-C = TypeVar("C", bound=_Component)
-
 ENGINES: Registry[type[Engine]] = Registry(
     "engine", "rsft.engines", "rsft.inference.engines"
 )
@@ -284,48 +277,28 @@ def find_engine(name: str) -> Engine:
     """Return the engine with a given name.
 
     Raises:
-        RequestError: the name is unknown, or the package that provides it cannot be
-            imported.
+        RequestError: the name is unknown.
     """
-    hint = f"choose auto, {', '.join(ENGINES)}, or give the path of an export"
-    return _create(
-        ENGINES,
-        name,
-        "--engine",
-        f"{name} is neither an engine nor the path of an export",
-        hint,
-    )
+    if name not in ENGINES:
+        raise RequestError(
+            f"{name} is neither an engine nor the path of an export",
+            "--engine",
+            f"choose auto, {', '.join(ENGINES)}, or give the path of an export",
+        )
+    return ENGINES[name]()
 
 
 def find_format(name: str) -> ExportFormat:
     """Return the export format with a given name.
 
     Raises:
-        RequestError: the name is unknown, or the package that provides it cannot be
-            imported.
+        RequestError: the name is unknown.
     """
-    return _create(
-        FORMATS,
-        name,
-        "--format",
-        f"unknown format {name}",
-        f"choose from {', '.join(FORMATS)}",
-    )
-
-
-def _create(
-    registry: Registry[type[C]], name: str, option: str, unknown: str, hint: str
-) -> C:
-    try:
-        return registry[name]()
-    except UnknownComponentError as error:
-        raise RequestError(unknown, option, hint) from error
-    except ImportError as error:
+    if name not in FORMATS:
         raise RequestError(
-            f"the {registry.kind} {name} cannot be imported: {error}",
-            option,
-            "install its package again",
-        ) from error
+            f"unknown format {name}", "--format", f"choose from {', '.join(FORMATS)}"
+        )
+    return FORMATS[name]()
 
 
 def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:

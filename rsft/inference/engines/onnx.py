@@ -46,9 +46,6 @@ class OnnxEngine(graph.GraphEngine):
         "fp32": base.EXACT,
         "int8": base.QUANTIZED,
     }
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "bf16": "ONNX Runtime has no bfloat16 on a CPU"
-    }
     int8_float_precision = "fp32"
     holds_pipelines = True
 

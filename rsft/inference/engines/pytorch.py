@@ -27,9 +27,6 @@ class TorchEngine(base.DirectEngine):
         "fp32": base.EXACT,
         "bf16": base.ROUNDED,
     }
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "int8": "rsft does not quantize PyTorch networks"
-    }
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> LoadedEngine:
         import numpy as np

@@ -29,9 +29,8 @@ class BatchResult(NamedTuple):
         rows: one row per chip that was classified.
         rejected: file, line and reason for every rejected chip.
         counts: number of tiles without data ("empty"), of gray chips that were stored
-            as RGB ("gray"), of values that were read ("values"), and of those below the
-            thermal noise, which the calibration raised ("clipped"); and of chips that
-            do not name their bands ("unnamed").
+            as RGB ("gray"), of values below the thermal noise, which the calibration
+            raised ("clipped"), and of chips that do not name their bands ("unnamed").
     """
 
     rows: pd.DataFrame

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +14,6 @@ from rsft.data.imagery import reader
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
-from rsft.inference.predict.python_words import name_arguments
 from rsft.scenes.chip_size import (
     MAX_CHIP_SIDE,
     resampling_factors,
@@ -40,7 +37,6 @@ if TYPE_CHECKING:
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})
 _AHEAD_BYTES = 2**23
 """Pixels that are read ahead, in bytes."""
-_log = logging.getLogger(__name__)
 
 
 class NoDataError(DataError):
@@ -69,11 +65,6 @@ class SourceChip(NamedTuple):
 
 SCENE_FACTOR = 10
 """An image whose side is at least this multiple of the side of a chip is a scene."""
-
-_SCENE_HINT = "rsft predict RUN {} -o OUT --detect, or with --grid {} or --at POSITIONS"
-_PYTHON_HINT = (
-    'rsft.predict_scene(bundle, "{}", detect=True), or with grid={} or at=positions'
-)
 
 
 def describe_assumed_bands(subject: str, bands: Sequence[str]) -> str:
@@ -245,38 +236,29 @@ class _Header(NamedTuple):
 
 
 @in_cell
-def _read_file(
-    path: Path, may_have_sidecar: bool, max_side: int
-) -> tuple[_Header, Pixels | None]:
-    """Return what a file declares, and its pixels.
+def _read_file(path: Path) -> tuple[_Header, Pixels | None]:
+    """Return what a file declares, and its pixels; None for a larger image.
 
     A call takes as long as a small chip, so both are read in one.
-
-    Args:
-        path: the file.
-        may_have_sidecar: as of `_read_header`.
-        max_side: largest side of an image whose pixels are read; 0 reads none.
     """
-    header = _read_header(path, may_have_sidecar)
-    if not max_side or max(header.shape) > max_side:
+    header = _read_header(path)
+    if max(header.shape) > MAX_CHIP_SIDE:
         return header, None
     return header, reader.read_chip(path)
 
 
 @in_cell
-def _read_files(
-    files: Sequence[tuple[Path, bool, int]],
-) -> list[tuple[_Header, Pixels | None] | None]:
+def _read_files(files: Sequence[Path]) -> list[tuple[_Header, Pixels | None] | None]:
     """Return what `_read_file` returns for the first files, until they are large.
 
     It is None for a file with a fault, which is raised when this file is read alone.
     """
     contents = []
     room = _AHEAD_BYTES
-    for arguments in files:
+    for path in files:
         content = None
         with suppress(DataError):
-            content = _read_file(*arguments)
+            content = _read_file(path)
         contents.append(content)
         if content and content[1] is not None:
             room -= content[1].nbytes
@@ -285,14 +267,14 @@ def _read_files(
     return contents
 
 
-def _read_header(path: Path, may_have_sidecar: bool) -> _Header:
+def _read_header(path: Path) -> _Header:
     """Return what a file declares.
 
     GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens
     files that may have a georeference or names of bands. The size is 0 if neither can
     open the file: `read_chip` raises the error.
     """
-    if not may_have_sidecar and not reader.is_tiff(path):
+    if not _has_sidecar(path) and not reader.is_tiff(path):
         with suppress(DataError):
             image = reader.read_image_header(path)
             if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
@@ -314,6 +296,17 @@ def _read_header(path: Path, may_have_sidecar: bool) -> _Header:
     return _Header()
 
 
+def _has_sidecar(path: Path) -> bool:
+    """Return whether a file beside an image may have a georeference or names of bands.
+
+    Such files are .aux.xml, and world files: .pgw, .pngw or .wld for .png.
+    """
+    suffix = path.suffix
+    world_files = (f"{suffix[:2]}{suffix[-1:]}w", f"{suffix}w", ".wld")
+    names = [f"{path.name}.aux.xml", *(f"{path.stem}{end}" for end in world_files)]
+    return any(path.with_name(name).exists() for name in names)
+
+
 class ChipFiles(ChipSource):
     """A source of chips in image files, in the order given.
 
@@ -322,7 +315,6 @@ class ChipFiles(ChipSource):
             declared unit, bands and pixel spacing.
         contract: bands, units and pixel spacing of the model.
         options: the user's options: pixel spacing, and whether to resample.
-        in_python: whether messages name functions and arguments.
     """
 
     def __init__(
@@ -330,16 +322,11 @@ class ChipFiles(ChipSource):
         files: Mapping[str, Declaration],
         contract: Contract,
         options: ChipOptions,
-        in_python: bool = False,
     ) -> None:
         self.paths = list(files)
         self.declarations = files
         self.contract = contract
         self.options = options
-        self.in_python = in_python
-        # folder -> stems that several of its files have
-        self.shared_stems: dict[Path, set[str]] = {}
-        self._has_warned = False
         self._thread = threading.local()
 
     def __len__(self) -> int:
@@ -347,57 +334,31 @@ class ChipFiles(ChipSource):
 
     def read_ahead(self, numbers: Sequence[int]) -> None:
         """Read small files in one call, which takes as long as reading one of them."""
-        max_side = self._max_side()
         paths = [Path(self.paths[number]) for number in numbers]
-        files = [(path, self._may_have_sidecar(path), max_side) for path in paths]
         self._thread.contents = {}
         with suppress(DataError):  # the fault of one file, which is then read alone
-            self._thread.contents = dict(zip(numbers, _read_files(files), strict=False))
-
-    def _max_side(self) -> int:
-        """Return the largest side of images whose pixels are read with the header."""
-        if self.options.resample_to is not None:
-            return 0  # it depends on the header
-        return min(SCENE_FACTOR * self._find_side() - 1, MAX_CHIP_SIDE)
+            contents = _read_files(paths)
+            self._thread.contents = dict(zip(numbers, contents, strict=False))
 
     def read(self, number: int) -> SourceChip:
-        header, spacing, pixels = self._open(number, self._max_side())
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
+        content = getattr(self._thread, "contents", {}).pop(number, None)
+        header, stored = content or _read_file(path)
+        spacing = self._resolve_spacing(header, declaration)
+        self._check_side(path, declaration, header.shape, spacing)
+        assert stored is not None
         reader.check_declared_bands(declaration.bands, header.bands, path)
-        stored = reader.read_chip(path) if pixels is None else pixels
         names = declaration.bands or header.bands
-        self._warn_about_bands(path, stored.shape[2], names)
-        fitted = fit_chip(stored, names, spacing, self.contract, self.options)
+        pixels, spacing, counts = fit_chip(
+            stored, names, spacing, self.contract, self.options
+        )
         columns = {
             "chip": self.chip_name(number),
             "path": path_to_text(path),
             "geometry": _outline(header),
         }
-        pixels, spacing, counts = fitted
         return SourceChip(pixels, declaration.unit, spacing, columns, counts)
-
-    def check_header(self, number: int) -> None:
-        """Raise a DataError if a chip is much larger than a chip."""
-        self._open(number, 0)
-
-    def _open(
-        self, number: int, max_side: int
-    ) -> tuple[_Header, Spacing | None, Pixels | None]:
-        """Return header, pixel spacing, and pixels up to a side, see `_read_file`.
-
-        Raises:
-            DataError: the file is a scene.
-        """
-        path = Path(self.paths[number])
-        declaration = self.declarations[self.paths[number]]
-        content = getattr(self._thread, "contents", {}).pop(number, None)
-        if content is None:
-            content = _read_file(path, self._may_have_sidecar(path), max_side)
-        header, pixels = content
-        spacing = self._resolve_spacing(header, declaration)
-        self._check_side(path, declaration, header.shape, spacing)
-        return header, spacing, pixels
 
     def _resolve_spacing(
         self, header: _Header, declaration: Declaration
@@ -433,9 +394,7 @@ class ChipFiles(ChipSource):
         is_scene = longest >= SCENE_FACTOR * side * scale and not declaration.is_chip
         if not is_scene and longest <= MAX_CHIP_SIDE:
             return
-        name = path_to_text(path.name)
-        template = _PYTHON_HINT if self.in_python else _SCENE_HINT
-        hint = "say where its chips are: " + template.format(name, side)
+        hint = f"classify it as a scene, with --detect, --grid {side} or --at POSITIONS"
         if longest <= MAX_CHIP_SIDE:
             hint += f"; --size {longest} takes the whole image as one chip"
         raise DataError(
@@ -452,47 +411,17 @@ class ChipFiles(ChipSource):
             return size.pixels
         return self.contract.crop or self.contract.side or self.contract.size
 
-    def _warn_about_bands(
-        self, path: Path, count: int, names: Sequence[str] | None
-    ) -> None:
-        """Warn about the first chip whose order of bands is assumed."""
-        bands = self.contract.assumed_bands(count, names)
-        if bands and not self._has_warned:
-            self._has_warned = True
-            note = describe_assumed_bands(
-                f"the bands of {path_to_text(path.name)}", bands
-            )
-            _log.warning("%s", name_arguments(note) if self.in_python else note)
-
     def chip_name(self, number: int) -> str:
         return path_to_text(Path(self.paths[number]).name)
 
     def location_of(self, number: int) -> tuple[str, int]:
         return path_to_text(self.paths[number]), 0
 
-    def _may_have_sidecar(self, path: Path) -> bool:
-        """Return whether another file of the same stem may have a georeference.
-
-        Such files are .aux.xml and .tab. Every folder is listed once; True if it cannot
-        be listed.
-        """
-        folder = path.parent
-        if folder not in self.shared_stems:
-            try:
-                stems = Counter(_stem(file) for file in folder.iterdir())
-            except OSError:
-                return True
-            self.shared_stems[folder] = {
-                stem for stem, count in stems.items() if count > 1
-            }
-        return _stem(path) in self.shared_stems[folder]
-
 
 def open_chips(
     files: Mapping[str, Declaration],
     contract: Contract,
     options: ChipOptions,
-    in_python: bool = False,
 ) -> ChipSource:
     """Return the chips of files: image files, or the rows of tables.
 
@@ -500,7 +429,6 @@ def open_chips(
         files: paths of the files, as for `ChipFiles`.
         contract: bands, units and pixel spacing of the model.
         options: the user's options, for image files.
-        in_python: see `ChipFiles`.
 
     Returns:
         A source, whose chips are in the order of the files.
@@ -511,11 +439,7 @@ def open_chips(
     for suffix in CHIP_TABLES:
         if all(name.lower().endswith(f".{suffix}") for name in files):
             return CHIP_TABLES[suffix]([Path(name) for name in files], contract)
-    return ChipFiles(files, contract, options, in_python)
-
-
-def _stem(path: Path) -> str:
-    return path.name.partition(".")[0]
+    return ChipFiles(files, contract, options)
 
 
 def _outline(header: _Header) -> Any:

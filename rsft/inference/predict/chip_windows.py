@@ -13,7 +13,6 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict.chip_files import SourceChip
 from rsft.inference.predict.scene_chips import SceneChips
 from rsft.scenes.georeference import rectangle_corners
 from rsft.scenes.locations import Location
@@ -30,7 +29,7 @@ def open_raster_windows(
     contract: Contract,
     declaration: Declaration,
     options: ChipOptions,
-) -> WindowChips:
+) -> SceneChips:
     """Return the chips in windows of a raster, in the order given.
 
     Args:
@@ -50,22 +49,13 @@ def open_raster_windows(
     options = replace(options, size=ChipSize(margin=0))
     window = make_window(scene, options, contract)
     # like a tile, a window may have no object in its middle
-    return WindowChips(
+    return SceneChips(
         scene,
         locations,
         contract,
         window,
         PredictionRequest(Query(grid=1), declaration, options),
     )
-
-
-class WindowChips(SceneChips):
-    """Chips in windows, which are counted if the order of their bands is assumed."""
-
-    def read(self, number: int) -> SourceChip:
-        chip = super().read(number)
-        assumed = self.spec.assumed_bands(self.scene.count, self.band_names)
-        return chip._replace(counts=chip.counts | {"unnamed": int(bool(assumed))})
 
 
 def _locate(number: int, window: Any, scene: RasterScene) -> Location:

@@ -11,7 +11,6 @@ from pathlib import Path
 from rsft.inference.engines.base import LoadedEngine
 from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict import pipeline
-from rsft.inference.predict.batch_journal import BatchResult
 from rsft.inference.predict.engine import choose_engine, load_engine
 from rsft.inference.predict.open_job import PredictionJob, open_job
 from rsft.inference.predict.result import PredictionResult, UsedEngine, write_result
@@ -93,7 +92,7 @@ def predict(
     with open_job(
         bundle.bundle, bundle.folder, inputs, output_path, request, progress
     ) as job:
-        engine = run_job(job, load=bundle.load_engine)
+        engine = run_job(job, bundle.load_engine)
         # the libraries that write the outputs take as much as a small network
         return_freed_memory()
         return write_result(job, engine, may_be_outside=may_be_outside)
@@ -106,28 +105,17 @@ def warn_about_calibrator(bundle: Bundle) -> None:
             _log.warning("%s", warning)
 
 
-MakeResult = Callable[
-    [pipeline.PreparedBatch, ClassifierOutputs | None, Bundle], BatchResult
-]
-"""Returns what the journal records of a batch."""
-
 LoadEngine = Callable[[PredictionJob], LoadedEngine]
 
 
-def run_job(
-    job: PredictionJob,
-    make_result: MakeResult = pipeline.batch_result,
-    load: LoadEngine | None = None,
-) -> UsedEngine:
+def run_job(job: PredictionJob, load: LoadEngine) -> UsedEngine:
     """Classify the chips of a job that are not in its journal yet.
 
     Each batch is recorded when it is finished.
 
     Args:
         job: the job.
-        make_result: makes the result of a batch of the outputs of the network, which
-            are None if no chip of the batch can be used.
-        load: loads the engine; None loads the one that the request names.
+        load: loads the engine.
 
     Returns:
         The engine that was used; empty if the job has no chips.
@@ -143,7 +131,7 @@ def run_job(
     if not batches:
         return UsedEngine("", {})
     total = sum(len(batch.chips) for batch in batches)
-    engine = (load or _load_engine)(job)
+    engine = load(job)
     finished = journal.finished_batches()
     remaining = [batch for batch in batches if batch.number not in finished]
     done = total - sum(len(batch.chips) for batch in remaining)
@@ -164,18 +152,12 @@ def run_job(
         for prepared, outputs in pipeline.prefetch(
             compute, prepared_batches, engine.concurrency, ahead=engine.concurrency
         ):
-            journal.record(
-                prepared.batch.number, make_result(prepared, outputs, bundle)
-            )
+            result = pipeline.batch_result(prepared, outputs, bundle)
+            journal.record(prepared.batch.number, result)
             done += len(prepared.batch.chips)
             if job.progress:
                 job.progress(done, total, "classifying")
     return UsedEngine(engine.summary, engine.metadata)
-
-
-def _load_engine(job: PredictionJob) -> LoadedEngine:
-    """Load the engine of a job for this job alone."""
-    return load_engine(job.bundle, job.bundle_dir, *_choose_engine(job))
 
 
 def _choose_engine(job: PredictionJob) -> tuple[str, str | None, str]:

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.batch_journal import BatchJournal
-from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan, open_chips
+from rsft.inference.predict.chip_files import PredictionPlan, open_chips
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import (
@@ -117,7 +116,8 @@ def open_job(
                 stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
             else:
-                plan = _plan_chips(chips, bundle.contract, request)
+                source = open_chips(chips, bundle.contract, request.chip_options)
+                plan = PredictionPlan([source])
             for source in plan.sources:
                 stack.callback(source.close)
             count = sum(len(source) for source in plan.sources)
@@ -139,20 +139,6 @@ def open_job(
         is_finished = True
     finally:
         journal.close(is_finished)
-
-
-def _plan_chips(
-    chips: Mapping[str, Declaration], contract: Contract, request: PredictionRequest
-) -> PredictionPlan:
-    """Return the plan for chips.
-
-    Raises:
-        DataError: a single file is a scene; of several, these are rejected.
-    """
-    source = open_chips(chips, contract, request.chip_options)
-    if isinstance(source, ChipFiles) and len(source) == 1:
-        source.check_header(0)
-    return PredictionPlan([source])
 
 
 def writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, str]:
@@ -241,27 +227,19 @@ def _check_options(output_path: Path, request: PredictionRequest) -> None:
         )
     if request.query.reads_scenes:
         return
-    faults = {
-        "this format has boxes in scenes, but the inputs are chips": (
-            find_table_format(output_path).has_boxes,
-            str(output_path),
-        ),
-        "a map needs a scene, but the inputs are chips": (
-            request.picture_path is not None,
-            "--picture",
-        ),
-        "--read needs scenes": (
-            request.product_options != DEFAULT_OPTIONS,
-            "",
-        ),
-        "chips are only saved if they are cut from scenes": (
-            request.chips_dir is not None,
-            "--chips",
-        ),
+    needs_scenes = {
+        str(output_path): find_table_format(output_path).has_boxes,
+        "--picture": request.picture_path,
+        "--read": request.product_options != DEFAULT_OPTIONS,
+        "--chips": request.chips_dir,
     }
-    for message, (is_given, option) in faults.items():
+    for option, is_given in needs_scenes.items():
         if is_given:
-            raise RequestError(message, option, "give --at, --grid or --detect as well")
+            raise RequestError(
+                f"{option} needs scenes, but the inputs are chips",
+                option,
+                "give --at, --grid or --detect as well",
+            )
 
 
 def _check_outputs(

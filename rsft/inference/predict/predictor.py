@@ -336,7 +336,7 @@ class Predictor:
             )
         if names:
             files, _ = find_chips(names, declaration)
-            return open_chips(files, contract, options, in_python=True)
+            return open_chips(files, contract, options)
         return ChipArrays(chips, contract, declaration, options, channels)
 
     def _prepare(

@@ -45,22 +45,16 @@ def describe_empty_result(
             "the file lists the reason for each chip" if rejected_list else "",
         )
     if outside and query.at and not may_be_outside:
-        scenes = f"the {len(plan.scenes):,} scenes"
-        if len(plan.scenes) == 1:
-            scenes = plan.scenes[0].path.name
         raise DataError(
-            f"none of the {outside:,} positions lies in {scenes}",
+            f"none of the {outside:,} positions lies in the scenes",
             query.at,
             "; ".join(plan.positions[0].notes),
         )
+    reason = "all tiles are without data"
     if query.detect:
         reason = "no object was detected"
-    elif not query.at:
-        reason = "all tiles are without data"
-    elif outside:
+    elif query.at:
         reason = f"no position of {query.at.name} lies in a scene"
-    else:
-        reason = f"{query.at.name} has no positions"
     return f"the table has no rows: {reason}"
 
 

@@ -199,12 +199,9 @@ def _describe_counts(
         notes.append(
             f"gray chips stored as RGB (only one band was used): {counts['gray']:,}"
         )
-    clipped = counts["clipped"]
-    if clipped:
-        values = counts["values"]
+    if counts["clipped"]:
         notes.append(
             "below the thermal noise, raised to the smallest value that the products"
-            f" can hold: {clipped:,} of {values:,} values in chips"
-            f" ({clipped / values:.1%})"
+            f" can hold: {counts['clipped']:,} values in chips"
         )
     return notes

@@ -1,6 +1,5 @@
 """Find the chips of a job in scenes, and read them with the columns of the table."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +24,6 @@ from rsft.inference.predict.chip_files import (
     PredictionPlan,
     SourceChip,
     collapse_gray_rgb,
-    describe_assumed_bands,
 )
 from rsft.inference.writers.layer import SceneBoxes
 from rsft.scenes.chip_size import resolve_spacing
@@ -43,8 +41,6 @@ from rsft.types import Pixels, Progress, Spacing
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.journal import Journal
 from rsft.utils.operating_system import path_to_text
-
-_log = logging.getLogger(__name__)
 
 _AHEAD = 64  # chips
 SCENE_TAG = "RSFT_SCENE"
@@ -98,14 +94,13 @@ def plan_scenes(
         )
     for scene in scenes:
         check_scene(scene, spec, request.declaration, request.chip_options)
-        notes = _warn_about_bands(scene, spec, request.declaration)
         window = make_window(scene, request.chip_options, spec)
         positions = _locate(scene, request, spec, window, journal, progress)
         locations = in_block_order(scene, positions.locations)
         source = SceneChips(scene, locations, spec, window, request, plan.crs is None)
         sources.append(source)
         plan.positions.append(positions)
-        notes += describe_scene(scene, source.spacing, spec.spacing_m)
+        notes = describe_scene(scene, source.spacing, spec.spacing_m)
         notes += positions.notes
         notes += _describe_polarization(scene, spec, request.declaration)
         if source.edge_chips:
@@ -170,18 +165,6 @@ def _locate(
     skipped = positions.skipped.items()
     positions.notes += [f"left out: {count:,} {name}" for name, count in skipped]
     return positions
-
-
-def _warn_about_bands(
-    scene: RasterScene, spec: ChipSpec, declaration: Declaration
-) -> list[str]:
-    """Return the note on the assumed order of unnamed bands; also print it at once."""
-    bands = spec.assumed_bands(scene.count, declaration.bands or scene.bands)
-    if not bands:
-        return []
-    note = describe_assumed_bands(f"the bands of {scene.path.name}", bands)
-    _log.warning("%s", note)
-    return [note]
 
 
 def _describe_polarization(
@@ -312,7 +295,12 @@ class SceneChips(ChipSource):
             write_bytes(path, self._encode_geotiff(pixels, location))
             columns["path"] = path_to_text(path)
         spacing = None if self.is_tiled else self.spacing
-        counts = {"gray": int(is_gray), "clipped": chip.clipped, "values": chip.values}
+        is_unnamed = self.spec.assumed_bands(self.scene.count, self.band_names)
+        counts = {
+            "gray": int(is_gray),
+            "clipped": chip.clipped,
+            "unnamed": int(bool(is_unnamed)),
+        }
         return SourceChip(pixels, self.unit, spacing, columns, counts)
 
     def columns(self, number: int) -> dict[str, Any]:
@@ -346,7 +334,7 @@ class SceneChips(ChipSource):
 
         It names its bands, its unit and its scene. The geotransform is fitted to the
         corners of the chip, in the coordinate system of the scene. If the scene has
-        ground control points, the coordinates are in meters around their center.
+        ground control points, the coordinates are in meters around one of them.
         """
         height, width, count = pixels.shape
         georeference = self.scene.georeference
@@ -426,7 +414,7 @@ def describe_scene(
     Returns:
         Sentences that begin with the name of the scene or contain it.
     """
-    record = scene.record()
+    product = scene.product
     name = scene.path.name
     notes = []
     if not scene.georeference:
@@ -435,18 +423,10 @@ def describe_scene(
         notes.append(f"georeference of {name}: {scene.georeference.description}")
     if scene.assets:
         notes.append(f"assets of the item {name}: {', '.join(scene.assets)}")
-    if "acquired" in record or "incidence_deg" in record:
-        words = [record["product"], record.get("acquired"), record.get("pass")]
-        if "incidence_deg" in record:
-            low, high = record["incidence_deg"]
-            words.append(f"incidence {low:g} to {high:g} degrees")
-        notes.append(f"{name}: {', '.join(word for word in words if word)}")
-    if "calibration" in record:
-        note = f"{name}: calibrated to {scene.unit} by {record['calibration']}"
-        if "noise" in record:
-            note += f"; {record['noise']}"
-        notes.append(note)
-    elif scene.unit in (scene.product.unit, scene.product.digital_unit) and scene.unit:
+    if scene.calibrations is not None:
+        sources = filter(None, (product.calibration_source, product.noise))
+        notes.append(f"{name}: calibrated to {scene.unit} by {'; '.join(sources)}")
+    elif scene.unit and scene.unit in (product.unit, product.digital_unit):
         notes.append(f"unit of {name}: {scene.unit}, as the file declares")
     if not spacing and needed_m is not None:
         notes.append(

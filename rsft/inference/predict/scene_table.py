@@ -136,7 +136,7 @@ def _run(
         with open_job(
             bundle, Path(), scenes, path, request, progress, writes_files=False
         ) as job:
-            return write_result(job, run_job(job, load=lambda _: predictor.engine))
+            return write_result(job, run_job(job, lambda _: predictor.engine))
 
 
 def geo_table(

@@ -1,6 +1,6 @@
 """Draw scenes with their classified objects as maps.
 
-A map has colored outlines, a legend, a scale bar and a north arrow.
+A map has colored outlines, a legend and a scale bar.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,6 @@ from rsft.inference.writers.columns import UNLIKE_LABEL
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import class_colors
 from rsft.scenes.fingerprint import allow_scene
-from rsft.scenes.georeference import Georeference
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
 from rsft.types import Floats
 from rsft.utils.operating_system import path_to_text
@@ -48,7 +47,6 @@ _WIDTHS = (3.5, 14.0)  # of the map, in inches
 _SMALL = 1 / 60  # an outline smaller than this share of the scene gets a dot
 _BAR_SHARE = 0.25  # largest length of the scale bar as a share of the width
 _STEPS = (1, 2, 5)  # leading digits of its length
-_ARROW_SHARE = 0.06  # length of the north arrow as a share of the larger side
 _UNLIKE_COLOR = "#b0b0b0"
 # makes white text readable on bright land
 _OUTLINED = [withStroke(linewidth=2.5, foreground="black")]
@@ -120,8 +118,6 @@ def draw_map_picture(
             va="bottom",
         )
     _draw_scale(axes, scene)
-    if scene.georeference:
-        _draw_north(axes, scene, scene.georeference)
     png = BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     return png.getvalue()
@@ -229,56 +225,15 @@ def _draw_scale(axes: Axes, scene: RasterScene) -> None:
     """
     meters = scene.spacing[1] if scene.spacing else 1.0
     longest = _BAR_SHARE * scene.width * meters
-    power = 10 ** np.floor(np.log10(longest))
-    lengths = np.array(_STEPS) * power
+    lengths = np.array(_STEPS) * 10 ** np.floor(np.log10(longest))
     length = float(lengths[lengths <= longest].max())
-    text = f"{length:g} m"
-    if not scene.spacing:
-        text = f"{length:g} pixels"
-    elif length >= 1000:
-        text = f"{length / 1000:g} km"
     left = 0.03 * scene.width
     row = 0.97 * scene.height
-    for color, linewidth in (("black", 6), ("white", 3)):
-        axes.plot(
-            [left, left + length / meters],
-            [row] * 2,
-            color=color,
-            linewidth=linewidth,
-            solid_capstyle="butt",
-        )
-    axes.text(
-        left,
-        row - 0.015 * scene.height,
-        text,
-        color="white",
-        fontsize=10,
-        path_effects=_OUTLINED,
-    )
-
-
-def _draw_north(axes: Axes, scene: RasterScene, georeference: Georeference) -> None:
-    """Draw an arrow to the north at the lower right."""
-    lon, lat = georeference.pixels_to_lonlat([scene.height / 2], [scene.width / 2])[0]
-    rows, cols = georeference.lonlat_to_pixels([lon, lon], [lat, lat + 1e-3]).T
-    down, along = scene.spacing or (1.0, 1.0)
-    direction = np.array([(cols[1] - cols[0]) * along, (rows[1] - rows[0]) * down])
-    meters = _ARROW_SHARE * max(scene.height * down, scene.width * along)
-    step = direction / np.linalg.norm(direction) * meters / (along, down)
-    center = np.array([0.93 * scene.width, 0.93 * scene.height])
-    arrow = {"arrowstyle": "-|>", "color": "white", "path_effects": _OUTLINED}
-    axes.annotate("", center + step / 2, center - step / 2, arrowprops=arrow)
-    x, y = center + 0.75 * step
-    axes.text(
-        x,
-        y,
-        "N",
-        color="white",
-        fontsize=11,
-        ha="center",
-        va="center",
-        path_effects=_OUTLINED,
-    )
+    ends = left, left + length / meters
+    style: dict[str, Any] = {"color": "white", "path_effects": _OUTLINED}
+    axes.plot(ends, (row, row), linewidth=3, solid_capstyle="butt", **style)
+    unit = "m" if scene.spacing else "pixels"
+    axes.text(left, row - 0.015 * scene.height, f"{length:,g} {unit}", **style)
 
 
 def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[MapPicture]:

@@ -7,7 +7,7 @@ import sqlite3
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rsft.inference.writers.layer import (
     LAYER_NAME,
     PredictionLayer,
 )
-from rsft.inference.writers.styles import qml_style, sld_style
+from rsft.inference.writers.styles import qml_style
 from rsft.inference.writers.table_format import TABLE_FORMATS, TableFormat
 from rsft.types import JsonObject
 from rsft.utils.atomic_files import atomic_file
@@ -38,9 +38,8 @@ CREATE TABLE layer_styles (
 """
 _STYLE = """
 INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name,
-    f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner)
-SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class',
-    'rsft'
+    f_geometry_column, styleName, styleQML, useAsDefault, description, owner)
+SELECT '', '', table_name, column_name, 'classes', ?, 1, 'One color per class', 'rsft'
 FROM gpkg_geometry_columns WHERE table_name = ?
 """
 # elsewhere SQLite ignores case
@@ -85,9 +84,9 @@ class GeoPackage(TableFormat):
         options: dict[str, Any] = {"use_arrow": True}  # keeps dates
         if frame.empty:
             options["geometry_type"] = layer.geometry_type
-        styles = []
+        styles = {}
         if layer.is_spatial:
-            styles.append((qml_style(layer), sld_style(layer), LAYER_NAME))
+            styles[LAYER_NAME] = qml_style(layer)
         with atomic_file(path) as temporary:
             temporary.unlink()  # SQLite needs to create the file itself
             with warnings.catch_warnings():
@@ -103,14 +102,14 @@ class GeoPackage(TableFormat):
 def add_geopackage_tables(
     path: Path,
     metadata: JsonObject,
-    styles: Sequence[tuple[str, str | None, str]],
+    styles: Mapping[str, str],
 ) -> None:
     """Add the tables of styles and of metadata to a GeoPackage.
 
     Args:
         path: the GeoPackage.
         metadata: texts, and values that become JSON.
-        styles: QML, SLD or None, and name of each layer.
+        styles: QML of each layer by its name.
     """
     texts = dict(metadata)
     for key, value in metadata.items():
@@ -120,7 +119,8 @@ def add_geopackage_tables(
         if styles:
             database.execute(_CREATE_LAYER_STYLES)
             database.execute(_REGISTER_TABLE, ("layer_styles", "layer_styles"))
-            database.executemany(_STYLE, styles)
+            rows = [(qml, layer) for layer, qml in styles.items()]
+            database.executemany(_STYLE, rows)
         columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
         database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
         database.execute(_REGISTER_TABLE, (METADATA_TABLE, METADATA_TABLE))

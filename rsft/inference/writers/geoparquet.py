@@ -11,9 +11,6 @@ from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.table_format import TABLE_FORMATS, TableFormat
 from rsft.utils.atomic_files import atomic_file
 
-# rows of a table that are in memory once more while they are written
-_ROW_GROUP = 32_768
-
 
 @TABLE_FORMATS.register
 class GeoParquet(TableFormat):
@@ -30,25 +27,15 @@ class GeoParquet(TableFormat):
         # without metadata of rsft, which geopandas does not write
         plain = pa.BufferOutputStream()
         GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs).to_parquet(
-            plain,
-            index=False,
-            schema_version="1.1.0",
-            write_covering_bbox=covering,
-            row_group_size=_ROW_GROUP,
+            plain, index=False, schema_version="1.1.0", write_covering_bbox=covering
         )
-        source = pq.ParquetFile(plain.getvalue())
-        metadata = dict(source.schema_arrow.metadata)
+        rows = pq.read_table(plain.getvalue())
+        metadata = dict(rows.schema.metadata)
         metadata[b"rsft"] = json.dumps(layer.metadata).encode()
-        schema = source.schema_arrow.with_metadata(metadata)
-        with (
-            atomic_file(path) as temporary,
-            pq.ParquetWriter(temporary, schema) as writer,
-        ):
-            for group in range(source.num_row_groups):
-                rows = source.read_row_group(group)
-                if covering:
-                    rows = _clear_boxes(rows)
-                writer.write_table(rows.cast(schema))
+        if covering:
+            rows = _clear_boxes(rows)
+        with atomic_file(path) as temporary:
+            pq.write_table(rows.replace_schema_metadata(metadata), temporary)
 
 
 def _clear_boxes(rows: pa.Table) -> pa.Table:

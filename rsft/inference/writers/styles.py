@@ -1,18 +1,17 @@
-"""Styles of a layer: QML for QGIS, SLD for other programs."""
+"""The style of a layer for QGIS."""
 
 from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rsft.data.chips.record import NOT_A_TARGET, UNSURE
 from rsft.inference.writers.columns import UNLIKE_LABEL, column_labels, column_tips
 from rsft.inference.writers.layer import (
     CLASS_COLUMN,
     CORRECTED_COLUMN,
-    LAYER_NAME,
     PredictionLayer,
 )
 from rsft.types import LONLAT
@@ -102,9 +101,13 @@ def qml_style(layer: PredictionLayer) -> str:
     step = f"{layer.tile_step or 1.0:.6g}"
     is_box = _is_box_expression(layer)
     choices = {name: name for name in (*layer.classes, NOT_A_TARGET, UNSURE)}
-    return _render(
+    text = render_template(
+        "rsft.inference.writers",
         "style.qml",
-        layer,
+        escape=True,
+        shape=layer.shape,
+        has=layer.has,
+        outline=_OUTLINE,
         categories=_make_categories(layer),
         choices={"": _QGIS_NULL, **choices},
         columns=columns,
@@ -123,6 +126,7 @@ def qml_style(layer: PredictionLayer) -> str:
         outline_mm=_OUTLINE_MM,
         tile_percent=_TILE_PERCENT,
     )
+    return text.strip()
 
 
 def _make_categories(layer: PredictionLayer) -> list[_Category]:
@@ -168,31 +172,6 @@ def _is_box_expression(layer: PredictionLayer) -> str:
     else:  # the scale of the map has no meaning in pixels, so its width is assumed
         box_mm = f"{_MAP_WIDTH_MM} * sqrt(area($geometry)) / @map_extent_width"
     return f"{box_mm} >= {_SMALLEST_BOX_MM}"
-
-
-def sld_style(layer: PredictionLayer) -> str:
-    """Return an SLD style with one rule per class."""
-    return _render(
-        "style.sld",
-        layer,
-        name=LAYER_NAME,
-        colors=class_colors(layer.classes),
-        unlike_label=UNLIKE_LABEL,
-        gray=_GRAY,
-    )
-
-
-def _render(template: str, layer: PredictionLayer, **values: Any) -> str:
-    text = render_template(
-        "rsft.inference.writers",
-        template,
-        escape=True,
-        shape=layer.shape,
-        has=layer.has,
-        outline=_OUTLINE,
-        **values,
-    )
-    return text.strip()
 
 
 def _steps(

@@ -68,14 +68,14 @@ def write_match(
     }
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
-        styles = []
+        styles = {}
         for layer in _make_layers(match):
             kind = "Point" if layer.marker else "LineString"
             pyogrio.write_dataframe(
                 layer.frame, temporary, layer.name, "GPKG", geometry_type=kind
             )
             style = render_template(__package__, "ais.qml", escape=True, layer=layer)
-            styles.append((style.strip(), None, layer.name))
+            styles[layer.name] = style.strip()
         add_geopackage_tables(temporary, metadata, styles)
 
 

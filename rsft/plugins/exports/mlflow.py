@@ -29,10 +29,6 @@ class MlflowFormat(OnnxEngine):
     packages = ("mlflow", "onnxruntime")
     file_name = "MLmodel"
     precisions: ClassVar = {"fp32": base.EXACT}
-    unsupported: ClassVar = {
-        "bf16": "a whole pipeline is in fp32",
-        "int8": "as bf16",
-    }
     whole_only = True
 
     def write_graph(

@@ -30,7 +30,6 @@ class TorchExportFormat(GraphFormat):
         "fp32": base.EXACT,
         "bf16": base.ROUNDED,
     }
-    unsupported: ClassVar = {"int8": "rsft does not quantize torch.export graphs"}
     traces_bfloat16 = True
 
     def write_graph(

@@ -72,16 +72,14 @@ def _has_content(pixels: Pixels) -> bool:
 def _place_in(area: PixelWindow, window: ChipWindow, name: str) -> Location:
     """Return the location of which a window gives this area."""
     height, width = area.size
-    margin = window.margin if window.side is None else 0
-    top = area.top + margin
-    left = area.left + margin
-    bottom = max(area.bottom - margin, top + 1)
-    right = max(area.right - margin, left + 1)
-    corners = rectangle_corners(top, left, bottom, right)
+    top = area.top + window.margin
+    left = area.left + window.margin
+    bottom = max(area.bottom - window.margin, top + 1)
+    right = max(area.right - window.margin, left + 1)
     return Location(
         area.top + height // 2,
         area.left + width // 2,
-        tuple(corners.ravel().tolist()),
+        tuple(rectangle_corners(top, left, bottom, right).ravel().tolist()),
         name,
         extent=(top, left, bottom, right),
     )

@@ -135,7 +135,6 @@ class SceneStoreBuilder:
             RequestError: no label can be used, or no scene is in the labels.
         """
         objects = self.objects
-        empty = []
         names = list(self.query.sources)
         for scene in open_scenes(self.sources, self.request.unit, self.progress):
             objects.scenes += 1
@@ -150,7 +149,6 @@ class SceneStoreBuilder:
             except NoAnnotationsError:
                 objects.skipped["scene without labels"] += 1
             except NothingInSceneError as error:
-                empty.append(error)
                 objects.skipped[f"scene without {LOCATORS[names[0]].title}"] += 1
                 objects.notes.append(f"{scene.path.name} is left out: {error.message}")
             else:
@@ -158,13 +156,6 @@ class SceneStoreBuilder:
                     objects.add_matched(scene, positions, names[0])
                 else:
                     objects.add(scene, positions)
-        if empty and len(empty) == objects.scenes:
-            raise NothingInSceneError(
-                f"none of the scenes ({objects.scenes:,}) has"
-                f" {LOCATORS[names[0]].title}; the first one: {empty[0].message}",
-                empty[0].location,
-                empty[0].hint,
-            )
         objects.finish(self.request.rare)
 
     def _make_windows(self) -> dict[str, ChipWindow]:

@@ -127,7 +127,7 @@ class LabeledObjects:
         self.scenes = 0
         self._files: set[Path] = set()
         self._ranges = ""  # where the labels outside of the scenes lie
-        self._inside = Counter[tuple[Path, int | None]]()  # by file and row
+        self._inside = set[tuple[Path, int | None]]()  # files and rows
         self._outside = set[tuple[Path, int | None]]()
 
     @property
@@ -162,7 +162,7 @@ class LabeledObjects:
             return  # rejected rows may have no attributes
         fields = [self._find_field(rows), _find(rows, "mmsi"), _find(rows, "split")]
         for location, row in _pair(positions, rows):
-            self._inside[positions.file, location.source_row] += 1
+            self._inside.add((positions.file, location.source_row))
             label, vessel, split = [_text(row, name) for name in fields]
             item = LabeledObject(scene, location, label, vessel, split)
             self._add(item, positions.file)
@@ -204,15 +204,9 @@ class LabeledObjects:
             unused = set(list_annotation_files(self.labels)) - self._files
             if unused:
                 self.skipped["file of labels without a scene"] = len(unused)
-        outside = self._outside - set(self._inside)
+        outside = self._outside - self._inside
         if outside:
             self.skipped["label outside of all scenes"] = len(outside)
-        shared = sum(count > 1 for count in self._inside.values())
-        if shared:
-            self.notes.append(
-                f"{shared:,} labels lie in several scenes, and give a chip in each one;"
-                " if the objects move, give a folder with one file of labels per scene"
-            )
         if not self.objects:
             raise self._no_label_error()
 

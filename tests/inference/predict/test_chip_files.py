@@ -66,14 +66,6 @@ def test_renamed_geotiff_keeps_its_georeference(tmp_path):
     assert read(tmp_path / "a.png").spacing == pytest.approx((10, 10), abs=0.02)
 
 
-def test_folder_that_cannot_be_listed(png, monkeypatch):
-    def refuse(folder):
-        raise PermissionError(folder)
-
-    monkeypatch.setattr(chip_files.Path, "iterdir", refuse)
-    assert read(png).columns["geometry"] is None
-
-
 def test_png_larger_than_a_chip(tmp_path, monkeypatch):
     monkeypatch.setattr(chip_files, "MAX_CHIP_SIDE", 8)
     cv2.imwrite(str(tmp_path / "a.png"), PIXELS)

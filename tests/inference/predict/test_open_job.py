@@ -27,10 +27,10 @@ def chip(tmp_path):
     ("name", "options", "words"),
     [
         ("o.csv", {"truth_path": Path("t.csv")}, ("--truth", "--detect")),
-        ("o.csv", {"picture_path": Path("p.png")}, ("--picture", "a map needs")),
+        ("o.csv", {"picture_path": Path("p.png")}, ("--picture needs",)),
         ("o.csv", {"chips_dir": Path("c")}, ("--chips", "give --at, --grid")),
         ("o.csv", {"product_options": ProductOptions(modulus=True)}, ("--read needs",)),
-        ("o.coco.json", {}, ("boxes in scenes", "o.coco.json")),
+        ("o.coco.json", {}, ("needs scenes", "o.coco.json")),
         ("o.docx", {}, ("unknown format",)),
     ],
 )

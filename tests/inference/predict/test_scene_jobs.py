@@ -200,7 +200,7 @@ def test_job_without_rows_writes_an_empty_layer(bundle, tmp_path, suffix, query)
         "at": (
             Query(at=written(tmp_path / "at.csv", "row,col,mmsi\n")),
             16,
-            "at.csv has no positions",
+            "no position of at.csv lies in a scene",
         ),
         "grid": (Query(grid=16), None, "all tiles are without data"),
         "detect": (Query(detect=CfarOptions()), 16, "no object was detected"),
@@ -244,7 +244,7 @@ def test_positions_that_all_lie_outside_are_an_error(bundle, scene, tmp_path):
     other = Path(shutil.copy(scene, tmp_path / "t.tif"))
     out = tmp_path / "o.gpkg"
     with pytest.raises(
-        DataError, match=mentions("none", "2 positions", "in s.tif")
+        DataError, match=mentions("none", "2 positions", "in the scenes")
     ) as caught:
         predict(bundle, [scene], out, request)
     assert (
@@ -252,7 +252,9 @@ def test_positions_that_all_lie_outside_are_an_error(bundle, scene, tmp_path):
         in str(caught.value)
         and not out.exists()
     )
-    with pytest.raises(DataError, match=mentions("none", "2 positions", "2 scenes")):
+    with pytest.raises(
+        DataError, match=mentions("none", "2 positions", "in the scenes")
+    ):
         predict(bundle, [scene, other], out, request)
     request = replace(request, html_path=tmp_path / "page.html")
     result = predict(bundle, [scene], out, request, may_be_outside=True)

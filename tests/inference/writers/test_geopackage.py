@@ -11,7 +11,7 @@ import shapely
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import select_rows
 from rsft.inference.writers.layer import PredictionLayer
-from rsft.inference.writers.styles import qml_style, sld_style
+from rsft.inference.writers.styles import qml_style
 from rsft.inference.writers.tables import (
     check_output_path,
 )
@@ -85,21 +85,19 @@ def test_the_style_in_a_geopackage(tmp_path):
             "SELECT column_name FROM gpkg_geometry_columns"
         ).fetchone()
         query = (
-            "SELECT styleQML, styleSLD, useAsDefault FROM layer_styles WHERE"
+            "SELECT styleQML, useAsDefault FROM layer_styles WHERE"
             " f_table_schema = '' AND "
         )
         query += (
             "f_table_catalog = '' AND f_table_name = ? AND f_geometry_column = ? AND"
             " update_time NOT NULL"
         )
-        qml, sld, default = database.execute(
-            query, ("predictions", geometry)
-        ).fetchone()
+        qml, default = database.execute(query, ("predictions", geometry)).fetchone()
     layer = PredictionLayer(
         table(SQUARE), "EPSG:4326", CLASSES, METADATA
     ).with_corrections()
     assert columns == QGIS and default == 1 and list(layer.table)[3] == "corrected"
-    assert qml == qml_style(layer) and sld == sld_style(layer)
+    assert qml == qml_style(layer)
 
 
 def test_geopackage_without_outlines(tmp_path):

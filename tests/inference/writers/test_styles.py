@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rsft.inference.writers.layer import PredictionLayer
-from rsft.inference.writers.styles import class_colors, qml_style, sld_style
+from rsft.inference.writers.styles import class_colors, qml_style
 
 CLASSES = ("ship", "Öltanker")
 COLUMNS = [
@@ -91,20 +91,6 @@ def test_boxes_in_pixels():
     text = qml_style(layer(COLUMNS, "box", crs=None))
     assert "@map_extent_width" in text and "@map_scale" not in text
     assert "@map_scale" in qml_style(layer(COLUMNS, "box"))
-
-
-def test_sld():
-    rules = fromstring(sld_style(layer(COLUMNS, "box"))).findall(".//{*}Rule")
-    literals = [
-        [node.text for node in rule.iter("{http://www.opengis.net/ogc}Literal")]
-        for rule in rules
-    ]
-    assert literals == [["false", "ship"], ["false", "Öltanker"], ["true"]]
-    points = fromstring(sld_style(layer(["class"])))
-    assert len(points.findall(".//{*}PointSymbolizer")) == 2 and not points.findall(
-        ".//{*}PolygonSymbolizer"
-    )
-    assert points.tag == "{http://www.opengis.net/sld}StyledLayerDescriptor"
 
 
 def test_no_text_in_a_tip_is_html():

@@ -75,7 +75,7 @@ def test_no_scene_with_messages_is_an_error(tmp_path):
     write_sea(tmp_path, "later.tif", day="2021-02-19")
     with pytest.raises(
         RequestError,
-        match=mentions("none of the scenes (2)", "ais.csv", "AIS file of this region"),
+        match=mentions("in 2 scenes", "ais.csv", "far.tif is left out"),
     ):
         prepare(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
