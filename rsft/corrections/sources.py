@@ -1,5 +1,6 @@
 """The files and addresses that a corrected table may name."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Sources:
         Raises:
             RequestError: files lie elsewhere only.
         """
-        existing = [path for path in paths if path.is_file()]
+        # `Path.is_file` raises an error for a name of too many letters
+        existing = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113
         for path in existing:
             if self.allows_all or self._contains(path.resolve()):
                 return path
