@@ -126,7 +126,7 @@ def test_rejected_rows(desk):
     listed = pd.read_csv(desk.store / "rejected.csv")
     assert listed["line"].tolist() == [2, 3, 4, 5]
     assert (
-        "without a unit" in listed["reason"][1]
+        "with a unit (" in listed["reason"][1]
         and "does not exist" in listed["reason"][3]
     )
     options = AdditionOptions(declaration=Declaration("db"))
