@@ -7,9 +7,10 @@ from rsft.types import Floats32
 
 MAX_MAP_CHIPS = 800
 """Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
+_SEED = 0
 
 
-def tsne(features: Floats32, seed: int = 0) -> Floats32:
+def tsne(features: Floats32) -> Floats32:
     """Compute a t-SNE map of features (N, D) by cosine distance.
 
     Source: van der Maaten and Hinton 2008.
@@ -25,7 +26,7 @@ def tsne(features: Floats32, seed: int = 0) -> Floats32:
             perplexity=min(30.0, (count - 1) / 3),
             metric="cosine",
             init="random",
-            random_state=seed,
+            random_state=_SEED,
         ).fit_transform(features),
         np.float32,
     )

@@ -50,3 +50,10 @@ def test_the_library_of_matrix_products(library, monkeypatch):
     rows = {row.name: row for row in environment_report._processor()}
     assert rows["matrix products"].value == library
     assert "RSFT_MATMUL" in rows["matrix products"].hint
+
+
+def test_too_little_space(monkeypatch):
+    monkeypatch.setattr(environment_report, "MIN_FREE_BYTES", 5e9)
+    little = environment_report._free_space("memory", 4.9e9)
+    assert (little.status, little.hint) == ("warn", "a job may need 5 GB")
+    assert environment_report._free_space("memory", 5e9).status == "ok"

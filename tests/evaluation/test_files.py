@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow.parquet import read_schema
 
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.evaluate import evaluate
@@ -32,6 +33,7 @@ def test_predictions(tmp_path):
     table = pd.read_parquet(tmp_path / "predictions.parquet")
     expected = ["name", "path", "class", "predicted", "class_set", "ood", "p_a", "p_b"]
     assert list(table) == expected
+    assert read_schema(tmp_path / "predictions.parquet").names == expected
     assert table["predicted"].tolist() == ["a", "a"]  # the first of equal ones
     assert [list(names) for names in table["class_set"]] == [["a"], ["a", "b"]]
     assert table["p_b"].dtype == np.float32 and table["p_b"].tolist() == [0.25, 0.5]

@@ -13,7 +13,7 @@ def test_a_rare_class_among_chips_of_a_common_one_is_not_recognized():
     labels = np.repeat([0, 1, 2, 3], [40, 3, 2, 1])
     centers = np.array([[0, 0], [20, 0], [0, 0], [0, 30]])
     features = centers[labels] + rng.normal(size=(46, 2))
-    names = ("Cargo", "Tug", "Ferry", "Yacht")
+    names = ("Cargo", "Tug", "Ferry", "Yacht", "Canoe")
     tug, ferry, yacht = count_held_out(features, labels, names)
     assert tug == RareClass("Tug", 3, 3, 0)
     assert ferry[:2] == ("Ferry", 2) and ferry.right < 2 <= ferry.wrong

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from rsft.evaluation.files import write_parquet
 from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.recipe.text import to_yaml
 from rsft.study.outcomes import TrialOutcome, format_measure
-from rsft.utils.atomic_files import atomic_file, write_text
+from rsft.utils.atomic_files import write_text
 from rsft.utils.templates import render_template
 
 RESULTS = "results.parquet"
@@ -81,8 +82,7 @@ def write_results(
         Paths by name.
     """
     paths = {"results": folder / RESULTS, "table": folder / TABLE}
-    with atomic_file(paths["results"]) as temporary:
-        table.to_parquet(temporary, index=False)
+    write_parquet(paths["results"], table)
     columns = [x for x in dict.fromkeys([sweep.metric, *measures]) if x in table]
     means = mean_over_seeds(table, compared_keys(sweep), columns)
     if sweep.metric in columns:

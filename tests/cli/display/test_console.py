@@ -7,6 +7,7 @@ from rich.console import Console
 from rsft.cli.display import console, failures, waiting
 from rsft.cli.display.failures import quiet_console
 from rsft.errors import Fault, RecipeError, RsftError
+from tests.helpers.style import ROOT
 
 
 @pytest.fixture
@@ -74,3 +75,11 @@ def test_the_bar_is_that_of_the_present_task(monkeypatch):
         report(3, 12, "classifying")
     last_picture = terminal.file.getvalue().rpartition("classifying")
     assert "3/12" in last_picture[2] and "loading" not in last_picture[0][-100:]
+
+
+def test_the_used_bundle_is_named(capsys):
+    bundle = ROOT / "tests/compat/0.2/run"
+    console.show_used_bundle(bundle)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("bundle: ") and ", saved 20" in printed
+    assert "classes cargo, fishing, tanker" in printed

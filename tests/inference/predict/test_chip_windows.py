@@ -46,6 +46,7 @@ def test_windows_of_a_dataset(model, scene):
         features = model.features(dataset, windows=WINDOWS)
     names = [f"scene_{number:06d}" for number in range(3)]
     assert table["chip"].tolist() == names and set(table["path"]) == {str(scene)}
+    assert table["col"].tolist()[:2] == [132, 42]
     assert table["row"].tolist() == [432, 37, 25] and "length_m" not in table
     assert one["p_cargo"][0] == pytest.approx(table["p_cargo"][0], rel=1e-4)
     np.testing.assert_allclose(features, model.features(arrays), rtol=1e-5)

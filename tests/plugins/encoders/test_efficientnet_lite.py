@@ -164,3 +164,10 @@ def test_other_bands_than_colors():
     adapted = fit_inputs(backbone, bands, bands, "expand")
     with torch.no_grad():
         assert adapted.vit(torch.zeros(1, 4, 32, 32)).shape == (1, 1280)
+
+
+def test_unknown_blocks_keep_their_names():
+    names = ("_blocks.15._bn1.weight", "_blocks.16._bn1.weight", "other.weight")
+    state = efficientnet_lite.convert_efficientnet_lite(dict.fromkeys(names, 0))
+    first, *others = state
+    assert first.startswith("layer7.0.") and others == list(names[1:])

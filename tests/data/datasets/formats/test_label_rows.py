@@ -35,6 +35,7 @@ def test_rows_are_split_at_the_last_space_or_tab(tmp_path):
         ("a.png", "-1", "0 or more"),
         ("a.png", "..", "cannot name a class"),
         ("a.png", "a/b", "cannot name a class"),
+        ("a.png", "x" * 250, ""),
         ("a.png", "x" * 251, "250 bytes"),
         ("a.png", "\udcff", "not UTF-8"),
     ],

@@ -20,6 +20,9 @@ def test_files_are_found_at_any_depth_without_hidden_ones_and_chip_stores(tmp_pa
     (tmp_path / "store/dataset.json").touch()
     (tmp_path / "a/loop").symlink_to(tmp_path)
     assert list(iterate_files(tmp_path)) == [("a", "b", "1.txt")]
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/files").symlink_to(tmp_path / "a/b")
+    assert list(iterate_files(tmp_path / "linked")) == [("files", "1.txt")]
     assert list(iterate_files(tmp_path / "absent")) == []
 
 
