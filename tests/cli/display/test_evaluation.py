@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.console import Console
 from rsft.cli.display import console
 from rsft.cli.display import evaluation as evaluation_display
 from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, SmallNetwork
+from rsft.inference.export.export import AccuracyChange
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.metrics.intervals import Interval
 from tests.helpers.plugins import needs_plugin
@@ -134,3 +136,32 @@ def test_one_column_for_overall_and_macro_accuracy_if_they_are_equal(printed):
         BUNDLE,
     )
     assert "overall" in printed.getvalue() and "macro" not in printed.getvalue()
+
+
+def test_the_table_of_a_quantization(printed):
+    changes = {
+        "all": AccuracyChange(0.9, 0.895, 1200, 15),
+        "tail": AccuracyChange(0.5, 0.51234, 20, 1),
+        "head": AccuracyChange(0.5, 0.5, 20, 0),
+    }
+    console.console.print(evaluation_display.changes_table(changes))
+    rows = [line.split() for line in printed.getvalue().splitlines()]
+    assert ["all", "1,200", "15", "90.00", "89.50", "-0.50"] in rows
+    assert ["tail", "20", "1", "50.00", "51.23", "+1.23"] in rows
+    assert ["head", "20", "0", "50.00", "50.00", "+0.00"] in rows
+
+
+def test_the_table_of_a_comparison(printed):
+    differences = {
+        "micro": Interval(0.0123, -0.01, 0.034),
+        "tail": Interval(-0.5, -0.6, -0.4),
+    }
+    test = SimpleNamespace(first=1234, second=7, p=0.01234)
+    paired = SimpleNamespace(differences=differences, mcnemar={"all": test})
+    comparison = SimpleNamespace(count=2000, second="runs/b", paired=paired)
+    console.console.print(evaluation_display.comparison_table(comparison))
+    lines = printed.getvalue().splitlines()
+    assert "2,000 chips: this run minus runs/b" in " ".join(lines[0].split())
+    text = "\n".join(" ".join(line.split()) for line in lines)
+    assert "+1.2 -1.0 to +3.4 1,234 7 0.012" in text
+    assert "-50.0 -60.0 to -40.0" in text

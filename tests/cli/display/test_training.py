@@ -12,6 +12,7 @@ from rsft.cli.display.training import (
     TrainingLines,
     choose_display,
     describe_speed,
+    format_cell,
 )
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
@@ -115,3 +116,9 @@ def test_json_has_null_for_nan_and_infinity(capsys, tmp_path):
         and epoch["val_macro"] == 0.4
         and epoch["modulator"] == {"blocks.3.q": 1.25}
     )
+
+
+def test_numbers_of_an_epoch_are_shown_as_people_count():
+    assert format_cell("epoch", 0.0) == "1"
+    assert format_cell("val_loss", 0.1234) == "0.123"
+    assert format_cell("val_macro", 0.1234) == "12.3"

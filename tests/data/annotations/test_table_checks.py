@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from rsft.data.annotations.base import read_annotations
+from rsft.data.annotations.table_checks import check_thousands, refuse_most
 from rsft.errors import RequestError
 from tests.helpers.files import written
 from tests.helpers.messages import mentions
@@ -71,3 +75,36 @@ def test_the_caller_says_what_x_and_y_are(tmp_path, columns, bounds):
     path = written(tmp_path / "a.csv", "x,y,w,h\n10,20,4,2\n")
     table = read_annotations(path, columns=columns).table
     assert table.geometry[2].bounds == bounds
+
+
+def test_a_file_is_refused_if_most_rows_are_wrong():
+    def check(*is_wrong):
+        refuse_most(Path("a.csv"), is_wrong, "are odd", lambda row: f"row {row}", "no")
+
+    check(True, False)
+    check()
+    with pytest.raises(RequestError, match="3 of 5 are odd: row 0; row 2; row 3"):
+        check(True, False, True, True, False)
+    with pytest.raises(RequestError) as caught:
+        check(*[True] * 1000)
+    assert "1,000 of 1,000 are odd: row 0; row 1; row 2" in caught.value.message
+    assert "row 3" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_refused"),
+    [
+        (["1.234", "12.345"], True),
+        (["1.234", "12.34"], False),
+        (["1.234", "5"], True),
+        (["0.234", "12.345"], False),
+        (["1234", "5"], False),
+    ],
+)
+def test_points_that_may_separate_thousands(texts, is_refused):
+    cells = pd.DataFrame({"x": texts})
+    if not is_refused:
+        check_thousands(Path("a.csv"), "x", cells)
+        return
+    with pytest.raises(RequestError, match="may separate thousands"):
+        check_thousands(Path("a.csv"), "x", cells)

@@ -7,6 +7,7 @@ import pytest
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.export_metadata import (
     METADATA_FORMAT,
+    export_folder,
     read_export_metadata,
     write_export_metadata,
 )
@@ -59,3 +60,10 @@ def test_other_folders_and_versions(export, tmp_path):
     (export / "export.json").unlink()
     with pytest.raises(RequestError, match=mentions("not an export", "rsft export")):
         read_export_metadata(export)
+
+
+def test_an_export_lies_beside_its_bundle(tmp_path):
+    (tmp_path / "run/bundle").mkdir(parents=True)
+    (tmp_path / "run/bundle/bundle.json").write_text("{}")
+    for folder in (tmp_path / "run", tmp_path / "run/bundle"):
+        assert export_folder(folder, "onnx-fp32") == tmp_path / "run/exports/onnx-fp32"

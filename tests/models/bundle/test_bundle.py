@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from rsft.models.bundle.bundle import (
     Bundle,
     TensorFile,
     describe_restrictions,
+    find_altered_files,
     find_bundle,
     index_digest,
     read_licenses,
@@ -352,3 +354,15 @@ def test_a_replaced_or_removed_file_is_an_error(path):
     path.unlink()
     with pytest.raises(WeightsError, match="cannot be read"):
         second["a"]
+
+
+def test_files_that_are_not_those_of_the_index(tmp_path):
+    for name in ("same", "changed", "foreign", ".hidden", "bundle.json"):
+        (tmp_path / name).write_bytes(b"1")
+    digest = hashlib.sha256(b"1").hexdigest()
+    files = {"same": digest, "changed": "0" * 64, "absent": digest}
+    assert find_altered_files(tmp_path, SimpleNamespace(files=files)) == [
+        "changed is missing or altered",
+        "absent is missing or altered",
+        "foreign does not belong to the bundle",
+    ]

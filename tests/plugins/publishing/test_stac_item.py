@@ -17,6 +17,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.metrics.intervals import Interval
 from rsft.plugins.publishing.source import Measurement, read_source
 from rsft.plugins.publishing.stac_item import (
+    list_stac_bands,
     model_name,
     render_item,
     write_stac_item,
@@ -161,3 +162,24 @@ def test_a_number_that_is_not_finite_is_refused(ships):
 )
 def test_any_recipe_has_a_valid_name(name):
     assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", model_name(name))
+
+
+@pytest.mark.parametrize(
+    ("unit", "pixels"),
+    [
+        ("uint8", {"description": "uint8", "data_type": "uint8"}),
+        ("db", {"description": "db", "unit": "dB"}),
+        ("amplitude", {"description": "amplitude"}),
+    ],
+)
+def test_bands_and_computed_planes(unit, pixels):
+    contract = toy_contract(
+        units={unit: toy_contract().units["uint8"]},
+        bands=("VV", "VH"),
+        planes=("VV", "VV - VH", "VV"),
+    )
+    assert list_stac_bands(contract) == [
+        {"name": "VV", **pixels},
+        {"name": "VH", **pixels},
+        {"name": "VV - VH", "description": "computed from the bands"},
+    ]

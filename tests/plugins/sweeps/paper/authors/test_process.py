@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from rsft.errors import RequestError, RsftError
-from rsft.plugins.sweeps.paper.authors.process import require_checkout, train_by_authors
+from rsft.plugins.sweeps.paper.authors.process import (
+    AuthorsTask,
+    require_checkout,
+    train_by_authors,
+)
 from tools.reproduction.against_authors import (
     Row,
     compare,
@@ -89,3 +93,10 @@ def test_code_of_others_takes_the_batches_in_its_own_process(tmp_path):
     with pytest.raises(RequestError, match="not those of LIFT at 661ead9") as error:
         require_checkout("LIFT", tmp_path / "code")
     assert "git checkout 661ead9" in error.value.hint
+
+
+def test_tensors_have_the_names_of_the_authors():
+    task = AuthorsTask("", (), {}, {"q.a": "layers.*.lora_A"})
+    assert task.authors_name("blocks.11.q.a") == "layers.11.lora_A"
+    for name in ("blocks.1.q.b", "head.weight", "x.blocks.1.q.a"):
+        assert task.authors_name(name) == name
