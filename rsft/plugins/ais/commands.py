@@ -10,13 +10,12 @@ import typer
 
 from rsft.cli.display.console import (
     console,
-    counts_table,
     emit_json_event,
     make_table,
     show_paths,
 )
 from rsft.cli.options import OUT, documented
-from rsft.scenes.locators import MATCHED, MIN_CONFIDENCE
+from rsft.scenes.locators import MIN_CONFIDENCE
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.utils.command_options import Access, Option
@@ -134,14 +133,9 @@ def _review_command(scene: str, ais: list[Path], out: Path) -> str:
 
 
 def show_match(match: AisMatch) -> None:
-    """Print the counts by outcome, the classes of matched ships, and the notes."""
+    """Print the counts by outcome, and the notes."""
     rows = [(name, f"{count:,}") for name, count in match.counts.items()]
     console.print(make_table("", ("objects and ships", "count"), rows))
-    matched = match.objects[match.objects["status"] == MATCHED]
-    if len(matched):
-        counts = matched["ais_class"].value_counts()
-        classes = {str(name): {"ships": int(count)} for name, count in counts.items()}
-        console.print(counts_table("", classes, "AIS class"))
     for name, count in match.left_out.items():
         if count:
             console.print(f"left out     {count:,}  {name}")

@@ -21,7 +21,6 @@ from rsft.models.bundle.bundle import (
     spdx_license,
 )
 from rsft.plugins.publishing.source import (
-    MEASURES,
     BundleSource,
     fill_bundle_template,
     read_source,
@@ -116,22 +115,6 @@ def front_matter(source: BundleSource) -> JsonObject:
     """
     bundle = source.bundle
     repository = source.encoder.repository
-    results = []
-    for measurement in source.measurements:
-        data = measurement.data or "unknown"
-        slug = re.sub(r"[^a-z0-9]+", "-", data.lower()).strip("-") or "unknown"
-        metrics = []
-        for measure, interval in measurement.accuracies.items():
-            kind = "accuracy" if measure == "micro" else "recall"
-            value = round(interval.value, 4)
-            metrics.append({"type": kind, "value": value, "name": MEASURES[measure]})
-        results.append(
-            {
-                "task": {"type": "image-classification"},
-                "dataset": {"type": slug, "name": data, "split": measurement.split},
-                "metrics": metrics,
-            }
-        )
     tags = ["rsft", "remote-sensing", bundle.recipe.peft.method]
     if set(bundle.contract.used_bands) & set(POLARIZATIONS):
         tags.append("sar")
@@ -143,8 +126,6 @@ def front_matter(source: BundleSource) -> JsonObject:
     }
     if repository:
         front |= {"base_model": repository, "base_model_relation": "adapter"}
-    if results:
-        front["model-index"] = [{"name": bundle.recipe.name, "results": results}]
     return front
 
 

@@ -21,12 +21,8 @@ from rsft.types import GROUPS, JsonObject
 from rsft.utils.templates import render_template
 from rsft.utils.untrusted.documents import load_json
 
-MEASURES = {
-    "micro": "overall accuracy",
-    "macro": "mean recall of all classes",
-    **{group: f"mean recall of the {group} classes" for group in GROUPS},
-}
-"""Accuracies in the order of the card, with their names."""
+MEASURES = ("micro", "macro", *GROUPS)
+"""Accuracies in the order of the card."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +38,6 @@ def data_suggest(
     declaration: Declaration = UNDECLARED,
     *,
     overwrite: bool,
-    as_json: bool,
 ) -> None:
     """Suggest chips to label next, or labels of a chip store that are probably wrong.
 
@@ -93,7 +91,7 @@ def data_suggest(
             write_suggestion_page(page, suggestions, store)
     if out is not None:
         write_csv_table(suggestions.table, out)
-    show_suggestions(suggestions, {"table": out, "page": page}, as_json)
+    show_suggestions(suggestions, {"table": out, "page": page})
 
 
 def _suggest_first(
@@ -134,41 +132,27 @@ def _audit_labels(root: Path) -> Suggestions:
 
 
 def show_suggestions(
-    suggestions: Suggestions,
-    outputs: Mapping[str, Path | None],
-    as_json: bool = False,
+    suggestions: Suggestions, outputs: Mapping[str, Path | None]
 ) -> None:
-    """Print the chips with the reason for each one, and notes, or one JSON object.
+    """Print the chips with the reason for each one, and notes.
 
     Args:
         suggestions: the chips.
         outputs: "table" and "page": the files that were written; None for those that
             were not.
-        as_json: print JSON.
     """
     paths = {name: path for name, path in outputs.items() if path is not None}
-    rows = suggestions.table.drop(columns=["class", "verdict"]).to_dict("records")
-    if as_json:
-        content = {
-            "chips": rows,
-            "candidates": suggestions.candidates,
-            "notes": suggestions.notes,
-            **outputs,
-        }
-        print(json.dumps(content, indent=1, default=str))
-        return
-    names = [Path(path).name for path in suggestions.table["path"]]
+    table = suggestions.table
+    names = [Path(path).name for path in table["path"]]
     # differs from the name of the file for chips in scenes
     if "chip" in suggestions.predictions:
         names = suggestions.predictions["chip"].astype(str).tolist()
-    cells = [
-        (str(number), name, row["predicted"], row["reason"])
-        for number, (row, name) in enumerate(zip(rows, names, strict=True), 1)
-    ]
+    numbers = map(str, range(1, len(names) + 1))
+    cells = list(zip(numbers, names, table["predicted"], table["reason"], strict=True))
     columns = ("", "chip", "predicted", "reason")
     if cells:
         console.print(make_table("", columns, cells, texts=columns))
-    console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
+    console.print(f"{len(names):,} of {format_chip_count(suggestions.candidates)}")
     print_lines(suggestions.notes)
     show_paths(paths)
     command = "rsft data add STORE TABLE"

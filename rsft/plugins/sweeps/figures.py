@@ -47,12 +47,15 @@ def draw_figures(
         measures: columns of the table.
 
     Returns:
-        Paths by suffix; empty without a finished trial, and for a search whose keys
-            have too many values.
+        Paths by suffix; empty without a finished trial, if one key varies, and for a
+            search whose keys have too many values.
     """
     if not (table["status"] == "done").any():
         return {}
-    means = mean_over_seeds(table, compared_keys(sweep), measures)
+    keys = compared_keys(sweep)
+    if len(keys) == 1:
+        return {}
+    means = mean_over_seeds(table, keys, measures)
     if any(means[key].nunique() > MAX_DISCRETE_VALUES for key in sweep.search):
         return {}
     figure = _draw_maps(make_panels(sweep, means, measures), sweep.mode)
@@ -68,16 +71,12 @@ def make_panels(
 ) -> dict[str, pd.DataFrame]:
     """Return one table per measure: rows by all keys but one, columns by that key.
 
-    If one key varies, a single table "" has the measures as columns.
-
     Args:
         sweep: the sweep.
         means: from `mean_over_seeds`.
         measures: columns of `means`.
     """
     keys = compared_keys(sweep)
-    if len(keys) == 1:
-        return {"": means.set_index(keys[0])[list(measures)].astype(float)}
     x = sweep.x or [key for key in keys if key != sweep.y][-1]
     rows = sorted((key for key in keys if key != x), key=lambda key: key == sweep.y)
     ordered = means.copy()
@@ -112,7 +111,7 @@ def _draw_maps(panels: Mapping[str, pd.DataFrame], mode: str) -> Figure:
 
 
 def _draw_map(axes: Axes, measure: str, table: pd.DataFrame, mode: str) -> None:
-    """Draw a table, with a red frame around the optimum of its measure or measures."""
+    """Draw a table, with a red frame around the optimum of its measure."""
     from matplotlib.patches import Rectangle
 
     values = table.to_numpy()
@@ -123,9 +122,10 @@ def _draw_map(axes: Axes, measure: str, table: pd.DataFrame, mode: str) -> None:
         color = "white" if value < bright else "black"
         text = "-"
         if not np.isnan(value):
-            text = format_measure(measure or str(table.columns[column]), value)
+            text = format_measure(measure, value)
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
-    for row, column in find_optima(measure, table, mode):
+    best = table.agg(mode).agg(mode)
+    for row, column in np.argwhere(values == best).tolist():
         frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, clip_on=False)
         frame.set(edgecolor="red", linewidth=2, zorder=3)
         axes.add_patch(frame)
@@ -138,14 +138,6 @@ def _draw_map(axes: Axes, measure: str, table: pd.DataFrame, mode: str) -> None:
     axes.set_xlabel(_axis_name([table.columns.name]))
     axes.set_ylabel(_axis_name(table.index.names))
     axes.set_title(measure, fontsize=10)
-
-
-def find_optima(measure: str, table: pd.DataFrame, mode: str) -> list[list[int]]:
-    """Return row and column of the best value, or of that of each measure."""
-    best = table.agg(mode)
-    if measure:
-        best = best.agg(mode)
-    return np.argwhere((table == best).to_numpy()).tolist()
 
 
 def _axis_name(keys: Sequence[Any]) -> str:

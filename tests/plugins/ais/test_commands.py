@@ -29,7 +29,6 @@ def test_match(rsft, traffic):
         "ambiguous 0",
         "no AIS 1",
         "AIS without detection 1",
-        "cargo 1",
     } <= set(lines)
     assert any(line.startswith("matches") and "m.gpkg" in line for line in lines)
     code, text = rsft(*command)

@@ -29,13 +29,6 @@ def test_the_hub_reads_the_front_matter(ships):
     assert (
         card.data.pipeline_tag == "image-classification" and card.data.tags[0] == "rsft"
     )
-    results = {
-        (entry.dataset_split, entry.metric_name): entry.metric_value
-        for entry in card.data.eval_results
-    }
-    accuracy = read_source(ships).measurements[0].accuracies["micro"].value
-    assert results["test", "overall accuracy"] == round(accuracy, 4)
-    assert results["val", "mean recall of the tail classes"] == 0.4444
 
 
 def test_the_card_says_what_the_bundle_knows(ships):
@@ -85,7 +78,7 @@ def test_names_of_classes_stay_text(ships):
         r" | 8 |" in text
     )
     front = yaml.safe_load(text.split("---\n")[1])
-    assert front["license"] == "unknown" and front["model-index"][0]["name"] == "a: [b"
+    assert front["license"] == "unknown"
 
 
 def test_many_classes_are_counted(ships):

@@ -41,10 +41,8 @@ def test_suggest_from_a_table_of_an_earlier_version(suggest, tmp_path):
     ) == {""}
     code, printed = suggest(table, "-o", out)
     assert code == 2 and "the file exists already" in printed
-    code, printed = suggest(table, "--count", "99", "--json")
-    content = json.loads(printed)
-    assert code == 0 and len(content["chips"]) == content["candidates"] == 12
-    assert content["table"] is content["page"] is None
+    code, printed = suggest(table, "--count", "99")
+    assert code == 0 and "12 of 12 chips" in printed
 
 
 def test_suggest_is_refused(suggest, tmp_path):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.plugins.sweeps.figures import draw_figures, find_optima, make_panels
+from rsft.plugins.sweeps.figures import draw_figures, make_panels
 from rsft.plugins.sweeps.sweep_file import Sweep
 from rsft.plugins.sweeps.tables import (
     compared_keys,
@@ -30,23 +30,18 @@ def test_heat_map_has_the_order_of_the_grid():
     assert (table.index.name, list(table.index)) == ("peft.positions", ["q", "1"])
     assert (table.columns.name, list(table)) == ("peft.scale", ["0.5", "1", "1/r"])
     np.testing.assert_allclose(table, [[0.505, 0.555, 0.605], [0.605, 0.655, 0.705]])
-    assert find_optima("val_macro", table, "max") == [[1, 2]]
-    assert find_optima("val_macro", table, "min") == [[0, 0]]
     table = panels_of(SWEEP, outcomes(), ["val_macro"])["val_macro"]
     assert np.isnan(table.iloc[0, 2]) and table.notna().sum().sum() == 5
-    assert find_optima("val_macro", table, "max") == [[1, 2]]
 
 
-def test_measures_are_the_columns_of_a_single_key():
+def test_a_single_key_has_no_heat_map(tmp_path):
     sweep = Sweep(recipe="r", grid={"peft.positions": ["q", "v"]})
     trials = {
-        name: TrialOutcome(
-            {"peft.positions": name}, "done", "", {"val_head": head, "val_tail": tail}
-        )
-        for name, head, tail in (("q", 0.9, 0.2), ("v", 0.8, 0.3))
+        name: TrialOutcome({"peft.positions": name}, "done", "", {"val_macro": 0.5})
+        for name in "qv"
     }
-    table = panels_of(sweep, trials, ["val_head", "val_tail"])[""]
-    assert find_optima("", table, "max") == [[0, 0], [1, 1]]
+    table = results_table(sweep, trials)
+    assert draw_figures(tmp_path, sweep, table, ["val_macro"]) == {}
 
 
 def test_each_measure_has_a_panel_and_other_keys_are_rows():
