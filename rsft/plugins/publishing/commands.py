@@ -31,7 +31,7 @@ def bundle_stac(
     *,
     overwrite: bool,
 ) -> None:
-    """Write a STAC item: input, output, settings and files of a bundle.
+    """Write a STAC item: input, output and files of a bundle.
 
     It has the extension Machine Learning Model.
 

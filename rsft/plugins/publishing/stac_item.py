@@ -34,12 +34,6 @@ from rsft.utils.atomic_files import check_is_free, sha256, write_text
 
 ITEM_FILE = "item.json"
 
-_HYPERPARAMETER = re.compile(
-    r"seed$|(peft|meta|semi|head|loss|train)\.(?!(start_bundle|device)$)"
-)
-"""Keys of a recipe that are hyperparameters; others name files and folders of a
-machine."""
-
 _BINARY = "application/octet-stream"
 _PYTORCH_FILE = "application/octet-stream; framework=pytorch"
 _SAFETENSORS = "safetensors.torch.save_file"
@@ -125,7 +119,6 @@ def render_item(source: BundleSource, base: Path) -> str:
         WeightsError: a number in the bundle is not finite.
     """
     bundle = source.bundle
-    recipe = bundle.recipe
     time = datetime.now(UTC)
     meaning = "the time when this item was written"
     with suppress(ValueError, TypeError, KeyError):
@@ -133,20 +126,14 @@ def render_item(source: BundleSource, base: Path) -> str:
         if finished.tzinfo is not None:
             time = finished.astimezone(UTC)
             meaning = "the end of the training"
-    hyperparameters = {
-        key: value
-        for key, value in recipe.flatten().items()
-        if _HYPERPARAMETER.match(key) and value is not None
-    }
     text = fill_bundle_template(
         "item.json.jinja",
         source,
         time=time,
         time_meaning=meaning,
         contract=bundle.contract,
-        mlm_name=model_name(recipe.name),
+        mlm_name=model_name(bundle.recipe.name),
         license=spdx_license(bundle.licenses),
-        hyperparameters=hyperparameters,
         bands=list_stac_bands(bundle.contract),
         known_bands=BANDS,
         assets=_list_assets(source, base),

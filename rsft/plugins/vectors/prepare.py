@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
     from rsft.plugins.vectors.vector_file import VectorFile
-    from rsft.types import Progress, Rejection
+    from rsft.types import Progress
 
 
 def training_command(store: ChipStore, arguments: Mapping[str, Any]) -> Iterable[str]:
@@ -35,7 +35,6 @@ def prepare_vectors(
     build: StoreBuild,
     source: Path,
     root: Path,
-    labels: Path | None = None,
     val: float = 0.2,
     license: str = UNKNOWN,
     seed: int = 0,
@@ -51,7 +50,6 @@ def prepare_vectors(
         source: Parquet with a column that names the chip (chip, name or path), the
             vector as a list or with one column for each dimension, and the class; such
             as `rsft embed` writes.
-        labels: CSV with the columns chip and class, if SOURCE has no classes.
         val: Share of each class for validation, if SOURCE has no splits.
         license: License of the vectors: an SPDX identifier, or a text with
             restrictions.
@@ -63,68 +61,25 @@ def prepare_vectors(
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.formats.label_rows import sort_class_names
     from rsft.data.datasets.splits import check_val_share
+    from rsft.inference.prediction_table import text_cells
     from rsft.plugins.vectors.vector_file import read_vector_file
 
     check_val_share(val)
     file = read_vector_file(source)
-    table, rejected = _label_rows(file, labels)
+    table = file.table.reset_index(drop=True)
+    table["class"] = text_cells(table, "class")
+    table = table[table["class"] != ""].copy()
+    if table.empty:
+        raise RequestError("no vector has a class", source, "add a column `class`")
     table["split"] = _choose_splits(table, val, seed)
     description = StoreDescription(
         root.resolve().name,
         sort_class_names(set(table["class"])),
         build.command,
         skipped={"vector without a class": len(file.names) - len(table)},
-        rejected=rejected,
         license=license,
     )
     return build.write(_list_records(file, table), description, len(table))
-
-
-def _label_rows(
-    file: VectorFile, labels: Path | None
-) -> tuple[pd.DataFrame, list[Rejection]]:
-    """Return the rows that have a class, and the labels that have no vector."""
-    from rsft.inference.prediction_table import text_cells
-
-    table = file.table.reset_index(drop=True).assign(chip=file.names)
-    if labels is None and "class" not in table:
-        raise RequestError(
-            "no column `class`", file.path, "give the classes with --labels TABLE.csv"
-        )
-    rejected = []
-    if labels is not None:
-        classes = _read_labels(labels)
-        known = set(file.names)
-        for line, (chip, _) in enumerate(classes.items(), 2):
-            if chip not in known:
-                rejected.append((str(labels), line, f"the chip {chip} has no vector"))
-        table["class"] = table["chip"].map(classes)
-    table["class"] = text_cells(table, "class")
-    table = table[table["class"] != ""].copy()
-    if table.empty:
-        raise RequestError(
-            "no vector has a class", file.path, "give the classes with --labels"
-        )
-    return table, rejected
-
-
-def _read_labels(path: Path) -> dict[str, str]:
-    """Return the class of each chip of a table of labels."""
-    from rsft.plugins.vectors.vector_file import NAMES
-    from rsft.utils.untrusted.text_tables import read_text_table
-
-    try:
-        cells = read_text_table(path).cells
-    except OSError as error:
-        raise RequestError(
-            f"the table cannot be read: {error}", path, "save it as CSV in UTF-8"
-        ) from error
-    names = [name for name in NAMES if name in cells]
-    if not names or "class" not in cells:
-        raise RequestError(
-            "the table has no columns chip and class", path, "add these columns"
-        )
-    return dict(zip(cells[names[0]], cells["class"], strict=True))
 
 
 def _choose_splits(table: pd.DataFrame, val: float, seed: int) -> list[str]:

@@ -127,15 +127,6 @@ def test_nothing_is_taken_from_the_run_of_another_bundle(ships):
     assert [entry["split"] for entry in properties["rsft:accuracy"]] == ["val"]
 
 
-def test_settings_name_no_folder(ships):
-    settings = read_item(ships)["properties"]["mlm:hyperparameters"]
-    assert settings["peft.rank"] == 2 and not {
-        "data.root",
-        "train.start_bundle",
-        "train.device",
-    } & set(settings)
-
-
 def test_an_existing_item_stays(ships):
     path = write_stac_item(ships)
     with pytest.raises(RequestError, match="exists"):

@@ -18,19 +18,16 @@ def table(tmp_path):
     return frame
 
 
-def test_labels_of_another_table(table, tmp_path):
-    labels = table[["path"]].assign(**{"class": ["a", "b"] * 20})[:30]
-    labels.loc[30] = ["folder/none.tif", "a"]
-    labels.to_csv(tmp_path / "labels.csv", index=False)
+def test_vectors_without_a_class_are_skipped(table, tmp_path):
     source = tmp_path / "v.parquet"
-    store = prepare_vectors(source, tmp_path / "s", labels=tmp_path / "labels.csv")
+    with pytest.raises(RequestError, match="no vector has a class"):
+        prepare_vectors(source, tmp_path / "s")
+    labels = [*["a", "b"] * 15, *[None] * 10]
+    table.assign(**{"class": labels}).to_parquet(source)
+    store = prepare_vectors(source, tmp_path / "s")
     assert store.bands == ("vector_16",) and store.size == 30
     assert store.counts["val"] == {"a": 3, "b": 3}
-    assert store.skipped == {"vector without a class": 10} and store.rejected == 1
-    rejected = (tmp_path / "s/rejected.csv").read_text()
-    assert "the chip folder/none.tif has no vector" in rejected
-    with pytest.raises(RequestError, match="no column `class`"):
-        prepare_vectors(source, tmp_path / "t")
+    assert store.skipped == {"vector without a class": 10}
 
 
 def test_a_group_stays_in_one_split(table, tmp_path):
