@@ -75,8 +75,6 @@ def sweep(
     except Interrupted as error:
         exit_code = error.exit_code
     results = folder.report()
-    for outcome in results.failed:
-        console.print(f"failed  {describe_keys(outcome.keys)}  {outcome.reason}")
     if results.best is not None:
         value = format_measure(settings.metric, results.best.metrics[settings.metric])
         best = describe_keys(results.best.keys)

@@ -24,16 +24,6 @@ MAX_DISCRETE_VALUES = 24
 _MAX_LEVEL_LABEL = 12
 """Largest number of letters of labels that are not turned."""
 
-_NAMES = {
-    "meta.ratio": "sampling ratio",
-    "meta.sampling": "sampling",
-    "peft.blocks": "blocks",
-    "peft.positions": "position",
-    "peft.alpha": "alpha",
-    "peft.rank": "rank",
-    "peft.scale": "scaling factor",
-}
-
 
 def draw_figures(
     folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Sequence[str]
@@ -135,13 +125,9 @@ def _draw_map(axes: Axes, measure: str, table: pd.DataFrame, mode: str) -> None:
         rotation=90 * _is_turned(table.columns),
     )
     axes.set_yticks(range(len(table)), list(map(_label, table.index)))
-    axes.set_xlabel(_axis_name([table.columns.name]))
-    axes.set_ylabel(_axis_name(table.index.names))
+    axes.set_xlabel(str(table.columns.name))
+    axes.set_ylabel(", ".join(map(str, table.index.names)))
     axes.set_title(measure, fontsize=10)
-
-
-def _axis_name(keys: Sequence[Any]) -> str:
-    return ", ".join(_NAMES.get(key, key) for key in keys if key)
 
 
 def _longest_label(values: pd.Index[Any]) -> int:

@@ -60,7 +60,6 @@ class SweepResults:
     """Results of a sweep so far; `remaining` counts the trials without an outcome."""
 
     best: TrialOutcome | None
-    failed: list[TrialOutcome]
     remaining: int
     paths: dict[str, Path]
 
@@ -103,10 +102,9 @@ class SweepFolder:
         paths = write_results(self.path, sweep, table, measures)
         paths |= draw_figures(self.path, sweep, table, measures)
         done = [x for x in outcomes.values() if x.status == "done"]
-        failed = [x for x in outcomes.values() if x.status == "failed"]
         choose = max if sweep.mode == "max" else min
         best = choose(done, key=lambda x: x.metrics[sweep.metric], default=None)
-        return SweepResults(best, failed, self.planned - len(outcomes), paths)
+        return SweepResults(best, self.planned - len(outcomes), paths)
 
 
 def drop_failed(outcomes: Mapping[str, TrialOutcome]) -> dict[str, TrialOutcome]:

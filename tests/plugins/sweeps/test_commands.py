@@ -82,7 +82,6 @@ def test_report_of_an_unfinished_sweep(rsft, sweep_file, monkeypatch):
     monkeypatch.setattr("rsft.plugins.sweeps.sweep.run_sweep", lambda *_, **__: None)
     code, printed = rsft("sweep", sweep_file)
     assert code == 0 and "2 of 4 trials remain" in printed
-    assert "failed  peft.rank 1  train.lr 1e+30  the loss is nan" in printed
     assert "best  peft.rank 1  train.lr 0.02  val_macro 75.0" in printed
     assert (sweep_file.parent / "runs/sweeps/some/some.png").stat().st_size > 1000
 
