@@ -255,7 +255,7 @@ def _describe_status(
         return f"the ships near it belong to other objects: {listed}"
     if status == MATCHED:
         return f"{pairs.distance[best.pair[number]]:.0f} m from the ship"
-    if best.other[number] >= 0:
+    if len(candidates) > 1:
         return f"several ships explain it almost equally well: {listed}"
     return (
         f"the ship is far, differs in size, or is another object as probably: {listed}"

@@ -80,14 +80,11 @@ class Assignment(NamedTuple):
     Attributes:
         ship: index of the ship of each object (N,); -1 without one.
         pair: index in `Pairs` of this pair (N,); -1 without one.
-        other: index in `Pairs` of the pair that takes its place if it is forbidden
-            (N,); -1 if there is none.
         confidence: confidence of this pair (N,); 0 without one.
     """
 
     ship: Any
     pair: Any
-    other: Any
     confidence: Floats
 
 
@@ -156,8 +153,8 @@ def assign(pairs: Pairs, count: int) -> Assignment:
         pairs: the possible pairs.
         count: number of objects N.
     """
-    ship, pair, other = np.full((3, count), -1)
-    best = Assignment(ship, pair, other, np.zeros(count))
+    ship, pair = np.full((2, count), -1)
+    best = Assignment(ship, pair, np.zeros(count))
     for group in _connect(pairs, count):
         scores, numbers = _matrix(pairs, group)
         objects = np.unique(pairs.objects[group])
@@ -178,7 +175,6 @@ def assign(pairs: Pairs, count: int) -> Assignment:
             second = _solve(forbidden)
             total = forbidden[np.arange(len(near)), second].sum()
             margin = values[near].sum() - total
-            best.other[objects[row]] = numbers[row, open_columns[second[position]]]
             best.confidence[objects[row]] = 1 / (1 + np.exp(-margin))
     has_ship = best.pair >= 0
     best.ship[has_ship] = pairs.ships[best.pair[has_ship]]

@@ -147,8 +147,3 @@ def data_croissant(
         url, creator, published.isoformat() if published else None
     )
     show_paths({"croissant": write_croissant(root, publication, overwrite=overwrite)})
-    if publication.missing:
-        names = ", ".join(publication.missing)
-        console.print(
-            f"unknown      {names}, which Croissant requires of a published data set",
-        )

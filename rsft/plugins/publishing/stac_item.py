@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 from rsft.data.imagery.bands import BANDS
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import WeightsError
 from rsft.models.bundle.bundle import (
     CONFIDENCE_FILE,
@@ -61,14 +60,6 @@ _BUNDLE_FILES = {
     ),
 }
 """File, title, media type and roles of each asset of a bundle."""
-# as STAC writes them
-_UNITS = {
-    "db": "dB",
-    "gamma0_db": "dB",
-    "sigma0": "1",
-    "gamma0": "1",
-    "beta0": "1",
-}
 _SHA256_MULTIHASH = "1220"  # code of SHA-256 and its length in bytes
 
 
@@ -149,12 +140,8 @@ def render_item(source: BundleSource, base: Path) -> str:
 def list_stac_bands(contract: Contract) -> list[JsonObject]:
     """Return bands and computed planes as band objects of STAC 1.1."""
     unit = next(iter(contract.units))
-    pixels = {"description": contract.digital or unit}
-    if unit in DIGITAL_UNITS:
-        pixels["data_type"] = unit
-    if unit in _UNITS:
-        pixels["unit"] = _UNITS[unit]
-    bands = [{"name": band, **pixels} for band in contract.used_bands]
+    description = contract.digital or unit
+    bands = [{"name": x, "description": description} for x in contract.used_bands]
     for plane in dict.fromkeys(contract.planes):
         if plane not in BANDS:
             bands.append({"name": plane, "description": "computed from the bands"})

@@ -114,7 +114,6 @@ def test_planes_that_are_computed_are_valid(ships):
         "VH",
         "VV - VH",
     ]
-    assert item["properties"]["bands"][0]["unit"] == "dB"
     function = fields["pre_processing_function"]
     assert function["expression"] == "rsft.data.imagery.contract:Contract.to_input"
 
