@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from rsft.errors import RequestError
 from rsft.inference.prediction_table import (
@@ -18,6 +19,13 @@ from rsft.types import JsonObject, Names
 _HINT = "give a chip store, or a table that `rsft predict` wrote"
 _TEXT_COLUMNS = ["chip", "scene", "path", "class", "class_set", "at", "corrected"]
 _SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
+
+
+class _Metadata(BaseModel, strict=True):
+    """Metadata that suggestions need; each may be missing."""
+
+    classes: list[str] | None = None
+    train_counts: dict[str, float] | None = None
 
 
 class PredictionFile(NamedTuple):
@@ -51,12 +59,14 @@ def read_prediction_file(path: Path) -> PredictionFile:
             predictions.
     """
     table, metadata = read_table_file(path, _HINT)
-    if not _is_valid(metadata):
+    try:
+        _Metadata.model_validate(metadata)
+    except ValidationError as error:
         raise RequestError(
             "the metadata of the table are damaged: classes or train_counts",
             path,
             _HINT,
-        )
+        ) from error
     table = table.drop(columns=["_line", "geometry"], errors="ignore")
     classes = metadata.get("classes") or _find_classes(table)
     names = probability_columns(classes)
@@ -88,22 +98,6 @@ def read_prediction_file(path: Path) -> PredictionFile:
             "no row has a path and the probabilities of all classes", path, _HINT
         )
     return PredictionFile(table[valid], tuple(classes), metadata, int((~valid).sum()))
-
-
-def _is_valid(metadata: object) -> bool:
-    """Return whether classes and train_counts have their types, if they exist."""
-    if not isinstance(metadata, dict):
-        return False
-    classes = metadata.get("classes")
-    if classes is None:
-        classes = []
-    counts = metadata.get("train_counts")
-    numbers = counts.values() if isinstance(counts, dict) else ()
-    return (
-        isinstance(classes, list)
-        and all(isinstance(name, str) for name in classes)
-        and all(isinstance(number, int | float) for number in numbers)
-    )
 
 
 def _find_classes(table: pd.DataFrame) -> list[str]:

@@ -144,8 +144,8 @@ def suggest_chips(predictions: Path, count: int) -> Suggestions:
 
 def _count_training_chips(file: PredictionFile) -> Floats | None:
     """Return the number of training chips of each class; None if it is unknown."""
-    counts = file.metadata.get("train_counts")
-    if not isinstance(counts, dict) or not set(file.classes) <= set(counts):
+    counts = file.metadata.get("train_counts") or {}
+    if not set(file.classes) <= set(counts):
         return None
     return np.array([counts[name] for name in file.classes], float)
 

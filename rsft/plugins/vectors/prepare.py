@@ -83,26 +83,22 @@ def prepare_vectors(
 
 
 def _choose_splits(table: pd.DataFrame, val: float, seed: int) -> list[str]:
-    """Return the split of each row: that of the file, or a share of each class."""
-    import numpy as np
+    """Return the split of each row: that of the file, or a share of each class.
 
+    A row without a group is one of its own.
+    """
     from rsft.data.chips.group_splits import split_groups
     from rsft.data.chips.manifest import SPLITS
-    from rsft.data.chips.record import stratified_split
     from rsft.inference.prediction_table import text_cells
 
     splits = text_cells(table, "split")
     if set(splits) <= set(SPLITS):
         return splits
-    labels = table["class"].tolist()
-    groups = text_cells(table, "group_key")
-    if all(groups):
-        shares = {"train": 1 - val, "val": val}
-        split_of = split_groups(labels, groups, shares, seed)
-        return [split_of[group] for group in groups]
-    _, held_out = stratified_split(labels, val, seed)
-    is_held_out = np.isin(np.arange(len(labels)), held_out)
-    return ["val" if held_out else "train" for held_out in is_held_out]
+    cells = enumerate(text_cells(table, "group_key"))
+    groups = [group or f"row {number}" for number, group in cells]
+    shares = {"train": 1 - val, "val": val}
+    split_of = split_groups(table["class"].tolist(), groups, shares, seed)
+    return [split_of[group] for group in groups]
 
 
 def _list_records(file: VectorFile, table: pd.DataFrame) -> Iterator[ChipRecord]:
