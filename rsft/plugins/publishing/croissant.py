@@ -159,10 +159,7 @@ def _is_filled(column: pd.Series[Any]) -> bool:
 
 
 def _list_limitations(store: ChipStore) -> Iterator[str]:
-    """List faults of the audit, license restrictions, and suggested labels.
-
-    A classifier suggested these labels.
-    """
+    """List faults of the audit, and license restrictions."""
     yield from _list_faults(store)
     restrictions = license_restrictions(store.license)
     if UNKNOWN in restrictions:
@@ -171,13 +168,6 @@ def _list_limitations(store: ChipStore) -> Iterator[str]:
         meanings = [f"{x} ({RESTRICTIONS[x]})" for x in restrictions]
         listed = "; ".join(meanings) or "none that rsft knows"
         yield f"Restrictions of the license: {listed}."
-    if "added_bundle" in store.table:
-        suggested = store.table["added_bundle"].replace("", None).count()
-        if suggested:
-            yield (
-                f"{suggested:,} labels were given after a classifier had predicted a"
-                " class, and may depend on it."
-            )
 
 
 def _list_faults(store: ChipStore) -> Iterator[str]:
@@ -206,10 +196,8 @@ def _list_faults(store: ChipStore) -> Iterator[str]:
             path,
             f"run `rsft audit {store.root}` again",
         )
-    absent = []
     for finding in audits[0].findings:
         if not finding.count:
-            absent.append(finding.description)
             continue
         text = f"The audit found {finding.description}: {finding.count:,}"
         if finding.total is not None:
@@ -217,5 +205,3 @@ def _list_faults(store: ChipStore) -> Iterator[str]:
         if finding.examples:
             text += f", such as {', '.join(finding.examples[:_EXAMPLES])}"
         yield f"{text}."
-    if absent:
-        yield f"The audit found none of these: {'; '.join(absent)}."

@@ -29,8 +29,8 @@ def suggest_audited_labels(
         notes: remarks on the probabilities.
 
     Returns:
-        All chips whose label is contradicted, with the label and its probability as
-        further columns of the table. Their names are their paths in the store.
+        All chips whose label is contradicted, with the label as a further column of
+        the table. Their names are their paths in the store.
     """
     classes = store.classes
     indices = [classes.index(name) for name in chips["class"]]
@@ -65,7 +65,5 @@ def suggest_audited_labels(
     contradicted = f"labels that are contradicted: {len(labels):,} of {total:,}"
     table, path_notes = suggestion_table(predictions, reasons)
     table["label"] = labels
-    table["probability"] = predictions["probability"]
-    table["label_probability"] = given.round(6)
     texts = [*notes, contradicted, *path_notes]
     return Suggestions(table, predictions, classes, metadata, total, texts)

@@ -15,7 +15,6 @@ from rsft.inference.review.page import (
     encode_jpeg,
     write_review_page,
 )
-from rsft.inference.writers.columns import probability_columns
 from rsft.inference.writers.layer import PredictionLayer, creation_metadata
 from rsft.plugins.suggestions.first_chips import FirstChips
 from rsft.plugins.suggestions.suggest import Suggestions
@@ -71,9 +70,6 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, store: str) -> N
     if "at" not in rows:
         rows["at"] = None
     rows["at"] = rows["at"].where(rows["at"] != "", None)
-    if "probability" not in rows:
-        columns = probability_columns(suggestions.classes)
-        rows["probability"] = rows[columns].max(axis=1)
     layer = PredictionLayer(rows, None, suggestions.classes, suggestions.metadata)
     # without scenes, because no table cuts chips that have files
     write_review_page(

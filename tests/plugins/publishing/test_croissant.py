@@ -310,10 +310,6 @@ def test_the_findings_of_the_audit_are_limitations(store):
         in limitations
     )
     assert (
-        "The audit found none of these: names in two splits; scenes or vessels in two"
-        " splits;" in limitations
-    )
-    assert (
         "Restrictions of the license: non-commercial (no commercial use)."
         in limitations
     )
@@ -330,19 +326,6 @@ def test_an_audit_of_other_chips_is_refused(store):
     with pytest.raises(DataError, match=mentions("audit", "other chips")):
         write_croissant(store.root)
     assert not (store.root / "croissant.json").exists()
-
-
-def test_labels_that_a_classifier_suggested_are_a_limitation(store):
-    table = store.table.assign(
-        added_bundle=[None, "0" * 64, "", "1" * 64], added_predicted=["b"] * 4
-    )
-    table.to_parquet(store.root / "manifest.parquet")
-    document = describe_store(ChipStore.open(store.root))
-    assert (
-        "2 labels were given after a classifier had predicted a class"
-        in document["rai:dataLimitations"][-1]
-    )
-    assert "chips/added_predicted" in json.dumps(document)
 
 
 def test_an_existing_description_stays(store):

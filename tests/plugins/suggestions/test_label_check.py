@@ -74,8 +74,7 @@ def test_labels_that_an_audit_contradicts(root, tmp_path):
         "bright",
         "bright",
     ]
-    assert suggestions.table["probability"].tolist() == [1.0, 0.9, 0.8, 0.6]
-    assert suggestions.table["label_probability"].tolist() == [0, 0, 0.2, 0.4]
+    assert suggestions.predictions["probability"].tolist() == [1.0, 0.9, 0.8, 0.6]
     assert (
         suggestions.predictions["chip"].tolist()
         == chips["path"].iloc[[5, 4, 2, 3]].tolist()
