@@ -59,7 +59,6 @@ _TIME_TAGS = (
     "ACQUISITION_DATETIME",
     "ACQUISITION_TIME",
 )
-_FILE_TIME = "TIFFTAG_DATETIME"
 _STEP = 50.0  # rows; the flight direction is measured over this distance to both sides
 _NO_TIME = (
     "give the time of the acquisition in UTC to rsft ais match, such as --time"
@@ -255,11 +254,9 @@ def _tag_time(scene: RasterScene) -> tuple[float, str]:
         RequestError: no tag has a time.
     """
     texts = _read_tags(scene.files[0])
-    for name in (*_TIME_TAGS, _FILE_TIME):
+    for name in _TIME_TAGS:
         text = texts.get(name)
         if text:
-            if name == _FILE_TIME:
-                text = text.replace(":", "-", 2)
             return _parse_time(text, f"{scene.path}, tag {name}"), f"tag {name}"
     raise RequestError(
         "the scene says no time of its acquisition", scene.path, _NO_TIME

@@ -123,7 +123,6 @@ def geotiff(folder, **tags):
     ("tags", "second"),
     [
         ({"ACQUISITION_START_UTC": "2021-01-19T03:16:53"}, START - 0.799379),
-        ({"TIFFTAG_DATETIME": "2021:01:19 03:16:53"}, START - 0.799379),
     ],
 )
 def test_time_tags(tmp_path, tags, second):
@@ -141,7 +140,7 @@ def test_scenes_without_time_or_place(tmp_path):
     with pytest.raises(RequestError, match="is not a time"):
         Acquisition.of(geotiff(tmp_path), "half past three")
     with pytest.raises(RequestError, match="is not a time"):
-        Acquisition.of(geotiff(tmp_path, TIFFTAG_DATETIME="in March"))
+        Acquisition.of(geotiff(tmp_path, ACQUISITION_TIME="in March"))
     plain = open_scene(
         write_geotiff(tmp_path / "plain.tif", np.zeros((32, 32), np.uint8))
     )
