@@ -308,19 +308,3 @@ def looks_by_block(looks: Floats) -> Floats:
         if len(cells) >= _MIN_CELLS:
             blocks[row, col] = np.median(cells)
     return np.asarray(np.clip(blocks, *_LOOKS_RANGE))
-
-
-def expand_blocks(blocks: NDArray[Any], window: PixelWindow, side: int) -> NDArray[Any]:
-    """Return the value of the block of every pixel (H, W).
-
-    Args:
-        blocks: values of the blocks (r, c).
-        window: a window of the scene; beyond its edge, the nearest block counts.
-        side: side of a block in pixels.
-
-    Returns:
-        Values (H, W).
-    """
-    rows = (np.arange(window.top, window.bottom) // side).clip(0, blocks.shape[0] - 1)
-    cols = (np.arange(window.left, window.right) // side).clip(0, blocks.shape[1] - 1)
-    return np.asarray(blocks[rows][:, cols])

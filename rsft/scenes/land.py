@@ -19,7 +19,7 @@ from scipy import ndimage
 from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import RequestError
-from rsft.scenes.cfar import CELL, expand_blocks
+from rsft.scenes.cfar import CELL
 from rsft.scenes.georeference import WORLD, rectangle_corners
 from rsft.scenes.query import LAND_KEYWORDS, LandSource
 from rsft.scenes.raster import PixelWindow, RasterScene
@@ -113,10 +113,7 @@ def open_land_polygons(
 def _read_polygons(path: Path) -> Any:
     """Return the polygons of a file in degrees."""
     hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
-    try:
-        land = read_annotations(path)
-    except RequestError as error:
-        raise RequestError(error.message, path, hint) from error
+    land = read_annotations(path)
     if land.crs in (None, PIXEL, FRACTION):
         raise RequestError(
             "the polygons have no coordinate system", path, "export them with one"
@@ -177,7 +174,10 @@ class BrightLandMask:
 
     def __call__(self, window: PixelWindow) -> Mask:
         """Return which pixels of a window of the scene are land (H, W)."""
-        return expand_blocks(self.mask, window, CELL)
+        height, width = self.mask.shape
+        rows = (np.arange(window.top, window.bottom) // CELL).clip(0, height - 1)
+        cols = (np.arange(window.left, window.right) // CELL).clip(0, width - 1)
+        return self.mask[rows][:, cols]
 
 
 def _otsu_threshold(values: Floats) -> float:

@@ -199,14 +199,3 @@ def test_a_block_with_few_cells_takes_the_looks_of_the_scene():
     looks[0, -32:] = 3.0
     assert cfar.looks_by_block(looks).tolist() == [[9.0, 9.0, 9.0, 3.0, 3.0]]
     assert cfar.looks_by_block(np.full((1, 1), 1e6)).tolist() == [[100.0]]
-
-
-def test_values_of_blocks_at_pixels():
-    blocks = np.array([[1.0, 2.0]])
-    window = PixelWindow(-2, cfar.BLOCK - 2, 1, 2 * cfar.BLOCK + 5)
-    values = cfar.expand_blocks(blocks, window, cfar.BLOCK)
-    assert (
-        values.shape == (3, cfar.BLOCK + 7)
-        and values[0, :3].tolist() == [1, 1, 2]
-        and values[2, -1] == 2
-    )

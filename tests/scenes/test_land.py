@@ -9,7 +9,7 @@ from rasterio.transform import Affine
 
 from rsft.errors import RequestError
 from rsft.scenes import land as land_masks
-from rsft.scenes.land import open_land_polygons
+from rsft.scenes.land import BrightLandMask, open_land_polygons
 from rsft.scenes.raster import PixelWindow, open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff
@@ -92,7 +92,7 @@ RING = '{"type": "Polygon", "coordinates": [[[15.0, 50.0]]]}'
 @pytest.mark.parametrize(
     ("name", "text", "parts"),
     [
-        ("land.gpkg", "text", ["cannot be read", "auto, brightness, none"]),
+        ("land.gpkg", "text", ["cannot be read", "give .gpkg"]),
         (
             "land.geojson",
             f'{{"type": "Feature", "properties": {{}}, "geometry": {RING}}}',
@@ -105,3 +105,12 @@ def test_files_that_are_no_land(tmp_path, name, text, parts):
     (tmp_path / name).write_text(text)
     with pytest.raises(RequestError, match=mentions(*parts)):
         open_land_polygons(tmp_path / name, open_zeros(tmp_path / "s.tif"))
+
+
+def test_pixels_beyond_the_scene_are_those_of_the_nearest_cell():
+    mask = BrightLandMask(np.full((1, 2), np.nan), 64)
+    mask.mask = np.array([[False, True]])
+    window = PixelWindow(-2, land_masks.CELL - 2, 1, 2 * land_masks.CELL + 5)
+    is_land = mask(window)
+    assert is_land.shape == window.size
+    assert is_land[0, :3].tolist() == [False, False, True] and is_land[2, -1]

@@ -136,13 +136,6 @@ class ExportResult:
             calibration = metadata["calibration"]
             source = f"{calibration['chips']} chips of {calibration['data']}"
             notes.append(f"calibrated on {source}; {describe_float_parts(metadata)}")
-        for attempt in metadata.get("rejected", ()):
-            count = attempt["float_blocks"]
-            blocks = f"the first {count}" if count else "none"
-            notes.append(
-                f"with {blocks} of the blocks in floating point, int8 loses"
-                f" {attempt['accuracy_loss']}"
-            )
         change = metadata.get("peft", {}).get("before_loading")
         if change:
             notes.append(

@@ -120,10 +120,6 @@ def open_job(
                 plan = PredictionPlan([source])
             for source in plan.sources:
                 stack.callback(source.close)
-            count = sum(len(source) for source in plan.sources)
-            find_table_format(output_path).check_size(
-                output_path, count, len(table_columns(bundle.classes))
-            )
             yield PredictionJob(
                 bundle,
                 bundle_dir,

@@ -29,7 +29,6 @@ hue on a dark scene. Areas vary in opacity."""
 
 _SMALLEST_BOX_MM = 3  # a box that is smaller on the screen is drawn as a disc
 _METERS_PER_DEGREE = 111_320
-_MAP_WIDTH_MM = 250
 _IS_CORRECTED = f"coalesce(\"{CORRECTED_COLUMN}\", '') NOT IN ('', '{UNSURE}')"
 # stands for NULL in a list of values
 _QGIS_NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
@@ -163,15 +162,13 @@ def _class_expressions(layer: PredictionLayer) -> tuple[str, str]:
 
 def _is_box_expression(layer: PredictionLayer) -> str:
     """Return the QGIS expression whether a box is large enough on the screen."""
-    if layer.crs == LONLAT:
-        meters = (
-            f"{_METERS_PER_DEGREE} * sqrt(area($geometry) *"
-            " cos(radians(y(centroid($geometry)))))"
-        )
-        box_mm = f"1000 * {meters} / @map_scale"
-    else:  # the scale of the map has no meaning in pixels, so its width is assumed
-        box_mm = f"{_MAP_WIDTH_MM} * sqrt(area($geometry)) / @map_extent_width"
-    return f"{box_mm} >= {_SMALLEST_BOX_MM}"
+    if layer.crs != LONLAT:  # the scale of a map has no meaning in pixels
+        return "true"
+    meters = (
+        f"{_METERS_PER_DEGREE} * sqrt(area($geometry) *"
+        " cos(radians(y(centroid($geometry)))))"
+    )
+    return f"1000 * {meters} / @map_scale >= {_SMALLEST_BOX_MM}"
 
 
 def _steps(

@@ -45,13 +45,6 @@ class TableFormat(ABC):
             RequestError: it is not.
         """
 
-    def check_size(self, path: Path, rows: int, columns: int) -> None:  # noqa: B027
-        """Check that the format can have so many rows and columns.
-
-        Raises:
-            RequestError: they do not fit.
-        """
-
     def find_corrections(self, path: Path) -> list[Any]:
         """Return the values of the column `corrected` of an existing file.
 

@@ -89,7 +89,7 @@ def test_names_of_fields_and_choices():
 
 def test_boxes_in_pixels():
     text = qml_style(layer(COLUMNS, "box", crs=None))
-    assert "@map_extent_width" in text and "@map_scale" not in text
+    assert "@map_scale" not in text
     assert "@map_scale" in qml_style(layer(COLUMNS, "box"))
 
 
