@@ -314,11 +314,8 @@ def declare_unit(scene: RasterScene, unit: str) -> RasterScene:
 
 def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: Item | None) -> None:
     if not handles[0].count:
-        hint = "give one of the rasters in it"
-        if handles[0].subdatasets:
-            hint = (
-                f"give one of them: {list_first_names(handles[0].subdatasets, _LISTED)}"
-            )
+        names = list_first_names(handles[0].subdatasets, _LISTED)
+        hint = f"give one of the rasters in it: {names}"
         raise DataError("the raster has no bands, only other rasters", uri, hint)
     check_encoding(handles, uri)
     if len({(file.shape, file.dtypes) for file in handles}) == 1:

@@ -437,20 +437,20 @@ def find_training_store(bundle: Bundle, data: Path | None) -> ChipStore | None:
     Raises:
         RequestError: `data` is not a chip store, or has other classes.
     """
+    path = data or Path(bundle.recipe.data.root)
     try:
-        store = ChipStore.open(data or Path(bundle.recipe.data.root))
+        store = ChipStore.open(path)
+        if store.classes != bundle.classes:
+            raise RequestError(
+                "the data has other classes than the bundle",
+                path,
+                "give the chip store of its training with --data",
+            )
     except RequestError:
         if data:
             raise
         return None
-    if store.classes == bundle.classes:
-        return store
-    if data:
-        message = "the data has other classes than the bundle"
-        raise RequestError(
-            message, data, "give the chip store of its training with --data"
-        )
-    return None
+    return store
 
 
 def _load_split(

@@ -41,7 +41,7 @@ class SceneCheck:
     """Whether the chips of a scene are like the training and validation chips.
 
     Attributes:
-        scene: path of the scene; "" if the inputs are chips, which are then compared
+        scene: name of the scene; "" if the inputs are chips, which are then compared
             together.
         chips: number of classified chips.
         ood: number of chips that are out of distribution, so unlike the training chips.
@@ -85,8 +85,7 @@ class SceneCheck:
     @property
     def name(self) -> str:
         """Name of the scene in a sentence."""
-        path = self.scene.replace("\\", "/").rstrip("/")
-        return path.rpartition("/")[2] or "the chips"
+        return self.scene or "the chips"
 
     def as_json(self) -> JsonObject:
         """Return the content as JSON values.
@@ -234,15 +233,12 @@ def _describe_shift(shifted: Sequence[SceneCheck], scenes: int) -> str:
     """Return the sentence on scenes that are not like the validation chips."""
     warnings = set[str]().union(*(check.test.warnings for check in shifted))
     measures = [text for name, text in _MEASURES.items() if name in warnings]
-    sentence = (
+    return (
         f"the chips{_list_names(' in ', shifted, scenes)} are not like the validation"
         f" chips ({', '.join(measures)}): probabilities are less reliable"
         f"{_describe_lowered(shifted)}, and class sets may miss the coverage of"
         f" {COVERAGE:.0%}"
     )
-    if all(check.class_sets == "widened" for check in shifted):
-        sentence += ", although they are widened for these chips"
-    return sentence
 
 
 def _describe_lowered(checks: Sequence[SceneCheck]) -> str:

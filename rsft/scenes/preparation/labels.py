@@ -256,10 +256,8 @@ class LabeledObjects:
                 self.notes.append(f"class: the field {column} of {self.labels.name}")
                 return column
         listed = ", ".join(str(name) for name in rows if name != AT) or "none"
-        message = "no field of the labels is the class"
-        if self.field:
-            message = f"the labels have no field {self.field}"
-        message += f"; their fields are {listed}"
+        names = self.field or "with the class"
+        message = f"the labels have no field {names}; their fields are {listed}"
         raise RequestError(message, self.labels, "name it with --field")
 
     def _add(self, item: LabeledObject, file: Path) -> None:
