@@ -315,7 +315,7 @@ def declare_unit(scene: RasterScene, unit: str) -> RasterScene:
 def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: Item | None) -> None:
     if not handles[0].count:
         names = list_first_names(handles[0].subdatasets, _LISTED)
-        hint = f"give one of the rasters in it: {names}"
+        hint = f"give one of them: {names}"
         raise DataError("the raster has no bands, only other rasters", uri, hint)
     check_encoding(handles, uri)
     if len({(file.shape, file.dtypes) for file in handles}) == 1:

@@ -18,14 +18,9 @@ from tests.helpers.messages import mentions
 AT = Query(at=Path("ships.csv"))
 
 
-def describe(
-    query=AT, chips=(), outside=0, rejected=(), may_be_outside=False, scenes=1
-):
+def describe(query=AT, chips=(), outside=0, rejected=(), may_be_outside=False):
     position = SimpleNamespace(outside=[None] * outside, notes=["read as row, col"])
-    scene = SimpleNamespace(path=Path("a.tif"))
-    plan = SimpleNamespace(
-        sources=list(chips), positions=[position], scenes=[scene] * scenes
-    )
+    plan = SimpleNamespace(sources=list(chips), positions=[position])
     return describe_empty_result(
         plan, query, list(rejected), Path("out.csv.rejected.csv"), may_be_outside
     )
@@ -36,7 +31,7 @@ def describe(
     [
         (Query(detect=CfarOptions()), {}, "no object was detected"),
         (Query(grid=64), {}, "all tiles are without data"),
-        (AT, {}, "ships.csv has no positions"),
+        (AT, {}, "no position of ships.csv lies"),
         (AT, {"outside": 2, "may_be_outside": True}, "no position of ships.csv lies"),
     ],
 )
@@ -52,8 +47,7 @@ def test_an_empty_table_is_a_result(query, options, words):
             ("none of the 3 chips", "a.png: broken", "rejected.csv"),
         ),
         ({"rejected": [("l.csv", 7, "no row")]}, ("the 1 chips", "l.csv:7: no row")),
-        ({"outside": 4}, ("none of the 4 positions", "a.tif", "read as row, col")),
-        ({"outside": 4, "scenes": 2}, ("the 2 scenes",)),
+        ({"outside": 4}, ("none of the 4 positions", "ships.csv", "read as row, col")),
     ],
 )
 def test_rejected_chips_and_positions_outside_are_errors(options, words):
