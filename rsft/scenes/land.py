@@ -177,7 +177,7 @@ class BrightLandMask:
         height, width = self.mask.shape
         rows = (np.arange(window.top, window.bottom) // CELL).clip(0, height - 1)
         cols = (np.arange(window.left, window.right) // CELL).clip(0, width - 1)
-        return self.mask[rows][:, cols]
+        return np.asarray(self.mask[rows][:, cols])
 
 
 def _otsu_threshold(values: Floats) -> float:
