@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import PROCESSES, StoreBuild, check_choice
@@ -27,16 +26,7 @@ VAL_SHARES = {"clean": 0.1, "published": 0.0}
 """Default share of the validation split, by protocol."""
 
 
-def describe_flags(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the number of chips with each flag, and the path of the audit."""
-    flags = store.table["flags"].str.split(",").explode()
-    for flag, count in flags.value_counts().items():
-        if flag:
-            yield f"flagged: {count:,}  {flag}"
-    yield f"{'audit':<12} {store.root / 'audit.json'}"
-
-
-@data_set("fusrs", notes=describe_flags)
+@data_set("fusrs")
 def prepare_fusrs(
     root: Path,
     fusar: Path | None = None,

@@ -64,14 +64,11 @@ def read_label_file(
     rejected: Rejected = []
     try:
         lines = read_text_lines(path)
-    except OSError as error:
-        return (
-            header,
-            rows,
-            [(str(path), 0, f"the file cannot be read: {error.strerror}")],
-        )
-    except ValueError:
-        return header, rows, [(str(path), 0, "the file is not UTF-8 text")]
+    except (OSError, ValueError) as error:
+        reason = "the file is not UTF-8 text"
+        if isinstance(error, OSError):
+            reason = f"the file cannot be read: {error.strerror}"
+        return header, rows, [(str(path), 0, reason)]
     for line, text in lines:
         number = len(rows) + len(rejected) + 1
         if number == 1 and _is_header(text):
