@@ -6,7 +6,6 @@ docs/security.md lists what the telemetry of each package would send.
 import importlib
 import os
 import sys
-from importlib.util import find_spec
 from typing import Any
 
 from rsft.errors import RequestError
@@ -74,20 +73,6 @@ def require(module: str, extra: str) -> Any:
         raise RequestError(
             f"{package} cannot be imported: {error}", "", _install_hint(package, extra)
         ) from error
-
-
-def check_installed(extra: str, *packages: str) -> None:
-    """Raise an error if a package is not installed, without importing it.
-
-    Raises:
-        RequestError: a package is not installed; the hint says how to install it.
-    """
-    missing = [name for name in packages if not find_spec(name)]
-    if missing:
-        raise RequestError(
-            f"not installed: {', '.join(missing)}",
-            hint=_install_hint(missing[0], extra),
-        )
 
 
 def _install_hint(package: str, extra: str) -> str:

@@ -134,21 +134,12 @@ def _feature_maps(run: RunFiles) -> Markup | None:
 
 
 def _overview(run: RunFiles) -> dict[str, str]:
-    """Return the rows at the head of the page: data, chips, classes and licenses."""
-    evaluation = run.evaluation
-    counts = {
-        "training": run.metadata.train_chips,
-        "validation": run.metadata.val_chips,
-    }
-    if evaluation and evaluation.split != "val":
-        counts[evaluation.split] = evaluation.count
-    sizes = [f"{n:,} {split}" for split, n in counts.items() if n is not None]
-    overview = {"Data": Path(run.data).name, "Chips": ", ".join(sizes)}
-    if evaluation:
-        overview["Classes"] = str(len(evaluation.classes))
+    """Return the rows at the head of the page: data, restrictions and start."""
     names = (entry.restrictions for entry in run.licenses or ())
     restrictions = dict.fromkeys(chain.from_iterable(names))
     restrictions.pop(UNKNOWN, None)
-    overview["Restrictions"] = ", ".join(restrictions)
-    overview["Started"] = f"{run.metadata.started:%Y-%m-%d %H:%M}"
-    return overview
+    return {
+        "Data": Path(run.data).name,
+        "Restrictions": ", ".join(restrictions),
+        "Started": f"{run.metadata.started:%Y-%m-%d %H:%M}",
+    }

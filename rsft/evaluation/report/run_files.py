@@ -117,8 +117,6 @@ class RunMetadata(BaseModel):
     data: dict[str, str] = {}
     trained_parameters: Count | None = None
     total_parameters: Annotated[Count, Field(gt=0)] | None = None
-    train_chips: Count | None = None
-    val_chips: Count | None = None
     stage_depths: list[Count] | None = None
     start: JsonObject = {}
     backbone_sha256: str | None = None

@@ -19,7 +19,7 @@ from rsft.inference.writers.layer import (
 )
 from rsft.inference.writers.table_format import TABLE_FORMATS, TableFormat
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.dependencies import check_installed, require
+from rsft.utils.dependencies import require
 from rsft.utils.tables import replace_controls
 
 _ROWS = 1_048_576
@@ -39,7 +39,7 @@ class Excel(TableFormat):
     name = "xlsx"
 
     def check(self, path: Path, columns: Iterable[str]) -> None:
-        check_installed("excel", "openpyxl")
+        require("openpyxl", "excel")
 
     def check_size(self, path: Path, rows: int, columns: int) -> None:
         if rows < _ROWS and columns <= _COLUMNS:

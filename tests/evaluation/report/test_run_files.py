@@ -81,6 +81,8 @@ def test_metadata_of_a_run_that_has_only_begun(tmp_path):
     path.write_text(json.dumps({"status": "running", "started": "2026-12-01T10:00"}))
     metadata = read_json(path, RunMetadata)
     assert metadata.seconds is None
-    path.write_text(json.dumps({"status": "x", "started": "2026", "train_chips": -1}))
-    with pytest.raises(DataError, match="train_chips"):
+    path.write_text(
+        json.dumps({"status": "x", "started": "2026", "trained_parameters": -1})
+    )
+    with pytest.raises(DataError, match="trained_parameters"):
         read_json(path, RunMetadata)

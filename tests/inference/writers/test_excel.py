@@ -1,5 +1,6 @@
 """Predictions as a sheet of Excel."""
 
+import sys
 import zipfile
 
 import numpy as np
@@ -98,6 +99,6 @@ def test_what_does_not_fit_on_a_sheet_of_excel_is_refused(tmp_path, monkeypatch)
 
 
 def test_excel_without_its_package(tmp_path, monkeypatch):
-    monkeypatch.setattr("rsft.utils.dependencies.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)  # its import fails
     with pytest.raises(RequestError, match=mentions("openpyxl", "rsft[excel]")):
         check_output_path(tmp_path / "out.xlsx", COLUMNS)
