@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from inspect import getdoc
 from io import TextIOWrapper
@@ -188,12 +189,22 @@ def main(*, uses_cell: bool = False) -> None:
     except (KeyboardInterrupt, SystemExit) as error:  # typer makes the 2nd of the 1st
         code = getattr(error, "code", INTERRUPTED)
         if code == INTERRUPTED:
+            _end_at_next_interrupt()
             error_console.print("stopped")
         sys.exit(code)
     except Exception as error:  # whatever a command or a library raises
         if flags.debug:
             raise
-        sys.exit(show_failure(error, sys.argv[1:]))
+        code = show_failure(error, sys.argv[1:])
+        if code == INTERRUPTED:
+            _end_at_next_interrupt()
+        sys.exit(code)
 
 
 INTERRUPTED = 128 + signal.SIGINT
+
+
+def _end_at_next_interrupt() -> None:
+    """Let another Ctrl-C end the process at once, without tracebacks of libraries."""
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))

@@ -141,7 +141,7 @@ def test_shapefile(scene, tmp_path):
 def test_layers_are_chosen_by_name(scene, tmp_path):
     for name, mmsi in (("ships", [1, 2]), ("buoys", [3, 4])):
         layer_of({"mmsi": mmsi}).to_file(tmp_path / "a.gpkg", layer=name)
-    with pytest.raises(RequestError, match=mentions("ships, buoys", "--layer NAME")):
+    with pytest.raises(RequestError, match=mentions("ships, buoys", "--layer")):
         read_positions(tmp_path / "a.gpkg", scene)
     assert read_positions(tmp_path / "a.gpkg", scene, layer="buoys").attributes[
         "mmsi"

@@ -83,7 +83,7 @@ def test_a_factor_calibrates_digital_numbers(tmp_path):
     calibrated = Product(calibrations={"sigma0": ()}, calibration_source="a table")
     with pytest.raises(RequestError, match=mentions("a table", "--read calibrate")):
         read(tmp_path, ProductOptions(factor=1.0), calibrated)
-    with pytest.raises(RequestError, match=mentions("declares db")):
+    with pytest.raises(RequestError, match=mentions("states db")):
         read(tmp_path, ProductOptions(factor=1.0), units=("db",))
 
 
