@@ -97,7 +97,7 @@ def test_convert(rsft, tmp_path):
     left_out = "left out: head.bias head.weight, all listed in the metadata of the file"
     assert printed == f"{target}: 78 tensors of {TINY}; {left_out}\n"
     code, printed = rsft("weights", "convert", source, target, "--as", TINY)
-    assert code == 2 and "add --overwrite" in printed
+    assert code == 2 and "give --overwrite" in printed
     assert (
         rsft("weights", "convert", target, target, "--as", TINY, "--overwrite")[0] == 0
     )

@@ -237,7 +237,8 @@ def test_all_chips_of_a_store_without_the_chips_of_the_training(run, root, tmp_p
         0,
     )
     assert (
-        "no baselines" in evaluation.notes[0] and not (tmp_path / "out/chips").exists()
+        "for baselines and leaks, are not here" in evaluation.notes[0]
+        and not (tmp_path / "out/chips").exists()
     )
 
 
@@ -245,7 +246,7 @@ def test_all_chips_of_a_store_without_the_chips_of_the_training(run, root, tmp_p
 def test_folders_that_cannot_be_evaluated(run, class_folders, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        RequestError, match=mentions("empty", "rsft prepare folder", "--root")
+        RequestError, match=mentions("empty", "no labeled image", "give class folders")
     ):
         evaluate(run, tmp_path / "empty", tmp_path / "out", split="all")
     shutil.copytree(class_folders / "val/flat", tmp_path / "ships/tug")
