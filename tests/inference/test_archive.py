@@ -53,6 +53,7 @@ def model(monkeypatch):
     use_toy_model(monkeypatch)
     monkeypatch.setattr(archive, "choose_engine", lambda *_: "torch")
     monkeypatch.setattr(archive, "load_engine", lambda *_: None)
+    # so that the test does not wait
     monkeypatch.setattr(archive, "_PAUSE", 0)
 
 

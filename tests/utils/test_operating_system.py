@@ -178,6 +178,7 @@ def test_a_driver_of_a_gpu(monkeypatch):
 )
 def test_the_processor(text, name, has_bfloat16, tmp_path, monkeypatch):
     path = tmp_path / "cpuinfo"
+    # the file of this machine has other processors
     monkeypatch.setattr(operating_system, "_PROCESSORS", path)
     if text is not None:
         path.write_text(text)

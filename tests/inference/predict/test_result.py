@@ -54,6 +54,7 @@ def test_counts_and_the_list_of_rejections():
 def test_notes_on_formats(path, crs, words):
     predicted = result()
     plan = SimpleNamespace(crs=crs)
+    # its public caller needs a classified job
     result_module._add_notes(predicted, job(path, plan=plan), ENGINE)
     assert predicted.notes[0] == "engine: torch"
     assert len(predicted.notes) == 1 + bool(words) and words in predicted.notes[-1]
@@ -81,6 +82,7 @@ def test_notes_on_files(writes_files):
 )
 def test_tiles_do_not_overlap_on_the_map(query, tile_step, monkeypatch):
     monkeypatch.setattr(result_module, "table_metadata", lambda *_: {"notes": []})
+    # its public caller writes the layer to a file
     layer = result_module._make_layer(result(), job(query=query), ENGINE)
     assert layer.tile_step == tile_step and layer.geometry_type == "Point"
     counts = {name: layer.metadata[name] for name in ("chips", "rejected", "ood")}
@@ -105,6 +107,7 @@ def test_accuracy_of_the_validation():
     share = SimpleNamespace(index=1, accuracy=0.805, share=0.6)
     calibrator = SimpleNamespace(compare_with_one_class=lambda: share)
     bundle = SimpleNamespace(classes=("a", "b"), calibrator=calibrator)
+    # its public caller needs a classified job
     assert result_module._describe_accuracy(bundle) == [
         "validation: 80% right",
         "all b: 60% right",
