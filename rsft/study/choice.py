@@ -188,7 +188,8 @@ class AutoSearch:
             Interrupted: SIGINT or SIGTERM.
         """
         is_complete = True
-        methods, pools = self.plan.methods(), self.plan.pools()
+        methods = self.plan.methods()
+        pools = self.plan.pools()
         try:
             self._halve(methods)
         except BudgetSpentError:

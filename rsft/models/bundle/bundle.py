@@ -433,7 +433,8 @@ class Bundle:
         """The learned tensors of each run; a bundle averages one or more runs."""
         members: dict[int, dict[str, Tensor]] = {}
         for key, tensor in self.tensors.items():
-            number, name = "0", key
+            number = "0"
+            name = key
             if key.startswith(_RUNS):
                 _, number, name = key.split(".", 2)
             members.setdefault(int(number), {})[name] = tensor

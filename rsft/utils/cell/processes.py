@@ -254,7 +254,8 @@ class _Process:
             env=_environment(connects=walls.connects),
         )
         assert self._process.stdin and self._process.stdout
-        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._requests = self._process.stdin
+        self._answers = self._process.stdout
         self._watch = _Watch(self._process)
         # ends it once, when this object goes or is closed
         self.close = weakref.finalize(self, _end, self._process, os.getpid())

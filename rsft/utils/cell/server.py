@@ -51,7 +51,8 @@ WARN = Callback(1)
 def serve() -> None:
     """Answer the calls on the standard input until it ends."""
     global _answers
-    requests, _answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", 2**20)
+    requests = sys.stdin.buffer
+    _answers = os.fdopen(os.dup(1), "wb", 2**20)
     os.dup2(2, 1)  # what libraries print must not come between the answers
     walls: Walls = pickle.load(requests)
     for name in walls.hidden:
