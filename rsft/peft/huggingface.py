@@ -7,20 +7,18 @@ in, h, w) and B (width_out, r, 1, 1). The sites of a fused qkv become one pair: 
 matrices are stacked, and B holds their B matrices as blocks at the rows of each site,
 with zeros elsewhere. B includes the scales, so alpha = r.
 
-A sequential module at out adds m B A (W h + b). It is written with the factor A W, and
-its constant m B A b as the bias of lora_B (`lora_bias`, PEFT 0.14 or later). An adapter
-with such biases is read as LoRA together with BitFit.
+A sequential module at out adds m B A (W h + b). It is written with the factor A W if
+the output projection has no bias b.
 
-The layout cannot hold adapters, prompts or trained parameters of the network, nor
-dropouts that differ between layers.
+The layout cannot hold adapters, prompts or trained parameters of the network. Dropout
+acts in training only, and is not stored.
 """
 
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,8 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from rsft.peft.kernels import LowRankDelta
-from rsft.peft.methods.builtin import BitFit, LoRA
-from rsft.peft.methods.registry import CompositeMethod, Method
+from rsft.peft.methods.builtin import LoRA
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
 from rsft.peft.model.state_files import (
@@ -47,11 +44,9 @@ _WEIGHTS_FILE = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
 _WRAPPER = "timm_model."  # transformers keeps a network of timm under this name
-# metadata of the weights: the rank of every site of a layer, in the order of A
-_SITES = "rsft.sites"
 _UNSUPPORTED_KEYS = re.compile(
     "use_(?!rslora$).*|alora_invocation_tokens|layer_replication|target_parameters"
-    "|trainable_token_indices"
+    "|trainable_token_indices|modules_to_save|lora_bias"
 )
 # other named initializations change the frozen weights
 _SUPPORTED_INITS = (True, False, None, "gaussian", "orthogonal", "eva")
@@ -103,46 +98,22 @@ def export_peft(
             "no low-rank addition is attached: export before detach and merge"
         )
     tensors: NamedTensors = {}
-    biases = {}
     ranks = {}
     for name, layer in layers.items():
+        a, b = _combine_deltas(layer.deltas(), len(layer.weight))
+        ranks[name] = len(a)
         key = f"{_PREFIX}{name}.lora_"
-        a, b, bias = _combine_deltas(layer.deltas(), len(layer.weight))
         tensors |= {f"{key}A.weight": a, f"{key}B.weight": b}
-        biases[f"{key}B.bias"] = bias
-        ranks[name] = {
-            site.position: len(module.factors(site)[0])
-            for site, module in layer.adapters.items()
-        }
-    config = _build_config(ranks, _single_dropout(layers.values()), base)
-    if torch.cat(list(biases.values())).any():
-        tensors |= biases
-        config["lora_bias"] = True  # PEFT before 0.14 does not know the key
+    config = json.dumps(_build_config(ranks, base), indent=2)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "pt", _SITES: json.dumps(ranks)}
-    write_tensors(Path(folder) / _WEIGHTS_FILE, tensors, metadata)
-    write_bytes_atomically(
-        Path(folder) / _CONFIG_FILE, json.dumps(config, indent=2).encode()
-    )
-
-
-def _single_dropout(layers: Iterable[LowRankLinear | LowRankConv2d]) -> float:
-    adapters = chain.from_iterable(layer.adapters.items() for layer in layers)
-    dropouts = {module.dropouts[site] for site, module in adapters}
-    if len(dropouts) > 1:
-        raise ValueError(
-            f"dropouts {sorted(dropouts)}: the layout of PEFT's LoRA has one for all"
-            " layers"
-        )
-    return dropouts.pop()
+    write_tensors(Path(folder) / _WEIGHTS_FILE, tensors, {"format": "pt"})
+    write_bytes_atomically(Path(folder) / _CONFIG_FILE, config.encode())
 
 
 def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     """Attach a LoRA adapter that PEFT or `export_peft` wrote.
 
-    A fused qkv whose factors are not made of blocks becomes three sites with the same
-    A. If lora_B has biases, the biases of the network's blocks become trained
-    parameters, which start at the sum.
+    A fused qkv becomes up to three sites with the same A.
 
     Args:
         vit: a network like the one on which the adapter was learned.
@@ -166,45 +137,39 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
         24
     """
     config = _read_config(Path(folder) / _CONFIG_FILE)
-    tensors, metadata, wrapper = _read_adapter(Path(folder) / _WEIGHTS_FILE)
+    stored = _read_adapter(Path(folder) / _WEIGHTS_FILE)
+    wrapper = ""
+    if all(key.startswith(_WRAPPER) for key in stored):
+        wrapper = _WRAPPER
     names = {id(module): name for name, module in vit.named_modules()}
     layers: dict[str, dict[Site, slice]] = {}
     for site, target in find_target_layers(vit).items():
-        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
-    site_ranks = json.loads(metadata.get(_SITES, "{}"))
+        name = wrapper + names[id(target.layer)]
+        layers.setdefault(name, {})[site] = target.rows
     state: NamedTensors = {}
-    biases = {}
     ranks = {}
     scales = {}
-    for name, factors in _factors_by_layer(tensors, folder).items():
+    for name, factors in _factors_by_layer(stored, folder).items():
         if name not in layers:
             raise ValueError(f"{folder}: {type(vit).__name__} has no site at {name}")
-        a = factors["A.weight"]
-        b = factors["B.weight"].flatten(1)
-        scale = _layer_scale(config, wrapper + name, len(a))
-        if "B.bias" in factors:
-            biases[name] = factors["B.bias"] * scale
-        pairs = _separate_sites(a, b, layers[name], site_ranks.get(name, {}))
-        for site, (site_a, site_b) in pairs.items():
-            state |= {f"{site}.a": site_a, f"{site}.b": site_b}
-            ranks[site] = len(site_a)
-            scales[str(site)] = scale
-    method = _build_method(ranks, scales, float(config.get("lora_dropout", 0)))
-    if biases:
-        blocks = {next(iter(layers[name])).block for name in biases}
-        method = CompositeMethod((method, BitFit(sorted(blocks))))
-    adapted = attach(vit, method)
+        a = factors["A"]
+        b = factors["B"].flatten(1)
+        sites = layers[name]
+        changed = [site for site, rows in sites.items() if b[rows].any()]
+        for site in changed or sites:
+            state |= {f"{site}.a": a, f"{site}.b": b[sites[site]]}
+            ranks[site] = len(a)
+            scales[str(site)] = _layer_scale(config, name, len(a))
+    adapted = attach(vit, _build_method(ranks, scales))
     try:
-        adapted.load_adapter_state(_with_biases(state, biases, adapted.adapter_state()))
+        adapted.load_adapter_state(state)
     except ValueError as error:
         adapted.detach()
         raise ValueError(f"{folder}: {error}") from error
     return adapted
 
 
-def _build_method(
-    ranks: Mapping[Site, int], scales: Mapping[str, float], dropout: float
-) -> Method:
+def _build_method(ranks: Mapping[Site, int], scales: Mapping[str, float]) -> LoRA:
     sites = in_forward_order(ranks)
     positions = dict.fromkeys(site.position for site in sites)
     return LoRA(
@@ -212,7 +177,6 @@ def _build_method(
         positions=cast(PositionSetting, tuple(positions)),
         blocks=sorted({site.block for site in sites}),
         scale=scales,
-        dropout=dropout,
     )
 
 
@@ -232,102 +196,55 @@ def bypasses_peft(adapted: AdaptedModel) -> bool:
 
 
 @torch.no_grad()
-def _combine_deltas(
-    deltas: Sequence[LowRankDelta], width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return A, B and the bias of B of the additions to a layer in PEFT's shapes.
+def _combine_deltas(deltas: Sequence[LowRankDelta], width: int) -> Factors:
+    """Return A and B of the additions to a layer in PEFT's shapes.
 
-    B and its bias contain the scales.
+    B contains the scales.
+
+    Raises:
+        ValueError: an addition has a shift, for which lora_B would need a bias.
     """
     a = torch.cat([delta.a.cpu() for delta in deltas])
     b = torch.zeros(width, len(a), dtype=deltas[0].b.dtype)
-    bias = b.new_zeros(width)
     start = 0
     for delta in deltas:
-        block = delta.b.cpu() * torch.as_tensor(delta.scale).cpu()
-        stop = start + len(delta.a)
-        b[delta.rows, start:stop] = block
         if delta.shift is not None:
-            bias[delta.rows] += block @ delta.shift.cpu()
+            raise ValueError(
+                "the layout of PEFT's LoRA has no place for a sequential module at out"
+                " of a layer with a bias (peft.out_insertion)"
+            )
+        stop = start + len(delta.a)
+        scale = torch.as_tensor(delta.scale).cpu()
+        b[delta.rows, start:stop] = delta.b.cpu() * scale
         start = stop
     if a.ndim > 2:
         b = b[:, :, None, None]
-    return a, b, bias
+    return a, b
 
 
-def _with_biases(
-    state: NamedTensors, biases: Mapping[str, Tensor], current: NamedTensors
-) -> NamedTensors:
-    """Return the state of LoRA, and the trained biases plus those of lora_B."""
-    for name, bias in biases.items():
-        if f"{name}.bias" not in current:
-            raise ValueError(f"{name} has no bias, so that of lora_B has no place")
-        state[f"{name}.bias"] = current[f"{name}.bias"] + bias
-    if biases:
-        return current | state
-    return state
-
-
-def _separate_sites(
-    a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Mapping[str, int]
-) -> dict[Site, Factors]:
-    """Return the factors of each site of a layer.
-
-    A site has its blocks if B consists of blocks, else A and its rows of B.
-    """
-    blocks = {}
-    remainder = b.clone()
-    start = 0
-    for site, rows in sites.items():
-        stop = start + ranks.get(site.position, 0)
-        if stop > start:
-            blocks[site] = (a[start:stop], b[rows, start:stop])
-            remainder[rows, start:stop] = 0
-        start = stop
-    if start == len(a) and not remainder.any():
-        return blocks
-    nonzero = {site: rows for site, rows in sites.items() if b[rows].any()}
-    return {site: (a, b[rows]) for site, rows in (nonzero or sites).items()}
-
-
-def _read_adapter(path: Path) -> tuple[NamedTensors, dict[str, str], str]:
-    """Return the tensors by their name in timm, the metadata, and a module's name.
-
-    That module is around the network.
-    """
-    stored, metadata = read_tensors(path)
-    stored = {key.removeprefix(_PREFIX): tensor for key, tensor in stored.items()}
-    wrapper = ""
-    if all(key.startswith(_WRAPPER) for key in stored):
-        wrapper = _WRAPPER
-    tensors = {key.removeprefix(wrapper): tensor for key, tensor in stored.items()}
-    return tensors, metadata, wrapper
+def _read_adapter(path: Path) -> NamedTensors:
+    """Return the tensors by their name in the network."""
+    stored, _ = read_tensors(path)
+    return {key.removeprefix(_PREFIX): tensor for key, tensor in stored.items()}
 
 
 def _factors_by_layer(
     tensors: Mapping[str, Tensor], folder: object
 ) -> dict[str, NamedTensors]:
-    """Return layer name -> A, B and the bias of B, if not zero, by their names."""
-    pattern = re.compile(r"(.+)\.lora_(A\.weight|B\.weight|B\.bias)")
+    """Return layer name -> A and B."""
+    pattern = re.compile(r"(.+)\.lora_([AB])\.weight")
     layers: dict[str, NamedTensors] = {}
     for key, tensor in tensors.items():
         match = pattern.fullmatch(key)
         if not match:
             raise ValueError(f"{folder}: {key} is neither lora_A nor lora_B of a layer")
-        if match[2] != "B.bias" or tensor.any():
-            layers.setdefault(match[1], {})[match[2]] = tensor
-    for name, factors in layers.items():
-        if not {"A.weight", "B.weight"} <= factors.keys():
-            raise ValueError(f"{folder}: A or B is missing at {name}")
-    if not layers:
-        raise ValueError(f"{folder}: A or B is missing")
+        layers.setdefault(match[1], {})[match[2]] = tensor
+    if not layers or any(len(factors) < 2 for factors in layers.values()):
+        raise ValueError(f"{folder}: A or B of a layer is missing")
     return layers
 
 
-def _build_config(
-    site_ranks: Mapping[str, Mapping[str, int]], dropout: float, base: str | None
-) -> dict[str, Any]:
-    ranks = {name: sum(sites.values()) for name, sites in site_ranks.items()}
+def _build_config(ranks: Mapping[str, int], base: str | None) -> dict[str, Any]:
     most_common = Counter(ranks.values()).most_common(1)[0][0]
     exceptions = {
         re.escape(name): rank for name, rank in ranks.items() if rank != most_common
@@ -342,7 +259,7 @@ def _build_config(
         "rank_pattern": exceptions,
         "lora_alpha": most_common,
         "alpha_pattern": exceptions,
-        "lora_dropout": dropout,
+        "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
     }
@@ -380,8 +297,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         for key, value in config.items()
         if value and _UNSUPPORTED_KEYS.fullmatch(key)
     ]
-    if config.get("modules_to_save"):
-        unsupported.append("modules_to_save")
     if config.get("init_lora_weights", True) not in _SUPPORTED_INITS:
         unsupported.append("init_lora_weights")
     if unsupported:

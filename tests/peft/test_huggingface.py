@@ -57,14 +57,6 @@ def test_exported_adapter_is_read_back(tmp_path, images, method, learn_scales):
     again = import_peft(tiny_vit(), tmp_path).eval()
     assert torch.allclose(again(images), adapted(images), atol=1e-5)
     assert again.sites == adapted.sites
-    pairs = [
-        module.factors(site)
-        for module in adapted.adapter_modules
-        for site in module.sites
-    ]
-    assert sum(p.numel() for p in again.theta) == sum(
-        factor.numel() for pair in pairs for factor in pair
-    )
 
 
 def test_fused_layers_are_one_pair_of_blocks(tmp_path):
@@ -132,7 +124,6 @@ def test_we_load_files_of_peft(tmp_path, images, options):
     reference.save_pretrained(str(tmp_path))
     ours = import_peft(tiny_vit(), tmp_path).eval()
     assert torch.allclose(ours(images), reference(images), atol=1e-5)
-    assert ours.adapter_modules[0].dropouts[ours.sites[0]] == 0.1
     if "qkv" in options["target_modules"]:
         assert {site.position for site in ours.sites} == {"q", "k", "v", "mlp1"}
 
@@ -148,7 +139,7 @@ def test_package_peft_is_not_required(tmp_path, monkeypatch):
     [
         (Adapter(), "not BottleneckModule"),
         (CompositeMethod((LoRA(), Adapter())), "only low-rank additions"),
-        (LoRA(dropout={"*.q": 0.1, "*": 0}), "dropouts"),
+        (LoRA(out_insertion="sequential"), "sequential"),
     ],
     ids=method_id,
 )
@@ -171,6 +162,7 @@ def test_merged_adapters_are_not_exported(vit, tmp_path):
         ({"peft_type": "IA3"}, "a IA3 adapter"),
         ({"use_dora": True}, "use_dora"),
         ({"modules_to_save": ["head"]}, "modules_to_save"),
+        ({"lora_bias": True}, "lora_bias"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
     ],
 )
@@ -200,7 +192,7 @@ def rename_keys(state, old, new):
             lambda state: rename_keys(state, "lora_A", "lora_magnitude_vector"),
             "neither lora_A nor lora_B",
         ),
-        (lambda state: dict(list(state.items())[1:]), "is missing at"),
+        (lambda state: dict(list(state.items())[1:]), "is missing"),
         (lambda state: {}, "is missing"),
         (
             lambda state: {

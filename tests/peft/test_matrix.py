@@ -88,7 +88,6 @@ OTHERS = {
     "ssf": SSF(),
     "linear-probe": LinearProbe(),
     "full": FullTuning(),
-    "composite-lora-bitfit": CompositeMethod((LoRA(rank=2), BitFit())),
     "composite-ssf-lora": CompositeMethod((SSF(), LoRA(rank=2))),
 }
 

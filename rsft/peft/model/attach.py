@@ -217,10 +217,12 @@ def _require_disjoint(modules: Sequence[AdapterModule]) -> None:
 
 def _require_frozen(vit: nn.Module) -> None:
     for name, module in vit.named_modules():
-        if isinstance(module, LowRankLinear) and module.weight.requires_grad:
+        if isinstance(module, LowRankLinear) and any(
+            parameter.requires_grad for parameter in module.parameters(recurse=False)
+        ):
             raise ValueError(
-                f"{name} is adapted and its weight is trained: choose other blocks for"
-                " one of the methods"
+                f"{name} is adapted, and its weight or bias is trained: choose other"
+                " blocks for one of the methods"
             )
 
 

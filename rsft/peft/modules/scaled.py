@@ -216,14 +216,9 @@ class LowRankLinear(_AdaptedLayer, nn.Linear):
             (B, ..., width_out).
         """
         kernels = next(iter(self.adapters.values())).kernels
-        is_trained = self.bias is not None and self.bias.requires_grad
-        bias = None if is_trained else self.bias
-        y = low_rank_linear(
-            x, self.weight, bias, self.deltas(), training=True, kernels=kernels
+        return low_rank_linear(
+            x, self.weight, self.bias, self.deltas(), training=True, kernels=kernels
         )
-        if is_trained:  # by BitFit; the kernel has no gradient for it
-            y = y + self.bias.to(y.dtype)
-        return y
 
 
 class LowRankConv2d(_AdaptedLayer, nn.Conv2d):

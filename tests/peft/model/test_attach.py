@@ -189,9 +189,9 @@ def test_ranks_and_scales_by_pattern(vit):
         (CompositeMethod((Adapter(), AdaptFormer())), r"adapt blocks\.0\.mlp"),
         (
             CompositeMethod((LoRA(), FullTuning())),
-            r"blocks\.0\.attn\.qkv is adapted and its weight is trained",
+            r"blocks\.0\.attn\.qkv is adapted, and its weight or bias is trained",
         ),
-        (CompositeMethod((FullTuning(), LoRA())), "its weight is trained"),
+        (CompositeMethod((FullTuning(), LoRA())), "weight or bias is trained"),
     ],
     ids=method_id,
 )
