@@ -307,7 +307,7 @@ def fetch_weights(
         _write_record(path, sha256(path))
         evidence = f"from {remote.archive.name}, with the published SHA-256"
         return replace(verify_weights(card), state="verified", evidence=evidence)
-    published = _published_checksum(card)
+    published = published_checksum(card)
     if _is_complete(published):
         download(remote.url, path, published, size=remote.bytes, progress=progress)
         return verify_weights(card)
@@ -334,45 +334,34 @@ def verify_weights(card: PublishedEncoder) -> WeightsStatus:
     """
     path = find_weights(card)
     record = _record_path(path)
-    published = _published_checksum(card)
-    refetch = f"move the file away, then {_hint_fetch(card)}"
+    published = published_checksum(card)
     size = path.stat().st_size
     expected = card.weights.bytes if isinstance(card.weights, Remote) else None
-    if expected not in (None, size):
-        raise WeightsError(
-            f"the file has {size:,} bytes, the published one {expected:,}",
-            path,
-            refetch,
-        )
     digest = sha256(path)
-    if published and not _matches(path, digest, published):
-        raise WeightsError(
-            f"this is not the published file: its SHA-256 is {digest}", path, refetch
-        )
     recorded = ""
     if record.is_file():
         recorded = record.read_text(errors="replace").partition(" ")[0].strip()
-    if recorded not in ("", digest):
-        raise WeightsError(
+    fault = ""
+    if expected not in (None, size):
+        fault = f"the file has {size:,} bytes, the published one {expected:,}"
+    elif published and not _matches(path, digest, published):
+        fault = f"this is not the published file: its SHA-256 is {digest}"
+    elif recorded not in ("", digest):
+        fault = (
             "the file has changed since it was first verified: its SHA-256 is"
-            f" {digest}, not {recorded}",
-            path,
-            refetch,
+            f" {digest}, not {recorded}"
         )
-    if _is_complete(published):
-        evidence = f"{describe_checksum(card)} as published"
-        return WeightsStatus(path, size, digest, "verified", evidence)
-    note = "the digest is the recorded one"
-    if not recorded:
-        _write_record(path, digest)
-        note = f"the digest is recorded in {record.name}"
-    if published:
-        evidence = f"{describe_checksum(card)} as published; {note}"
-        return WeightsStatus(path, size, digest, "verified", evidence)
-    evidence = f"no checksum is published; {note}"
-    state: Literal["unchanged", "first seen"] = (
-        "unchanged" if recorded else "first seen"
-    )
+    if fault:
+        raise WeightsError(fault, path, f"move the file away, then {_hint_fetch(card)}")
+    state: Literal["verified", "unchanged", "first seen"] = "verified"
+    evidence = f"{_describe_checksum(published)} as published"
+    if not published:
+        state = "unchanged" if recorded else "first seen"
+        evidence = "no checksum is published"
+    if not _is_complete(published):
+        if not recorded:
+            _write_record(path, digest)
+        evidence += f"; the digest is recorded in {record.name}"
     return WeightsStatus(path, size, digest, state, evidence)
 
 
@@ -384,32 +373,28 @@ def _matches(path: Path, digest: str, published: str) -> bool:
         return hashlib.file_digest(file, "md5").hexdigest() == published[4:]
 
 
-def describe_checksum(card: PublishedEncoder) -> str:
-    """Return the kind of the published checksum: SHA-256, 8 digits, MD5 or none."""
-    published = _published_checksum(card)
-    if published is None:
-        return "none"
+def _describe_checksum(published: str | None) -> str:
+    """Return the kind of a published checksum: SHA-256, 8 digits or MD5."""
+    if not published or _is_complete(published):
+        return "SHA-256"
     if published.startswith("md5:"):
         return "MD5"
-    if _is_complete(published):
-        return "SHA-256"
     return f"{len(published)} digits"
 
 
-def _published_checksum(card: PublishedEncoder) -> str | None:
+def published_checksum(card: PublishedEncoder) -> str | None:
     """Return the published checksum as `rsft.utils.download` takes it.
 
     Packaged weights have it in their model card.
     """
-    if not card.weights:
-        return None
     if isinstance(card.weights, Remote):
         if card.weights.sha256 or not card.weights.md5:
             return card.weights.sha256
         return f"md5:{card.weights.md5}"
-    model_card = card.weights.with_suffix(".json")
-    if model_card.is_file():
-        return str(json.loads(model_card.read_text("utf-8"))["sha256"])
+    if card.weights:
+        model_card = card.weights.with_suffix(".json")
+        if model_card.is_file():
+            return str(json.loads(model_card.read_text("utf-8"))["sha256"])
     return None
 
 

@@ -65,9 +65,9 @@ def search_listing(word: str, *, may_be_empty: bool = False) -> list[ListedEncod
             matches.append(encoder)
     if matches or may_be_empty:
         return matches
-    from rsft.backbones.loading import find_unlisted_card
+    from rsft.backbones.loading import find_card
 
-    return [list_card(find_unlisted_card(word))]
+    return [list_card(find_card(word))]
 
 
 def find_encoder(name: str) -> PublishedEncoder:

@@ -1,9 +1,7 @@
 """Find encoders by name, and load their weights: all tensors or none."""
 
 import difflib
-import glob
 import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -20,7 +18,13 @@ from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.backbones.card import Card, Remote, State, find_weights
+from rsft.backbones.card import (
+    Card,
+    Remote,
+    State,
+    find_weights,
+    published_checksum,
+)
 from rsft.backbones.checkpoint_files import read_checkpoint, read_metadata
 from rsft.backbones.padded_windows import has_padding, shrink_windows
 from rsft.backbones.registered import registered_cards
@@ -60,15 +64,25 @@ def find_card(name: str, blocks: int | None = None) -> Card:
     """
     card = registered_cards().get(name) or _external_card(name)
     if not card:
-        closest = difflib.get_close_matches(name, names(), n=1)
-        if closest:
-            hint = f"did you mean {closest[0]}?"
-        else:
-            hint = "list the encoders with `rsft backbones ls`"
-        raise RequestError(f"no backbone is called {name!r}", "backbone.name", hint)
+        raise RequestError(
+            f"no encoder is called {name!r}", "backbone.name", _hint_similar(name)
+        )
     if blocks is None:
         return card
     return _with_first_blocks(card, blocks)
+
+
+def _hint_similar(word: str) -> str:
+    """Return a hint with the names of encoders, and parts of names, like a word."""
+    hint = "`rsft backbones ls` lists all encoders"
+    words = {}
+    for name in names():
+        for part in (*re.split(r"[._:]", name), name):
+            words[part.lower()] = part
+    similar = difflib.get_close_matches(word.lower(), words, n=3)
+    if similar:
+        hint = f"the nearest are {', '.join(words[name] for name in similar)}; {hint}"
+    return hint
 
 
 def _external_card(name: str) -> Card | None:
@@ -81,35 +95,6 @@ def _external_card(name: str) -> Card | None:
 
     check_usable(name)
     return timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
-
-
-def find_unlisted_card(word: str) -> Card:
-    """Return the card of an encoder of timm or TorchGeo that `names` lacks.
-
-    Raises:
-        RequestError: no encoder has this name, or it cannot be fine-tuned. The hint has
-            the nearest words in the list of encoders, and models of timm that are not
-            listed.
-    """
-    card = _external_card(word)
-    if card:
-        return card
-    parts = {}
-    for name in names():
-        for part in (*re.split(r"[._:]", name), name):
-            parts[part.lower()] = part
-    hints = []
-    nearest = difflib.get_close_matches(word.lower(), parts, n=3)
-    if nearest:
-        hints.append(f"the nearest are {', '.join(parts[part] for part in nearest)}")
-    in_timm = timm.list_models(f"*{glob.escape(word)}*", pretrained=True)
-    if in_timm:
-        hints.append(
-            f"timm has {_first_few(in_timm)}: a recipe can name one, and is refused if"
-            " it cannot be fine-tuned"
-        )
-    hints.append("`rsft backbones ls` lists all encoders")
-    raise RequestError(f"no encoder matches {word!r}", "", "; ".join(hints))
 
 
 def _with_first_blocks(card: Card, blocks: int) -> Card:
@@ -250,12 +235,7 @@ def load_backbone(
 
 def _check_packaged(card: Card, weights: Path) -> None:
     """Raise an error unless a file of this package agrees with its model card."""
-    model_card = weights.with_suffix(".json")
-    if not model_card.is_file():
-        raise WeightsError(
-            f"the model card of {card.name} is missing", model_card, "reinstall rsft"
-        )
-    if sha256(weights) != json.loads(model_card.read_text("utf-8"))["sha256"]:
+    if sha256(weights) != published_checksum(card):
         raise WeightsError(
             f"the weights of {card.name} differ from their model card",
             weights,

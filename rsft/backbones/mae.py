@@ -264,7 +264,7 @@ class GroupChannelViT(VisionTransformer):
 
     def __init__(
         self,
-        groups: Sequence[Sequence[int]] = BAND_GROUPS,
+        groups: Sequence[Sequence[int]],
         channel_width: int = CHANNEL_WIDTH,
         **options: Any,
     ) -> None:

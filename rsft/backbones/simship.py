@@ -8,7 +8,6 @@ The images are optical, not radar.
 from pathlib import Path
 from typing import Any
 
-import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -42,8 +41,6 @@ STD = (0.22, 0.22, 0.22)
 def build_simship_vit(size: int = SIZE) -> VisionTransformer:
     """Build the encoder's architecture with random weights.
 
-    On the meta device, they are not initialized.
-
     Returns:
         A ViT that maps (B, 3, size, size) to tokens (B, 1 + (size / 8)^2, 192).
 
@@ -51,10 +48,7 @@ def build_simship_vit(size: int = SIZE) -> VisionTransformer:
         RequestError: `size` is not a positive multiple of the patch side.
     """
     check_input_size(NAME, PATCH, size)
-    weight_init: Any = ""
-    if torch.get_default_device().type == "meta":
-        weight_init = "skip"  # initialization would take most of the time
-    vit = VisionTransformer(img_size=size, weight_init=weight_init, **ARCHITECTURE)
+    vit = VisionTransformer(img_size=size, **ARCHITECTURE)
     vit.patch_embed.proj = _stem(vit.embed_dim)
     return vit
 

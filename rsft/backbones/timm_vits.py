@@ -34,13 +34,6 @@ _RECOMPUTED = re.compile(
 """Tensors that follow from the shape of the network: rotary embeddings, position
 indices and masks."""
 
-_META_RENAMES = {
-    "storage_tokens": "reg_token",
-    ".ls1.gamma": ".gamma_1",
-    ".ls2.gamma": ".gamma_2",
-}
-_META_UNUSED = re.compile(r".*(\.bias_mask|\.periods)$|local_cls_norm\.")
-
 
 def convert_timm_checkpoint(
     state: State, expected: Collection[str], heads: Collection[str]
@@ -48,7 +41,7 @@ def convert_timm_checkpoint(
     """Return the tensors of an encoder of timm.
 
     Args:
-        state: a checkpoint in the layout of timm's hub, or of Meta's DINOv3 repository.
+        state: a checkpoint in the layout of timm's hub.
         expected: names of the encoder's tensors.
         heads: names of the classifier's modules, which the encoder lacks.
 
@@ -56,8 +49,6 @@ def convert_timm_checkpoint(
         Name -> tensor, without copies. Tensors that the encoder is not known to leave
         out are kept, so that the loader refuses them.
     """
-    if "storage_tokens" in state:
-        state = _rename_meta_tensors(state, expected)
     state = drop_tensors(state, *_UNUSED, *heads)
     norm = "fc_norm.weight"
     pools_first = norm in expected and "norm.weight" not in expected
@@ -70,31 +61,6 @@ def convert_timm_checkpoint(
             name = re.sub(r"^norm\.", "fc_norm.", name)
         converted[name] = tensor
     return converted
-
-
-def _rename_meta_tensors(state: State, expected: Collection[str]) -> State:
-    """Rename the tensors of a DINOv3 checkpoint of Meta.
-
-    Its fused qkv bias is zero at the keys. timm has one bias for queries and one for
-    values, or none in networks whose bias is zero everywhere. A bias that the encoder
-    cannot represent is kept, so that the loader refuses it.
-    """
-    renamed = {}
-    for name, tensor in state.items():
-        if _META_UNUSED.match(name):
-            continue
-        if not name.endswith(".qkv.bias"):
-            for old, new in _META_RENAMES.items():
-                name = name.replace(old, new)
-            renamed[name] = tensor
-            continue
-        attention = name.removesuffix("qkv.bias")
-        query, key, value = tensor.chunk(3)
-        if f"{attention}q_bias" in expected and not key.any():
-            renamed |= {f"{attention}q_bias": query, f"{attention}v_bias": value}
-        elif tensor.any():
-            renamed[name] = tensor
-    return renamed
 
 
 HIERARCHICAL_NAMES = (
@@ -169,18 +135,7 @@ def build_hierarchical(
 def _on_meta_device(name: str) -> nn.Module:
     """Build a model without a head on the meta device, where it has no weights."""
     with torch.device("meta"):
-        return timm.create_model(name, num_classes=0, **_skip_options(name))
-
-
-def _skip_options(name: str) -> dict[str, Any]:
-    """Return the options that skip the initialization on the meta device.
-
-    It would take most of the time.
-    """
-    is_plain = _is_of(name, *_SKIPS_INITIALIZATION)
-    if is_plain and torch.get_default_device().type == "meta":
-        return {"weight_init": "skip"}
-    return {}
+        return timm.create_model(name, num_classes=0)
 
 
 NAMES = (
@@ -220,9 +175,6 @@ _REQUIRED_ATTRIBUTES = (
 _REQUIRED_LAYERS = (("attn.qkv", "attn.q_proj"), ("attn.proj",), ("mlp.fc2",))
 """Linear layers of a block that PEFT methods adapt, as alternatives. mlp.fc1 may be
 missing (SwiGLU)."""
-
-_SKIPS_INITIALIZATION = ("vision_transformer", "vision_transformer_hybrid", "deit")
-"""Modules of timm whose models have the argument `weight_init`."""
 
 
 def timm_card(name: str) -> Card | None:
@@ -328,13 +280,7 @@ def build_timm_vit(
         RequestError: `size` is not a multiple of `patch`.
     """
     check_input_size(architecture, patch, size)
-    vit = timm.create_model(
-        architecture,
-        num_classes=0,
-        img_size=size,
-        **_skip_options(architecture),
-        **options,
-    )
+    vit = timm.create_model(architecture, num_classes=0, img_size=size, **options)
     if not hasattr(vit, "fc_norm"):  # CaiT normalizes before the pooling
         vit.fc_norm = nn.Identity()
     return cast(VisionTransformer, vit)

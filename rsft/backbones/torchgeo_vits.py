@@ -11,7 +11,6 @@ the rest is a table by repository.
 encoders.json instead.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,7 +46,6 @@ class PublishedWeights:
         dataset: data set of the pre-training.
         method: method of the pre-training.
         bands: TorchGeo's names of the bands; empty if it does not name them.
-        channels: number of input channels; None if TorchGeo does not state it.
         size: side of the input in pixels; None if TorchGeo does not state it.
         normalizations: the steps of TorchGeo's transforms that normalize, in order.
     """
@@ -58,7 +56,6 @@ class PublishedWeights:
     dataset: str | None
     method: str | None
     bands: Names
-    channels: int | None
     size: int | None
     normalizations: tuple[Normalization, ...]
 
@@ -99,7 +96,6 @@ def read_enums() -> Iterator[PublishedWeights]:
                 dataset=meta.get("dataset"),
                 method=meta.get("ssl_method"),
                 bands=tuple(meta.get("bands") or ()),
-                channels=meta.get("in_chans"),
                 size=meta.get("img_size"),
                 normalizations=tuple(steps),
             )
@@ -209,33 +205,6 @@ other bands in a 16-bit file.
 Source: https://github.com/allenai/satlas/blob/main/Normalization.md. TorchGeo calls
 them B04, B03 and B02."""
 
-_SCALE_MAE_FILE = (
-    1_213_304_038,
-    "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9",
-)
-_CHECKSUMS: dict[str | None, tuple[int, str]] = {
-    # Landsat OLI, SimCLR
-    "4e8f6102": (
-        88_283_541,
-        "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940",
-    ),
-    # Sentinel-2, DINO
-    "36bcc127": (
-        90_644_269,
-        "36bcc1273227252faf98e1d9f32c35166d3612d30dc0c15812c29bed6da9a7d5",
-    ),
-    # Sentinel-2, MoCo
-    "67c9032d": (
-        90_668_909,
-        "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c",
-    ),
-    # the digits in the name of the file are not those of its hash
-    "98ed9821": _SCALE_MAE_FILE,
-    "386989c9": _SCALE_MAE_FILE,  # in its name in TorchGeo 0.10
-}
-"""Size in bytes and SHA-256, from the hub's commits, by the digits in the name of a
-file. Of other files only these digits are known, if any."""
-
 _SENSORS = {
     "LANDSAT_TM": "Landsat 4, 5",
     "LANDSAT_ETM": "Landsat 7",
@@ -292,15 +261,14 @@ def torchgeo_card(name: str) -> Card | None:
         The card; None if the name is not that of TorchGeo weights.
 
     Raises:
-        RequestError: TorchGeo has no such weights, or their network cannot be
-            fine-tuned.
+        RequestError: the network of the weights cannot be fine-tuned.
     """
     weights_name = name.removeprefix(PREFIX)
     if weights_name == name and "_Weights" not in name:
         return None
     weights = published_weights().get(weights_name)
     if weights is None:
-        raise _refusal_error(weights_name, "TorchGeo has no weights called {}")
+        return None
     names = _cards_of_file(weights.url)
     if names:
         raise RequestError(
@@ -322,8 +290,10 @@ def torchgeo_card(name: str) -> Card | None:
         )
     else:
         reason = "TorchGeo declares neither unit nor normalization of its input"
-    raise _refusal_error(
-        weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}"
+    raise RequestError(
+        f"{weights_name} of TorchGeo cannot be fine-tuned: {reason}",
+        "backbone.name",
+        "`rsft backbones ls torchgeo` lists the weights that work",
     )
 
 
@@ -337,9 +307,11 @@ def _card(
     url = weights.url.replace("https://hf.co/", _HUB)
     hub_name = "/".join(url.removeprefix(_HUB).split("/")[:2])
     file = url.rpartition("/")[2]
+    digits = None
+    # the digits in the name of Scale-MAE's file are not those of its hash
     match = re.search(r"-([0-9a-f]{8})\.pth$", file)
-    digits = match and match[1]
-    size_in_bytes, digest = _CHECKSUMS.get(digits, (None, digits))
+    if match and weights.model != _SCALE_MAE:
+        digits = match[1]
     if is_hierarchical_model(network):
         patch = STRIDE
         pads = weights.model in TIMM_NAMES
@@ -363,7 +335,7 @@ def _card(
         mean=mean,
         std=std,
         license=_LICENSES.get(hub_name, "unknown"),
-        weights=Remote(file, url, size_in_bytes, digest, f"{_HUB}{hub_name}"),
+        weights=Remote(file, url, sha256=digits, page=f"{_HUB}{hub_name}"),
         build=build,
         convert=_converter(weights.model, hub_name),
         sensor=sensors[0] if sensors else "several sensors",
@@ -426,15 +398,6 @@ def _scale(
         unit = "db" if max(mean) < 0 else "uint16"
     bands = len(_band_names(weights))
     return unit, mean * (bands // len(mean)), std * (bands // len(std))
-
-
-def _refusal_error(name: str, message: str) -> RequestError:
-    closest = difflib.get_close_matches(name, torchgeo_names(), n=1)
-    if closest:
-        hint = f"did you mean {closest[0]}?"
-    else:
-        hint = "`rsft backbones ls torchgeo` lists the weights that work"
-    return RequestError(message.format(name), "backbone.name", hint)
 
 
 def _convert_scale_mae(state: State) -> State:

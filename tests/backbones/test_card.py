@@ -99,7 +99,7 @@ def test_without_a_published_checksum_the_digest_is_recorded(server, folder):
     again = verify_weights(card(server.url))
     assert (again.state, again.evidence) == (
         "unchanged",
-        "no checksum is published; the digest is the recorded one",
+        "no checksum is published; the digest is recorded in x.pth.sha256",
     )
     (folder / "x.pth").write_bytes(BODY[:-1] + b"?")
     with pytest.raises(WeightsError, match=mentions("changed", "verified")):

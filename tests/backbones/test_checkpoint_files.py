@@ -144,22 +144,15 @@ def test_damaged_pickle(tmp_path):
     refusal(file, "damaged")
 
 
-@pytest.mark.parametrize(
-    ("content", "fault"),
-    [
-        (b"", "is empty"),
-        (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE"),
-        (b"version https://git-lfs", "git-lfs"),
-    ],
-)
-def test_files_without_weights(content, fault, tmp_path):
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>"])
+def test_files_without_weights(content, tmp_path):
     (tmp_path / "net.pth").write_bytes(content)
-    refusal(tmp_path / "net.pth", fault)
+    refusal(tmp_path / "net.pth", "neither a safetensors file nor")
 
 
 def test_legacy_pickle(tmp_path):
     path = saved(tmp_path, STATE, _use_new_zipfile_serialization=False)
-    assert "python -c" in refusal(path, r"before torch 1\.6").hint
+    assert "python -c" in refusal(path, r"since torch 1\.6").hint
 
 
 @pytest.mark.exhaustive

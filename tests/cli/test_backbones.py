@@ -46,7 +46,7 @@ def test_known_encoders_that_are_not_usable_follow(rsft):
 
 def test_word_without_a_match(rsft):
     code, printed = rsft("backbones", "ls", "sentinel3")
-    assert code == 2 and "no encoder matches 'sentinel3'" in printed
+    assert code == 2 and "no encoder is called 'sentinel3'" in printed
     assert "the nearest are" in printed and "SENTINEL2" in printed
     code, printed = rsft("backbones", "ls", "torchgeo:ResNet50_Weights.NOTHING")
     assert code == 2 and "error:" in printed and "ResNet50_Weights.NOTHING" in printed

@@ -16,7 +16,7 @@ from rsft.backbones.input_layer import fit_inputs
 from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.peft import LoRA, attach
-from rsft.peft.kernels import unsupported_reason
+from rsft.peft.kernels import is_standard_block
 from rsft.plugins.encoders import dofa
 from tests.helpers.messages import mentions
 
@@ -171,7 +171,7 @@ def test_other_sizes(path):
 
 def test_sites_merge_and_kernel(path):
     vit = load_encoder_weights(small(RADAR), 48, path).vit
-    assert unsupported_reason(vit.blocks[0]) is None
+    assert is_standard_block(vit.blocks[0])
     adapted = attach(vit, LoRA(rank=2, positions="qkvo12"))
     assert len(adapted.sites) == 12
     with torch.no_grad():

@@ -15,7 +15,7 @@ from rsft.backbones.convert import convert_weights
 from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.peft import LoRA, attach
-from rsft.peft.kernels import unsupported_reason
+from rsft.peft.kernels import is_standard_block
 from rsft.plugins.encoders import prithvi
 from tests.helpers.messages import mentions
 from tests.helpers.satmae_data import waves
@@ -183,7 +183,7 @@ def test_sites_merge_and_kernel(tmp_path):
     vit = load_encoder_weights(
         small(LARGE), 64, write(tmp_path / "prithvi.pt", LARGE)
     ).vit
-    assert unsupported_reason(vit.blocks[0]) is None
+    assert is_standard_block(vit.blocks[0])
     adapted = attach(vit, LoRA(rank=2, positions="qkvo12"))
     assert len(adapted.sites) == 12
     x = images()[:, :, :64, :64]
