@@ -93,8 +93,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
-
-
-def __dir__() -> list[str]:
-    """Return all public names, imported or not."""
-    return sorted({*globals(), *__all__})

@@ -232,8 +232,8 @@ class Modulator(nn.Module):
                     if index in self._frozen_gamma:
                         self._frozen_gamma[index].fill_(scale_to_gamma(scale))
 
-    def freeze(self, pattern: str = "*", frozen: bool = True) -> None:
-        """Freeze the scales of sites at their values, or release them.
+    def freeze(self, pattern: str = "*") -> None:
+        """Freeze the scales of sites at their values.
 
         Sites are given by shell patterns such as "blocks.3.*".
 
@@ -245,10 +245,7 @@ class Modulator(nn.Module):
             value = gamma[self._factors[index]].clone()
             with torch.no_grad():
                 self.gamma[self._factors[index]] = value
-            if frozen:
-                self._frozen_gamma[index] = value
-            else:
-                self._frozen_gamma.pop(index, None)
+            self._frozen_gamma[index] = value
 
     def load_gamma(self, gamma: Tensor) -> None:
         """Load the values of gamma (factors,), also at frozen sites."""

@@ -210,23 +210,6 @@ def resolve_scales(
     return scales
 
 
-def validate_dropout(
-    dropout: float | Mapping[str, float], sites: Sequence[Site]
-) -> dict[Site, float]:
-    """Return the dropout rate of every site.
-
-    Rates are one number, or numbers by pattern of sites.
-
-    Raises:
-        ValueError: a rate is outside of [0, 1).
-    """
-    rates = resolve_per_site(dropout, sites)
-    for site, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise ValueError(f"dropout {rate} at {site}: use 0 or more and less than 1")
-    return rates
-
-
 def validate_ranks(
     rank: int | Mapping[str, int], sites: Sequence[Site]
 ) -> dict[Site, int]:

@@ -88,10 +88,6 @@ def test_the_optimizer_does_not_change_frozen_scales(vit, images):
         "mlp2",
     }
     assert torch.equal(adapted.adapter_state()["gamma"], modulator.effective_gamma())
-    modulator.freeze("*.q", frozen=False)
-    assert modulator.scales() == after
-    step()
-    assert modulator.scales()[Site(0, "q")] != after[Site(0, "q")]
 
 
 def test_decay_is_toward_init_scale_and_not_toward_zero():
@@ -142,14 +138,15 @@ def test_pruned_sites(method, images, tmp_path):
     adapted.modulator.set_scales(dict.fromkeys(weak, 1e-9))
     before = adapted(images)
     parameters = len(adapted.theta)
-    assert adapted.prune(1e-6) == adapted.pruned_sites == weak
+    assert adapted.prune(1e-6) == weak
     assert torch.allclose(adapted(images), before, atol=1e-5)
     assert len(adapted.sites) == count - 2 and len(adapted.theta) < parameters
     assert [adapted.modulator.scales()[site] for site in weak] == [0, 0]
     adapted.save(tmp_path / "pruned.safetensors")
     again = attach(tiny_vit(), method, learn_scales=True)
     again.load(tmp_path / "pruned.safetensors")
-    assert again.pruned_sites == weak and torch.equal(again(images), adapted(images))
+    assert [again.modulator.scales()[site] for site in weak] == [0, 0]
+    assert torch.equal(again(images), adapted(images))
     if not isinstance(method, AdaptFormer):
         assert torch.allclose(again.merge()(images), before, atol=1e-4)
     assert torch.equal(adapted.detach()(images), tiny_vit()(images))

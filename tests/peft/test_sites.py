@@ -104,11 +104,11 @@ def test_layers_of_the_positions(name, layers):
 @pytest.mark.parametrize(
     ("name", "site", "message"),
     [
-        ("plain", Site(9, "out"), r"blocks\.9\.attn\.proj"),
+        ("plain", Site(9, "out"), r"blocks\.9\.out"),
         (
             "SwiGLU",
             Site(0, "mlp1"),
-            r"blocks\.0\.mlp\.fc1, .* positions of that block: q, k, v, out, mlp2$",
+            r"blocks\.0\.mlp1; positions of that block: q, k, v, out, mlp2$",
         ),
     ],
 )

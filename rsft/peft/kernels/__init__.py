@@ -4,7 +4,7 @@ On a CPU, they take less memory and time than plain autograd.
 """
 
 from rsft.peft.kernels.block import class_token_block, low_rank_block
-from rsft.peft.kernels.layout import LAYER_PATHS, unsupported_reason
+from rsft.peft.kernels.layout import LAYER_PATHS, is_standard_block
 from rsft.peft.kernels.linear import low_rank_linear
 from rsft.peft.kernels.packing import LowRankDelta
 from rsft.peft.kernels.switch import requested_kernels, use_kernels
@@ -13,9 +13,9 @@ __all__ = [
     "LAYER_PATHS",
     "LowRankDelta",
     "class_token_block",
+    "is_standard_block",
     "low_rank_block",
     "low_rank_linear",
     "requested_kernels",
-    "unsupported_reason",
     "use_kernels",
 ]

@@ -53,7 +53,7 @@ def low_rank_block(
     Output and gradients equal those of plain autograd.
 
     Args:
-        block: a block for which `unsupported_reason` returns None.
+        block: a block for which `is_standard_block` returns True.
         x: tokens (B, N, D).
         deltas: the additions at "qkv" (or "q_proj", "k_proj" and "v_proj"), "proj",
             "fc1" and "fc2".
@@ -121,7 +121,7 @@ def class_token_block(
     The function uses only torch's own operators, so that `torch.export` can trace it.
 
     Args:
-        block: a block for which `unsupported_reason` returns None.
+        block: a block for which `is_standard_block` returns True.
         x: tokens (B, N, D).
         rope: rotary embeddings of the patches, as the block takes them.
 

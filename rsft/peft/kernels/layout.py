@@ -5,7 +5,7 @@ or separate q, k and v, norms of queries, keys and the output of attention, Laye
 an MLP with GELU, or a SwiGLU with packed or separate layers.
 """
 
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -41,39 +41,23 @@ _CLASSES = {
 }
 
 
-def unsupported_reason(block: nn.Module) -> str | None:
-    """Return why `low_rank_block` cannot replace a block, or None if it can.
-
-    Args:
-        block: any module.
-
-    Returns:
-        A sentence, or None.
-    """
+def is_standard_block(block: nn.Module) -> bool:
+    """Return whether `low_rank_block` can replace a block."""
     modules = dict(block.named_modules())
     for path, classes in _CLASSES.items():
         kind = type(modules.get(path))
         if f"{kind.__module__}.{kind.__qualname__}" not in classes:
-            names = dict.fromkeys(name.rpartition(".")[2] for name in classes)
-            return (
-                f"{path or 'the block'} is a {kind.__name__}, not timm's standard"
-                f" {' or '.join(names)}"
-            )
+            return False
+    # the kernel would not call a hook
+    if any(x._forward_hooks or x._forward_pre_hooks for x in modules.values()):
+        return False
     layers = cast(Any, block)
-    unusual = _unusual_attention(layers) | _unusual_mlp(layers.mlp)
-    for path, is_unusual in unusual.items():
-        if is_unusual:
-            return (
-                f"{path} is {attrgetter(path)(block)}, which the kernel has no"
-                " gradient for"
-            )
-    for name, module in modules.items():
-        if module._forward_hooks or module._forward_pre_hooks:
-            return (
-                f"{name or 'the block'} has a forward hook, which the kernel would not"
-                " call"
-            )
-    return None
+    norms = (layers.norm1, layers.norm2)
+    return (
+        all(isinstance(norm, nn.LayerNorm) for norm in norms)
+        and _is_standard_attention(layers.attn)
+        and _is_standard_mlp(layers.mlp)
+    )
 
 
 def layer_bias(layer_owner: Any, name: str) -> Tensor | None:
@@ -98,7 +82,7 @@ def add_branch(block: Any, index: int, residual: Tensor, branch: Tensor) -> Tens
     LayerScale and stochastic depth apply.
 
     Args:
-        block: a block for which `unsupported_reason` returns None.
+        block: a block for which `is_standard_block` returns True.
         index: 1 or 2.
         residual: (B, N, D).
         branch: (B, N, D).
@@ -113,36 +97,35 @@ def add_branch(block: Any, index: int, residual: Tensor, branch: Tensor) -> Tens
     return residual + cast(Tensor, getattr(block, f"drop_path{index}")(branch))
 
 
-def _unusual_attention(block: Any) -> dict[str, bool]:
-    """Return path -> whether the kernel has no gradient, for norms and attention."""
-    attn = block.attn
-    is_fused = getattr(attn, "qkv", None) is not None
-    layers = ("qkv", "proj") if is_fused else ("q_proj", "k_proj", "v_proj", "proj")
-    return {
-        "norm1": not isinstance(block.norm1, nn.LayerNorm),
-        "norm2": not isinstance(block.norm2, nn.LayerNorm),
-        "attn.gate": getattr(attn, "gate", None) is not None,
-        "attn.num_kv_groups": getattr(attn, "num_kv_groups", 1) > 1,
-        "attn.norm": not isinstance(
-            getattr(attn, "norm", nn.Identity()), nn.Identity | nn.LayerNorm
-        ),
-        **{
-            f"attn.{name}": type(getattr(attn, name)) is not nn.Linear
-            for name in layers
-        },
-    }
+def _is_standard_attention(attn: Any) -> bool:
+    """Return whether the kernel has a gradient for an attention."""
+    names = ["q_proj", "k_proj", "v_proj", "proj"]
+    if getattr(attn, "qkv", None) is not None:
+        names = ["qkv", "proj"]
+    norm = getattr(attn, "norm", nn.Identity())
+    return (
+        getattr(attn, "gate", None) is None
+        and getattr(attn, "num_kv_groups", 1) == 1
+        and isinstance(norm, nn.Identity | nn.LayerNorm)
+        and _are_linear(attn, names)
+    )
 
 
-def _unusual_mlp(mlp: Any) -> dict[str, bool]:
-    """Return path -> whether the kernel has no gradient, for the MLP."""
+def _is_standard_mlp(mlp: Any) -> bool:
+    """Return whether the kernel has a gradient for an MLP."""
     kind = type(mlp).__name__
-    is_gelu = kind == "Mlp"
-    norms = nn.Identity if is_gelu else nn.Identity | nn.LayerNorm
-    layers = ("fc1_g", "fc1_x", "fc2") if kind == "SwiGLU" else ("fc1", "fc2")
-    return {
-        "mlp.norm": not isinstance(getattr(mlp, "norm", nn.Identity()), norms),
-        "mlp.act": type(mlp.act).__name__ not in (GELUS if is_gelu else ("SiLU",)),
-        "mlp.gate_last": getattr(mlp, "gate_last", False),
-        "mlp.drop1": mlp.drop1.p > 0,
-        **{f"mlp.{name}": type(getattr(mlp, name)) is not nn.Linear for name in layers},
-    }
+    names = ["fc1_g", "fc1_x", "fc2"] if kind == "SwiGLU" else ["fc1", "fc2"]
+    norm = getattr(mlp, "norm", nn.Identity())
+    activation = type(mlp.act).__name__
+    if kind == "Mlp":
+        is_standard = isinstance(norm, nn.Identity) and activation in GELUS
+    else:
+        is_gated_first = not getattr(mlp, "gate_last", False)
+        is_standard = activation == "SiLU" and is_gated_first
+    has_dropout = mlp.drop1.p > 0
+    return is_standard and not has_dropout and _are_linear(mlp, names)
+
+
+def _are_linear(owner: Any, names: Sequence[str]) -> bool:
+    """Return whether layers are plain linear layers."""
+    return all(type(getattr(owner, name)) is nn.Linear for name in names)

@@ -75,14 +75,6 @@ class AdaptedModel(ForwardPasses):
         sites = (module.sites for module in self.adapter_modules)
         return in_forward_order(chain.from_iterable(sites))
 
-    @property
-    def pruned_sites(self) -> tuple[Site, ...]:
-        """The sites that were dropped because of their scale."""
-        remaining = set(self.sites)
-        if not self.modulator:
-            return ()
-        return tuple(site for site in self.modulator.sites if site not in remaining)
-
     def adapter_state(self) -> NamedTensors:
         """Return all learned tensors.
 

@@ -86,12 +86,6 @@ def attach(
             f"the network is adapted already, by {getattr(vit, _METHOD_ATTRIBUTE)}:"
             " detach or merge first"
         )
-    widths = getattr(vit, "embed_dim", None)
-    if isinstance(widths, list | tuple):  # CrossViT
-        raise ValueError(
-            f"{type(vit).__name__} has {len(widths)} sequences of tokens, of widths"
-            f" {list(widths)}, not one"
-        )
     kernels = requested_kernels(kernels)
     choose_matmul()
     vit.requires_grad_(False).eval()
@@ -134,15 +128,12 @@ def attach(
     return adapted
 
 
-def load(
-    vit: nn.Module, path: Path | str, *, kernels: bool | None = None
-) -> AdaptedModel:
+def load(vit: nn.Module, path: Path | str) -> AdaptedModel:
     """Attach the method and state of a file that `AdaptedModel.save` wrote.
 
     Args:
         vit: a network like the one on which the state was learned.
         path: the path of the file.
-        kernels: see `attach`.
 
     Returns:
         The network with the loaded modules.
@@ -170,11 +161,12 @@ def load(
         )
     description = json.loads(metadata["rsft.peft"])
     method = method_from_dict(description["method"])
-    options = {
-        "learn_scales": description["modulated"],
-        "train_also": description.get("train_also", ()),
-    }
-    adapted = attach(vit, method, kernels=kernels, **options)
+    adapted = attach(
+        vit,
+        method,
+        learn_scales=description["modulated"],
+        train_also=description.get("train_also", ()),
+    )
     try:
         adapted.load(path)
     except ValueError:

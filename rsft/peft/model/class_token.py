@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from rsft.peft.kernels import class_token_block, unsupported_reason
+from rsft.peft.kernels import class_token_block, is_standard_block
 from rsft.peft.model.stages import ViTStages
 
 
@@ -30,7 +30,7 @@ def class_token_features(vit: nn.Module, images: Tensor) -> Tensor:
     """
     stages = ViTStages(vit)
     *first_blocks, last_block = stages.blocks
-    if not stages.runs_by_stage or unsupported_reason(last_block):
+    if not stages.runs_by_stage or not is_standard_block(last_block):
         return cast(Tensor, stages.vit.forward_features(images)[:, 0])
     tokens, rope = stages.embed(images)
     for index, block in enumerate(first_blocks):

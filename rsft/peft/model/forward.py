@@ -86,13 +86,7 @@ class ForwardPasses(nn.Module):
 
         Args:
             stage: the first stage that is trained, such as a block.
-
-        Raises:
-            ValueError: the network has no such stage.
         """
-        depth = self._runner.stages.depth
-        if not 0 <= stage <= depth + 1:
-            raise ValueError(f"stage {stage}: the network has {depth} blocks")
         self._first_trained_stage = stage
         if self.modulator:
             for site in self.modulator.sites:
@@ -236,56 +230,32 @@ class ForwardPasses(nn.Module):
         Returns:
             Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
         """
-        return self.run_adapted_suffix(
+        return self.run_suffix_with_blocks(
             self.run_frozen_prefix(x), class_token_only=class_token_only
-        )
+        )[0]
 
     @torch.no_grad()
-    def run_frozen_prefix(self, x: Tensor, stage: int | None = None) -> Tensor:
+    def run_frozen_prefix(self, x: Tensor) -> Tensor:
         """Run images up to a stage that training does not change (`prefix_end`).
 
         Args:
             x: images (B, P, S, S).
-            stage: the stage before which to stop. Networks that share a prefix pass a
-                common stage.
 
         Returns:
             The input of the stage, tokens (B, N, D); the images if the embedding is
             trained, or if the stages after it need more than tokens.
         """
-        stop = self.prefix_end if stage is None else stage
         if not self._runner.stages.can_cache_tokens(x):
             return x
         is_training = self.additive.training
         self.additive.eval()  # kept modules have no dropout
         try:
-            return self._runner.run(x, EMBEDDING, stop, ForwardOptions())[0]
+            return self._runner.run(x, EMBEDDING, self.prefix_end, ForwardOptions())[0]
         finally:
             self.additive.train(is_training)
 
-    def run_adapted_suffix(
-        self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None
-    ) -> Tensor:
-        """Run the output of `run_frozen_prefix` up to the final norm.
-
-        Args:
-            x: output of `run_frozen_prefix`.
-            class_token_only: return only the class token. A standard last block
-                computes no other token.
-            stage: the same as in `run_frozen_prefix`.
-
-        Returns:
-            Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
-
-        Raises:
-            ValueError: the same causes as in `run_suffix_with_blocks`.
-        """
-        return self.run_suffix_with_blocks(
-            x, class_token_only=class_token_only, stage=stage
-        )[0]
-
     def run_suffix_with_blocks(
-        self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None
+        self, x: Tensor, *, class_token_only: bool = False
     ) -> Tensors:
         """Run the output of `run_frozen_prefix` up to the final norm.
 
@@ -293,26 +263,18 @@ class ForwardPasses(nn.Module):
 
         Args:
             x: output of `run_frozen_prefix`.
-            class_token_only: the same as in `run_adapted_suffix`; it does not concern
-                the earlier blocks.
-            stage: the same as in `run_frozen_prefix`.
+            class_token_only: return only the class token. A standard last block
+                computes no other token. It does not concern the earlier blocks.
 
         Returns:
-            The result of `run_adapted_suffix`, then for each block of `output_blocks`
-            its tokens (B, N, D); see `patch_tokens`.
+            Tokens (B, N, D), or (B, 1, D) if `class_token_only`, then for each block of
+            `output_blocks` its tokens (B, N, D); see `patch_tokens`.
 
         Raises:
-            ValueError: `class_token_only` with a network without class token, or
-                `stage` is after `prefix_end`.
+            ValueError: `class_token_only` with a network without class token.
         """
         if class_token_only and getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{type(self.vit).__name__} has no class token")
-        start = self.prefix_end if stage is None else stage
-        if self.output_blocks and start > self.output_blocks[0] + 1:
-            raise ValueError(
-                f"stage {start} is too late: the output of block"
-                f" {self.output_blocks[0]} is needed"
-            )
         kept = self._split_parameters()[0]
         options = ForwardOptions(
             class_token_only=class_token_only,
@@ -321,15 +283,13 @@ class ForwardPasses(nn.Module):
             no_grad_parameters=kept,
         )
         if self._split is None or self._kernels_split_rows():
-            return self._run_suffix(x, start, options._replace(split=self._split))
+            return self._run_suffix(x, options._replace(split=self._split))
         inner = self._run_suffix(
             x[: self._split],
-            start,
             options._replace(no_grad_parameters=[*kept, *self.gamma]),
         )
         outer = self._run_suffix(
             x[self._split :],
-            start,
             options._replace(no_grad_parameters=[*kept, *self.theta]),
         )
         return tuple(torch.cat(tokens) for tokens in zip(inner, outer, strict=True))
@@ -362,20 +322,15 @@ class ForwardPasses(nn.Module):
 
         Yields:
             Nothing.
-
-        Raises:
-            ValueError: `split` is below 1.
         """
-        if split < 1:
-            raise ValueError(f"split {split}: use 1 or more, the number of inner items")
         self._split = split
         try:
             yield
         finally:
             self._split = None
 
-    def _run_suffix(self, x: Tensor, start: int, options: ForwardOptions) -> Tensors:
-        first = EMBEDDING if x.ndim == 4 else start
+    def _run_suffix(self, x: Tensor, options: ForwardOptions) -> Tensors:
+        first = EMBEDDING if x.ndim == 4 else self.prefix_end
         last = self._runner.stages.depth + 1
         uses_kernels = use_kernels(x.device, self._runner.kernels)
         is_plain = self._runner.compiled is not None or not uses_kernels

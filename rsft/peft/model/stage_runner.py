@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from rsft.peft.kernels import (
     LAYER_PATHS,
     LowRankDelta,
+    is_standard_block,
     low_rank_block,
-    unsupported_reason,
 )
 from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.model.stages import EMBEDDING, ViTStages
@@ -71,9 +71,7 @@ class StageRunner:
         self.stages = stages
         self.kernels = kernels
         self.compiled: CompiledBlock | None = None
-        self._is_standard = [
-            unsupported_reason(block) is None for block in stages.blocks
-        ]
+        self._is_standard = list(map(is_standard_block, stages.blocks))
         self._is_recomputing = (
             False  # whether a checkpointed block is being computed for the second time
         )

@@ -321,19 +321,10 @@ def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLay
     selected = tuple(sites)
     for site in selected:
         if site not in layers:
-            available = (
-                ", ".join(position for block, position in layers if block == site.block)
-                or "none"
-            )
-            names = list(named_blocks(vit))
-            if site.block < len(names):
-                block_name = names[site.block]
-            else:
-                block_name = f"blocks.{site.block}"
-            path = f"{block_name}.{_LAYERS[site.position][0]}"
+            available = [x.position for x in layers if x.block == site.block]
             raise ValueError(
-                f"{type(vit).__name__} has no linear layer or full convolution {path},"
-                f" so it has no site {site}; positions of that block: {available}"
+                f"{type(vit).__name__} has no linear layer or full convolution for the"
+                f" site {site}; positions of that block: {', '.join(available)}"
             )
     return {site: layers[site] for site in selected}
 

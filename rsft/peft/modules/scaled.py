@@ -29,10 +29,15 @@ from rsft.peft.settings import (
     BottleneckMethod,
     LowRankMethod,
     resolve_scales,
-    validate_dropout,
     validate_ranks,
 )
-from rsft.peft.sites import ALL_POSITIONS, Site, select_blocks, select_positions
+from rsft.peft.sites import (
+    ALL_POSITIONS,
+    Site,
+    resolve_per_site,
+    select_blocks,
+    select_positions,
+)
 
 
 class BottleneckMlp(nn.Module):
@@ -108,7 +113,7 @@ class BottleneckModule(AdapterModule):
         self.parallel = parallel
         self._blocks = {site: cast(Any, blocks[site.block]) for site in dims}
         self._inputs: dict[Site, Tensor] = {}  # of MLP branches that are being computed
-        dropouts = validate_dropout(method.dropout, self.sites)
+        dropouts = resolve_per_site(method.dropout, self.sites)
         for site, dim in dims.items():
             weight = layers[site].weight
             learnable = self.fixed_scales[site] is None
@@ -168,14 +173,11 @@ def _output_layer(block: Any, site: Site, parallel: bool) -> nn.Linear:
             f"blocks.{site.block} has no linear layer mlp.fc2, so the network has no"
             f" site {site}"
         )
-    if parallel and (
-        "Post" in type(block).__name__ or "TransformerV2" in type(block).__name__
-    ):
-        raise ValueError(
-            f"blocks.{site.block} has its norm after the MLP: AdaptFormer needs the"
-            " norm before the MLP"
-        )
-    if parallel and not hasattr(block, "norm2"):
+    kind = type(block).__name__
+    has_norm_before = hasattr(block, "norm2") and not (
+        "Post" in kind or "TransformerV2" in kind
+    )
+    if parallel and not has_norm_before:
         raise ValueError(
             f"blocks.{site.block} has no norm2 before its MLP, whose input AdaptFormer"
             " takes"
@@ -274,7 +276,7 @@ class LowRankModule(AdapterModule):
         scales = resolve_scales(method.scale, ranks, method.alpha)
         super().__init__(scales, _feature_counts(method, layers))
         self.target_layers = layers
-        self.dropouts = validate_dropout(method.dropout, tuple(ranks))
+        self.dropouts = resolve_per_site(method.dropout, tuple(ranks))
         self._scaled_b: dict[Site, Tensor] = {}  # see `scale_together`
         self._sequential: set[Site] = set()
         if method.out_insertion == "sequential":

@@ -39,8 +39,7 @@ class PromptModule(AdapterModule):
         dropout: rate on the prompts.
 
     Raises:
-        ValueError: `prompts` is below 1, `dropout` is outside of [0, 1), or the network
-            takes no further tokens.
+        ValueError: the network takes no further tokens.
     """
 
     def __init__(
@@ -52,11 +51,6 @@ class PromptModule(AdapterModule):
             "vpt",
             "feature maps, to which no prompt can be added, pass between its blocks",
         )
-        if prompts < 1 or not 0 <= dropout < 1:
-            raise ValueError(
-                f"prompts {prompts}, dropout {dropout}: use at least 1 prompt, and 0 <="
-                " dropout < 1"
-            )
         self.count = prompts
         self.prompt_blocks = tuple(blocks)
         self.dropout = dropout

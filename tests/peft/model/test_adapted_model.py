@@ -31,11 +31,6 @@ def test_a_hierarchical_network_has_no_output_blocks():
         attach(tiny_swin(), LoRA(rank=2)).output_blocks = [0]
 
 
-def test_joint_pass_needs_an_inner_row(vit):
-    with pytest.raises(ValueError, match="split 0"), attach(vit, LoRA()).joint(0):
-        pass
-
-
 def vit_with_head():
     return tiny_vit(num_classes=5)
 
@@ -140,4 +135,4 @@ def test_a_state_that_does_not_fit_changes_nothing(vit):
     }
     with pytest.raises(ValueError, match="2 keys"):
         adapted.load_adapter_state(lacking)
-    assert adapted.pruned_sites == () and adapted.modulator.scales()[Site(0, "q")] == 1
+    assert adapted.modulator.scales()[Site(0, "q")] == 1

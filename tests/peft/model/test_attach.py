@@ -177,11 +177,9 @@ def test_ranks_and_scales_by_pattern(vit):
         (LoRA(rank=-1), "rank -1"),
         (LoRA(rank={"blocks.9.*": 1, "*": 2}), "matches no site"),
         (LoRA(scale="r"), "scale 'r'"),
-        (LoRA(dropout=1), "dropout 1"),
         (LoRA(blocks="last:4"), "last:4"),
         (Adapter(scale="learnable"), "AdaptFormer only"),
         (LoTR(rank={"blocks.0.*": 1, "*": 2}), "must be equal"),
-        (VPTShallow(prompts=0), "prompts 0"),
         (
             CompositeMethod((LoRA(positions="q"), LoRA(positions="qv"))),
             r"adapt blocks\.0\.q",

@@ -49,7 +49,8 @@ def test_attach_and_detach(name, images):
     assert torch.allclose(adapted(images), before, atol=1e-5)
     assert torch.allclose(with_random_adapter(adapted)(images), vit(images), atol=1e-5)
     assert not torch.allclose(adapted(images), before, atol=1e-2)
-    by_parts = adapted.run_adapted_suffix(adapted.run_frozen_prefix(images))
+    tokens = adapted.run_frozen_prefix(images)
+    by_parts, *_ = adapted.run_suffix_with_blocks(tokens)
     assert torch.allclose(by_parts[:, 0], adapted(images), atol=1e-5)
     # the same weights elsewhere in memory
     assert torch.allclose(adapted.detach()(images), before, atol=1e-6)
@@ -130,12 +131,10 @@ def test_tokens_of_the_prefix_replace_the_images(name, images):
     tokens = adapted.run_frozen_prefix(images)
     assert tokens.ndim == 3 and adapted.first_adapted_stage == 2
     expected = adapted.vit.forward_features(images)
-    assert torch.allclose(adapted.run_adapted_suffix(tokens), expected, atol=1e-5)
-    assert torch.allclose(
-        adapted.run_adapted_suffix(tokens, class_token_only=True),
-        expected[:, :1],
-        atol=1e-5,
-    )
+    suffix, *_ = adapted.run_suffix_with_blocks(tokens)
+    assert torch.allclose(suffix, expected, atol=1e-5)
+    class_tokens, *_ = adapted.run_suffix_with_blocks(tokens, class_token_only=True)
+    assert torch.allclose(class_tokens, expected[:, :1], atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 48), (16, 64), (64, 16)], ids=str)

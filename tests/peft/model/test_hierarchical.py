@@ -214,7 +214,7 @@ def test_lotr_shares_factors_within_a_stage(images):
     ("network", "method", "reason"),
     [
         (tiny_resnet, Adapter(), "blocks.0 has no linear layer mlp.fc2"),
-        (tiny_swin_v2, AdaptFormer(), "norm after the MLP"),
+        (tiny_swin_v2, AdaptFormer(), "no norm2 before its MLP"),
         (tiny_convnext, AdaptFormer(), "no norm2 before its MLP"),
         (
             tiny_swin,
