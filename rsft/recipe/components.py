@@ -329,9 +329,6 @@ class ComponentSection(Section):
         except ValidationError as error:
             errors += cls._setting_faults(error, model, given, "" if words else name)
         if errors:
-            order = [cls.selector, *given]  # of the file; missing keys are last
-            ranks = {key: rank for rank, key in enumerate(order)}
-            errors.sort(key=lambda error: ranks.get(error["loc"][0], len(order)))
             raise ValidationError.from_exception_data(cls.__name__, errors)
         section = handler({cls.selector: name, **settings})
         # the defaults do not count as set

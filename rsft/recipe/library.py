@@ -76,8 +76,7 @@ def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
     stands for the recipe NAME.
 
     Raises:
-        RequestError: no file and no recipe of rsft has this name, or it is of the other
-            kind.
+        RequestError: no file, and nothing of rsft of this kind, has the name.
 
     Example:
         >>> find_recipe("quickstart").name
@@ -86,30 +85,21 @@ def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    names = {"recipe": ("recipe", "paper", "candidate", "auto"), "sweep": ("sweep",)}
-    stem = path.name.removesuffix(".yaml")
-    other = "sweep" if kind == "recipe" else "recipe"
-    files = {file.stem: file for file in _files(*names[kind])}
-    others = {file.stem: file for file in _files(*names[other])}
-    is_name = len(path.parts) == 1
-    if stem in files and (is_name or path.parts[0] == SHIPPED):
-        return files[stem]
-    if stem in others:
-        use = "rsft sweep" if other == "sweep" else "rsft finetune"
-        raise RequestError(
-            f"{stem} is a {other}, not a {kind}", path, f"to run it: {use} {stem}"
-        )
-    matches = difflib.get_close_matches(stem, files, 1)
-    question = f"did you mean {matches[0]}? " if matches else ""
+    kinds = ["sweep"]
+    hint = "`rsft sweep` lists those that come with rsft"
     if kind == "recipe":
-        list_command = "`rsft recipes ls`"
-    else:
-        list_command = "`rsft sweep`"
-    raise RequestError(
-        f"no such {kind}",
-        path,
-        f"{question}{list_command} lists those that come with rsft",
-    )
+        kinds = ["recipe", "paper", "candidate", "auto"]
+        hint = (
+            "`rsft recipes ls` lists those that come with rsft, `rsft sweep` the sweeps"
+        )
+    files = {file.stem: file for file in _files(*kinds)}
+    stem = path.name.removesuffix(".yaml")
+    if stem in files and (len(path.parts) == 1 or path.parts[0] == SHIPPED):
+        return files[stem]
+    matches = difflib.get_close_matches(stem, files, 1)
+    if matches:
+        hint = f"did you mean {matches[0]}? {hint}"
+    raise RequestError(f"no such {kind}", path, hint)
 
 
 def list_entries(*kinds: str) -> list[LibraryEntry]:

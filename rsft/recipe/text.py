@@ -97,29 +97,18 @@ def read_document(path: Path) -> Document:
     """
     document = Document(str(path))
     try:
-        text = read_regular(path, MAX_JSON_BYTES).decode()
+        # a byte that is not UTF-8 becomes a character that YAML rejects
+        text = read_regular(path, MAX_JSON_BYTES).decode(errors="surrogateescape")
         root = _compose(text)
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        document.add_fault(
-            "encoding",
-            f"byte {error.object[error.start]:#04x}",
-            "UTF-8 text",
-            line=line,
-        )
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        document.add_fault(
-            "character", f"U+{int(error.character):04X}", "printable text", line=line
-        )
+        character = f"U+{int(error.character):04X}"
+        document.add_fault("character", character, "printable UTF-8 text", line=line)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line if error.problem_mark else 0
-        line_text = repr([*text.splitlines(), "the end of the file"][line])
-        if len(line_text) > 120:
-            line_text = f"{line_text[:117]}..."
-        document.add_fault(
-            "syntax", line_text, f"valid YAML ({error.problem})", line=line + 1
-        )
+        line_text = [*text.splitlines(), "the end of the file"][line][:120]
+        allowed = f"valid YAML ({error.problem})"
+        document.add_fault("syntax", repr(line_text), allowed, line=line + 1)
     else:
         if isinstance(root, yaml.MappingNode):
             _walk(document, root, "", document.values)

@@ -6,7 +6,6 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.recipe import library
-from tests.helpers.messages import mentions
 
 HEADER = """\
 # Demo: optical to SAR
@@ -102,14 +101,3 @@ def test_sweeps_are_not_listed_as_recipes(folder):
     assert library.find_recipe("ranks", "sweep") == folder / "sweeps/ranks.yaml"
     with pytest.raises(RequestError, match="did you mean ranks"):
         library.find_recipe("rank", "sweep")
-
-
-def test_recipes_and_sweeps_that_are_confused(folder):
-    (folder / "sweeps").mkdir()
-    (folder / "sweeps/ranks.yaml").write_text("# Ranks\nrecipe: demo\n")
-    with pytest.raises(RequestError, match=mentions("demo", "not a sweep")) as caught:
-        library.find_recipe("demo", "sweep")
-    assert caught.value.hint == "to run it: rsft finetune demo"
-    with pytest.raises(RequestError, match=mentions("ranks", "not a recipe")) as caught:
-        library.find_recipe("ranks.yaml")
-    assert caught.value.hint == "to run it: rsft sweep ranks"

@@ -215,7 +215,7 @@ def test_all_faults_of_a_file_are_listed(tmp_path):
         ("peft: &p {rank: 1}\nmeta: *p\n", 1, "syntax", "peft: &p"),
         ("- data\n", 1, "recipe", "[data]"),
         ("seed: 1\x07\n", 1, "character", "U+0007"),
-        (b"seed: 1\nname: \xe9t\xe9\n", 2, "encoding", "byte 0xe9"),
+        (b"seed: 1\nname: \xe9t\xe9\n", 2, "character", "U+DCE9"),
     ],
 )
 def test_unreadable_file(tmp_path, text, line, key, value):

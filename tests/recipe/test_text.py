@@ -100,7 +100,7 @@ def test_lines_of_sections_and_keys(tmp_path):
     ("content", "line", "key"),
     [
         (b"a: 1\nb: [\n", 3, "syntax"),
-        (b"a: 1\n\xff\n", 2, "encoding"),
+        (b"a: 1\n\xff\n", 2, "character"),
         (b"a: 1\nb: \x07\n", 2, "character"),
         (b"\n- 1\n", 2, "recipe"),
         (b"a:\n  b: 1\n  b: 2\n", 3, "a.b"),
