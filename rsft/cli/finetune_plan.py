@@ -86,7 +86,7 @@ def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
     run, recipe = resolve_resume(
         request.recipe or None, request.runs, request.recipe_keys
     )
-    require_same_chips(run, recipe.data.root)
+    require_same_chips(run, recipe.data)
     return _plan_known_run(run, recipe)
 
 

@@ -211,9 +211,20 @@ def explain_unknown(key: str) -> str:
 
 def nearest_key(key: str) -> str:
     """Return the dotted key that was probably meant; "" if none is similar."""
-    names = [*SECTIONS, *recipe_keys()]
-    leaf = key.rpartition(".")[2]
-    namesakes = [name for name in names if name.rpartition(".")[2] == leaf]
-    matches = difflib.get_close_matches(key, namesakes, 1, cutoff=0)
-    matches += difflib.get_close_matches(key, names, 1)
-    return next(iter(matches), "")
+    keys = recipe_keys()
+    section, _, leaf = key.rpartition(".")
+    if section in SECTIONS:
+        candidates = [
+            name.partition(".")[2] for name in keys if name.startswith(f"{section}.")
+        ]
+        matches = difflib.get_close_matches(leaf, candidates)
+        if matches:
+            return f"{section}.{matches[0]}"
+    namesakes = [name for name in keys if name.rpartition(".")[2] == leaf]
+    matches = difflib.get_close_matches(key, namesakes, cutoff=0)
+    matches = matches or difflib.get_close_matches(
+        key, keys if section else [*SECTIONS, *keys]
+    )
+    if matches:
+        return matches[0]
+    return ""

@@ -10,10 +10,8 @@ of the store are not used.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from signal import SIGTERM
@@ -75,8 +73,8 @@ class SearchListener(RunListener):
     def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
         """Handle the start of a run, given the CPU seconds so far and in all."""
 
-    def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
-        """Handle the end of a run, given the table and the number of the new row."""
+    def on_row(self, row: TriedCandidate) -> None:
+        """Handle the end of a run, given the new row of the table."""
 
 
 class BudgetSpentError(Interrupted):
@@ -169,11 +167,9 @@ class AutoSearch:
         lock = lock_run(self.folder)
         is_complete = False
         try:
-            # the chosen run warns again
-            with _only_errors(logging.getLogger("rsft.training.setup")):
-                open_data(self.plan.candidates[0].recipe.data)
-                if not self.plan.obstacle:
-                    is_complete = self._compare()
+            open_data(self.plan.candidates[0].recipe.data)
+            if not self.plan.obstacle:
+                is_complete = self._compare()
         except Interrupted as error:
             hint = "run the same command to continue"
             raise Interrupted(error.exit_code - 128, self.folder, hint) from error
@@ -251,10 +247,7 @@ class AutoSearch:
         if not outcome:
             outcome = self._train(trial, folder)
         results[fold] = Result(outcome, _read_cpu_seconds(folder))
-        rows = comparison.rows()
-        names = [(row.candidate, row.epochs) for row in rows]
-        changed = names.index((candidate.name, candidate.epochs(share)))
-        self.listener.on_table(rows, changed)
+        self.listener.on_row(comparison.row(candidate, share))
 
     def _train(self, trial: Trial, folder: Path) -> TrialOutcome:
         budget_s = self.budget_s
@@ -357,14 +350,3 @@ class AutoSearch:
             methods = [x for x in compared.candidates if not x.takes_unlabeled]
             ranking = compared._replace(candidates=methods)
         return ranking, comparison.describe_loss(compared, pool)
-
-
-@contextmanager
-def _only_errors(logger: logging.Logger) -> Iterator[None]:
-    """Hide the warnings of a logger within the block."""
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rsft.study.choice_file import AutoFile, Candidate
@@ -237,20 +237,24 @@ class CandidateComparison:
         rows = {}
         for share in (SHORT, 1.0):
             for candidate in self.candidates:
-                results = self.results(candidate, share)
-                if not results:
-                    continue
-                key = candidate.name, candidate.epochs(share)
-                rows[key] = TriedCandidate(
-                    *key,
-                    len(results),
-                    *_mean_and_spread(_values(results, "macro", self.folds)),
-                    *_mean_and_spread(_values(results, "tail", self.folds)),
-                    round(sum(x.cpu_seconds for x in results.values()), 1),
-                    key == chosen,
-                    _find_fault(results),
-                )
+                if self.results(candidate, share):
+                    row = self.row(candidate, share)
+                    key = row.candidate, row.epochs
+                    rows[key] = replace(row, chosen=key == chosen)
         return list(rows.values())
+
+    def row(self, candidate: Candidate, share: float) -> TriedCandidate:
+        """Return what a candidate reached with a share of its epochs."""
+        results = self.results(candidate, share)
+        return TriedCandidate(
+            candidate.name,
+            candidate.epochs(share),
+            len(results),
+            *_mean_and_spread(_values(results, "macro", self.folds)),
+            *_mean_and_spread(_values(results, "tail", self.folds)),
+            round(sum(x.cpu_seconds for x in results.values()), 1),
+            fault=_find_fault(results),
+        )
 
 
 def _count_folds(ranking: Ranking) -> str:

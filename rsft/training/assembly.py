@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from multiprocessing import get_start_method
 from typing import Literal, cast
 
@@ -32,7 +32,7 @@ from rsft.training.parts.base import Autocast, Part, PartContext, make_parts
 from rsft.training.parts.mixup import Mixup
 from rsft.training.parts.outer_steps import OuterSteps
 from rsft.training.parts.pseudo_labels import PseudoLabeler
-from rsft.training.processes import HALF_DTYPES, is_rank_zero, shard_frozen_blocks
+from rsft.training.processes import HALF_DTYPES, shard_frozen_blocks
 from rsft.training.setup import TrainingSetup
 from rsft.types import Indices, Progress
 from rsft.utils.operating_system import available_cores
@@ -47,7 +47,6 @@ _MOST_WORKERS = 8
 """Largest number of processes that read chips, if the recipe gives none."""
 
 
-@cache
 def worker_count(
     requested: int | Literal["auto"],
     device: torch.device,
@@ -67,19 +66,13 @@ def worker_count(
             device in shared memory.
     """
     cores = len(available_cores())
-    if requested == "auto":
-        if device.type != "cuda" or get_start_method() != "fork":
-            return 0
-        free = shutil.disk_usage("/dev/shm").free  # 64 MB in a container of Docker
-        room = free // 2 // (2 * batch_bytes)
-        return max(0, min(cores // devices - 1, _MOST_WORKERS, room))
-    if requested > cores and is_rank_zero():
-        _log.warning(
-            "data.workers: %d processes read chips instead of %d, one for each core",
-            cores,
-            requested,
-        )
-    return min(requested, cores)
+    if requested != "auto":
+        return min(requested, cores)
+    if device.type != "cuda" or get_start_method() != "fork":
+        return 0
+    free = shutil.disk_usage("/dev/shm").free  # 64 MB in a container of Docker
+    room = free // 2 // (2 * batch_bytes)
+    return max(0, min(cores // devices - 1, _MOST_WORKERS, room))
 
 
 def part_kinds(recipe: Recipe) -> list[type[Part]]:

@@ -58,12 +58,10 @@ class Checkpoint(NamedTuple):
     Attributes:
         position: the position from which training continues.
         state: the state, from `capture_state`.
-        path: the file; None for a state that was not read from a file.
     """
 
     position: TrainingPosition
     state: StateDict
-    path: Path | None = None
 
 
 def save_checkpoint(
@@ -122,20 +120,13 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
         try:
             check_torch_file(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
-            if content["format"] == CHECKPOINT_FORMAT:
-                return Checkpoint(
-                    TrainingPosition(*content["position"]), content["state"], path
-                )
-            _log.warning(
-                "%s: format %s; this version of rsft reads %d",
-                path,
-                content["format"],
-                CHECKPOINT_FORMAT,
-            )
-        except ValueError as error:
-            _log.warning("%s cannot be read: %s", path, error)
+            position = TrainingPosition(*content["position"])
+            if content["format"] != CHECKPOINT_FORMAT:
+                raise ValueError(f"this version of rsft reads {CHECKPOINT_FORMAT=}")
+            return Checkpoint(position, content["state"])
         except Exception as error:  # the type depends on where the file is damaged
-            _log.warning("%s cannot be read (%s)", path, type(error).__name__)
+            fault = f"{type(error).__name__}: {error}".splitlines()[0]
+            _log.warning("%s cannot be read: %s", path, fault)
     if files:
         raise RsftError(
             "no checkpoint can be read",

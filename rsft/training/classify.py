@@ -8,10 +8,8 @@ from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.models.averaging import with_tta
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.devices import choose_device
 from rsft.models.loading import load_classifier
 from rsft.models.outputs import ClassifierOutputs
-from rsft.training.output_cache import load_or_collect_outputs
 from rsft.types import Indices, Progress
 
 
@@ -27,8 +25,6 @@ def classify_chips(
 ) -> ClassifierOutputs:
     """Return logits and features of chips, averaged over the test-time views.
 
-    Outputs of all chips of a table are read from disk if they were computed before.
-
     Args:
         bundle: the bundle, with the bands of the chips in its contract.
         root: folder of the chip store.
@@ -43,8 +39,8 @@ def classify_chips(
         load_classifier(bundle, device), bundle.contract, evaluate
     )
     chips = ChipImages(root, table, (), contract, progress)
-    if indices is not None and len(indices) < len(chips):
+    if indices is None:
+        batches = chips.batches(evaluate.batch_size)
+    else:
         batches = UnaugmentedLoader(chips, indices, evaluate.batch_size)
-        return collect_outputs(model, batches, progress, task)
-    target = choose_device(device).type
-    return load_or_collect_outputs(bundle, model, chips, target, progress, task)
+    return collect_outputs(model, batches, progress, task)

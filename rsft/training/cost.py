@@ -21,7 +21,6 @@ _FLOAT_BYTES = 4
 _OPTIMIZER_COPIES = 4
 """Value, gradient and two moments of a learned parameter."""
 _CHECKPOINTS = 2
-_SECOND_ORDER_PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -113,19 +112,13 @@ def count_operations(
     """
     recipe = resolve_epochs(recipe, chips["train"])
     train = recipe.train
-    meta = recipe.meta
-    epochs = recipe.train.epochs
-    trained = float(chips["train"] * epochs)
-    if meta:
-        steps = math.ceil(chips["train"] / train.batch_size) * max(
-            0.0, epochs - meta.warmup
-        )
-        passes = _SECOND_ORDER_PASSES if meta.order == 2 else 1
-        outer_steps = steps / train.accumulate_grad_batches / meta.outer_every
-        trained += passes * outer_steps * outer_batch_size(meta, train)
-    classified = chips["val"] * math.ceil(epochs / recipe.evaluate.every) + sum(
-        chips.values()
-    )
+    trained = float(train.epochs * chips["train"])
+    if recipe.meta:  # an outer step of first order after some inner steps
+        inner = recipe.meta.outer_every * train.accumulate_grad_batches
+        outer = outer_batch_size(recipe.meta, train)
+        trained *= 1 + outer / (inner * train.batch_size)
+    validations = train.epochs / recipe.evaluate.every
+    classified = validations * chips["val"] + sum(chips.values())
     return train.ensemble_size * (trained * network.step + classified * network.forward)
 
 

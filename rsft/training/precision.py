@@ -66,26 +66,19 @@ def _find_fault(
 ) -> RequestError | None:
     """Return why a run cannot use a precision; None if it can."""
     is_second_order = recipe.meta is not None and recipe.meta.order == 2
+    fault = ""
     if precision == "fp16" and device.type != "cuda":
-        return RequestError(
-            "fp16 needs a GPU",
-            "train.precision",
-            "use train.precision=auto, or bf16 or fp32",
+        fault = "fp16 needs a GPU"
+    elif precision == "fp16" and is_second_order:
+        fault = (
+            "fp16 needs a scaled loss, and the unrolled step of a second-order gradient"
+            " has none"
         )
-    if precision == "fp16" and is_second_order:
-        message = (
-            "float16 needs a scaled loss, and the unrolled step of a second-order"
-            " gradient has none"
-        )
-        return RequestError(message, "train.precision", "use bf16 or fp32")
-    if precision == "bf16" and is_second_order and recipe.train.strategy == "fsdp":
-        message = (
+    elif precision == "bf16" and is_second_order and recipe.train.strategy == "fsdp":
+        fault = (
             "a second-order step needs float32, and sharded weights stay in half"
             " precision"
         )
-        return RequestError(
-            message,
-            "train.precision",
-            "use train.precision=fp32, or train.strategy=ddp",
-        )
-    return None
+    if not fault:
+        return None
+    return RequestError(fault, "train.precision", "use auto, bf16 or fp32")

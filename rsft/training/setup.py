@@ -86,9 +86,6 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
             store.root,
             "prepare training chips of at least two classes",
         )
-    if is_rank_zero() and section.fold is None:
-        for split, names in missing_classes(store.counts).items():
-            _log.warning("no chip in %s: %s", split, list_first_names(names))
     if not start:
         return store
     return start.extend_classes(store)
@@ -118,6 +115,9 @@ def set_up(
         DataError: a chip cannot be read.
     """
     store = open_data(recipe.data, start)
+    if is_rank_zero() and recipe.data.fold is None:
+        for split, names in missing_classes(store.counts).items():
+            _log.warning("no chip in %s: %s", split, list_first_names(names))
     announce(progress, f"weights of {recipe.backbone.name}")
     start_sha256 = start.bundle.backbone_sha256 if start else None
     encoder = load_encoder(recipe, store.bands, start_sha256)

@@ -10,13 +10,11 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from rsft.backbones.loading import find_card
 from rsft.data.chips.store import ChipStore
@@ -32,7 +30,6 @@ from rsft.recipe.schema import BackboneSection, Recipe
 from rsft.training.assembly import make_learner
 from rsft.training.epochs import count_epochs
 from rsft.training.fit import train_epoch
-from rsft.training.output_cache import load_or_compute
 from rsft.training.processes import launch_processes, without_others
 from rsft.training.runs.reader import hash_manifest
 from rsft.training.setup import (
@@ -42,6 +39,7 @@ from rsft.training.setup import (
     set_up,
 )
 from rsft.types import Floats, Progress
+from rsft.utils.atomic_files import atomic_file
 from rsft.utils.progress import track
 from rsft.version import __version__
 
@@ -57,7 +55,7 @@ SIZES = (32, 48)
 
 BATCH_SIZE = 32
 
-_SUFFIX = ".small-network.npz"
+_SUFFIX = ".small-network.npy"
 
 
 def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
@@ -135,27 +133,30 @@ def predict_with_small_network(
     )
     classes = ChipStore.open(root).classes
     content = [__version__, device, hash_manifest(root), classes, split, settings]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[
-        :24
-    ]
-
-    def compute() -> dict[str, NDArray[Any]]:
-        with _single_thread(), without_others():
-            setup = train_small_network(recipe, cpu_seconds, progress)
-            store = setup.store
-            model, contract = with_tta(
-                setup.classifier.eval(), setup.contract, recipe.evaluate
-            )
-            chips = ChipImages(
-                store.root, store.split(split), store.classes, contract, progress
-            )
-            logits = collect_outputs(
-                model, chips.batches(recipe.evaluate.batch_size)
-            ).logits
-        return {"probabilities": np.exp(log_softmax(logits))}
-
-    path = cache_folder / f"{digest}{_SUFFIX}"
-    return load_or_compute(path, ["probabilities"], compute)["probabilities"]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path = cache_folder / f"{digest[:24]}{_SUFFIX}"
+    with suppress(OSError, ValueError, EOFError):  # a damaged file is computed again
+        return np.asarray(np.load(path))
+    with _single_thread(), without_others():
+        setup = train_small_network(recipe, cpu_seconds, progress)
+        store = setup.store
+        model, contract = with_tta(
+            setup.classifier.eval(), setup.contract, recipe.evaluate
+        )
+        chips = ChipImages(
+            store.root, store.split(split), store.classes, contract, progress
+        )
+        batches = chips.batches(recipe.evaluate.batch_size)
+        logits = collect_outputs(model, batches).logits
+    probabilities: np.ndarray = np.exp(log_softmax(logits))
+    # a full disk: only a cache
+    with (
+        suppress(OSError),
+        atomic_file(path) as temporary,
+        temporary.open("wb") as file,
+    ):
+        np.save(file, probabilities)
+    return probabilities
 
 
 def train_small_network(

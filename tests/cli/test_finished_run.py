@@ -64,9 +64,9 @@ def test_python(rsft, chips, root, run, monkeypatch):
         "rsft.training.finetune.finetune",
         lambda *arguments, **options: (arguments, options),
     )
-    assert package.finetune(recipe, Path("x"), start="y") == (
+    assert package.finetune(recipe, Path("x"), source="y") == (
         (recipe, Path("x")),
-        {"start": "y"},
+        {"source": "y"},
     )
 
 

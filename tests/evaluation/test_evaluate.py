@@ -401,6 +401,6 @@ def test_classes_of_the_bundle_that_the_store_lacks(with_baselines, root, tmp_pa
     labels = table.loc[
         (table["split"] == "val") & (table["class"] != "flat"), "class"
     ].to_numpy()
-    (file,) = (store / ".cache").glob("*.small-network.npz")
-    predicted = np.array(["steep", "slanted"])[np.load(file)["probabilities"].argmax(1)]
+    (file,) = (store / ".cache").glob("*.small-network.npy")
+    predicted = np.array(["steep", "slanted"])[np.load(file).argmax(1)]
     assert summary.micro.value == pytest.approx((predicted == labels).mean())

@@ -90,9 +90,7 @@ def test_the_log_says_why_a_file_is_refused(tmp_path, caplog):
         content, tmp_path / "00000-0000001.ckpt", _use_new_zipfile_serialization=False
     )
     assert_no_checkpoint(tmp_path)
-    assert (
-        "00000-0000001.ckpt cannot be read: it is not in the zip format" in caplog.text
-    )
+    assert "it is not in the zip format" in caplog.text
 
 
 OVERRIDES = [

@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_refused(recipe, tmp_path, name):
         (
             "peft.positions=qv",
             (
-                "so it has no site blocks.0.q; positions of that block: conv1, conv2,"
+                "the site blocks.0.q; positions of that block: conv1, conv2,"
                 " conv3, downsample"
             ),
         ),

@@ -293,7 +293,7 @@ def test_a_run_is_not_resumed_with_another_pool(recipe, archive, tmp_path):
     with pytest.raises(Interrupted):
         finetune(loaded, tmp_path, SignalAtStep(4))
     write(archive / "99.png", pixels(99))
-    with pytest.raises(RequestError, match=mentions("unlabeled chips have changed")):
+    with pytest.raises(RequestError, match=mentions("the chips have changed")):
         finetune(loaded, tmp_path, resume=tmp_path / "bars/001")
 
 

@@ -10,7 +10,7 @@ import pytest
 from rsft.errors import RequestError
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
-from rsft.training.setup import open_data, set_up
+from rsft.training.setup import set_up
 from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ def test_class_without_validation_chips_gives_a_warning(
         tmp_path / "two",
         lambda table: (table["class"] != "steep") | (table["split"] != "val"),
     )
-    open_data(load_recipe(recipe_file, [f"data.root={store}"]).data)
+    set_up(load_recipe(recipe_file, [f"data.root={store}"]))
     assert "no chip in val: steep" in caplog.text
 
 

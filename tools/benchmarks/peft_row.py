@@ -276,7 +276,7 @@ def last_blocks_step(vit: nn.Module, batch: Batch, count: int = 3) -> Step:
         return cast(
             Tensor,
             cast(Any, vit).forward_head(
-                adapted.run_adapted_suffix(prefix, class_token_only=True)
+                adapted.run_suffix_with_blocks(prefix, class_token_only=True)[0]
             ),
         )
 

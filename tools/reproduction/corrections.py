@@ -143,7 +143,7 @@ def correct(
         "name=corrected",
         *overrides,
     ]
-    run = finetune(correction_recipe(bundle, values), work / "runs", start=bundle)
+    run = finetune(correction_recipe(bundle, values), work / "runs")
     seconds = time.process_time() - began
     is_right = _classify(run.bundle_dir, pool, table) == labels
     others = np.setdiff1d(np.flatnonzero(~was_right), chosen)

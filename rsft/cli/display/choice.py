@@ -1,6 +1,6 @@
 """Show the choice of a recipe: a line for each run, or JSON lines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -21,8 +21,8 @@ from rsft.types import Progress
 class SearchJson(SearchListener):
     """Prints a row of the table as the event candidate, whenever a run ends."""
 
-    def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
-        emit_json_event("candidate", asdict(rows[changed]))
+    def on_row(self, row: TriedCandidate) -> None:
+        emit_json_event("candidate", asdict(row))
 
 
 class SearchLines(SearchListener):
@@ -42,8 +42,7 @@ class SearchLines(SearchListener):
         )
         self.report(round(spent_s), round(budget_s), text)
 
-    def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
-        row = rows[changed]
+    def on_row(self, row: TriedCandidate) -> None:
         failed = f": failed, {row.fault}" if row.fault else ""
         cells = {
             "candidate": f"{row.candidate}{failed}",

@@ -243,37 +243,23 @@ def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
         other = expected.get(key)
         if value != other:
             allowed = (
-                f"the bundle has {to_yaml(other)}: set {key}={to_yaml(other)}, or train"
-                " without --from"
+                f"the bundle has {to_yaml(other)}: set {key} to it, or train without"
+                " --from"
             )
             faults.append(Fault(recipe.name, 0, key, to_yaml(value), allowed))
-    has_scales = bundle.recipe.meta is not None
-    if (recipe.meta is not None) != has_scales:
-        if has_scales:
-            allowed = "learned scales: add a section meta"
-        else:
-            allowed = "constant scales: set meta=null"
-        value = "null" if has_scales else "a section"
-        faults.append(
-            Fault(
-                recipe.name,
-                0,
-                "meta",
-                value,
-                f"the bundle has {allowed}, or train without --from",
-            )
-        )
     if faults:
         raise RecipeError(faults)
 
 
 def _network_settings(recipe: Recipe) -> JsonObject:
     """Return the value of every key that the outputs of a network depend on."""
-    return {
+    settings = {
         key: value
         for key, value in recipe.flatten().items()
         if key in _SHARED_KEYS or (key.startswith("peft.") and key not in _FREE_KEYS)
     }
+    # whether scales are learned, not how
+    return settings | {"meta": recipe.meta and "a section"}
 
 
 def _initialize_rows(

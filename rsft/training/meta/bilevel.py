@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.func import functional_call
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.loading.batches import Batch
 from rsft.errors import RsftError
 from rsft.models.classifier import Classifier
@@ -185,11 +186,8 @@ class NonFiniteLossError(RsftError):
         Returns:
             A new error.
         """
-        listed = ", ".join(chips[:MAX_CHIPS_IN_MESSAGE])
-        hidden = len(chips) - MAX_CHIPS_IN_MESSAGE
-        if hidden > 0:
-            listed += f" and {hidden} more; run.json names them all"
-        location = f"{moment}, chips {listed}"
+        listed = list_first_names(chips, MAX_CHIPS_IN_MESSAGE)
+        location = f"{moment}, chips {listed}; run.json names them all"
         return NonFiniteLossError(self.message, self.loop, location, chips)
 
 

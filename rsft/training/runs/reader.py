@@ -192,14 +192,15 @@ def hash_manifest(root: Path | str) -> str:
     return ""
 
 
-def require_same_chips(run: RunInfo, root: Path | str) -> None:
-    """Raise an error if a chip store is not the one that a run began with.
+def require_same_chips(run: RunInfo, data: DataSection) -> None:
+    """Raise an error if chips are not those that a run began with.
 
     Raises:
-        RequestError: its manifest has changed, or run.json does not name its hash.
+        RequestError: the manifest of the store or the unlabeled chips have changed, or
+            run.json does not name their hash.
     """
-    before = str(run.metadata.get("data", {}).get("manifest_sha256"))
-    require_same_hash(run, root, "the chips", before, hash_manifest(root))
+    before = read_data_hash(run.metadata)
+    require_same_hash(run, data.root, "the chips", before, hash_data(data))
 
 
 def require_same_hash(

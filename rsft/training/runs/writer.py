@@ -407,13 +407,10 @@ def require_unchanged_inputs(
         RequestError: the chips, the backbone or the number of threads have changed.
     """
     root = setup.store.root
-    reader.require_same_chips(info, root)
+    reader.require_same_chips(info, setup.recipe.data)
     now = setup.encoder.sha256
     before = info.metadata.get("backbone_sha256", now)
     reader.require_same_hash(info, root, "the backbone's weights", before, now)
-    now = setup.pool.sha256 if setup.pool else ""
-    before = (info.metadata.get("pool") or {}).get("sha256", now)
-    reader.require_same_hash(info, root, "the unlabeled chips", before, now)
     began_with = info.metadata.get("hardware", {}).get("threads")
     threads = torch.get_num_threads()
     is_on_cpu = device == "cpu" == info.metadata.get("device")
