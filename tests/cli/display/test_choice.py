@@ -17,7 +17,6 @@ from rsft.study.comparison import TriedCandidate
 RECIPE = Recipe(
     name="LoRA", data=DataSection(root="data", size=32), train=TrainSection(epochs=8)
 )
-ROW = TriedCandidate("LoRA", 2, 1, 0.784, None, None, None, 12.4)
 
 
 def plan_of_one(path):
@@ -34,14 +33,13 @@ def test_plan_and_notes_come_first(tmp_path, capsys):
 def test_one_line_per_run(tmp_path, capsys):
     report = Mock()
     rows = [
-        ROW,
         TriedCandidate("small network", 8, 3, 0.841, 0.012, 0.5, 0.25, 60.0),
         TriedCandidate("LoRA", 2, 1, None, None, None, None, 0.4, fault="no weights"),
     ]
     board = SearchLines(report)
     board.on_trial(Candidate(RECIPE, tmp_path).trial(2, 3, 0.25), 31.2, 600.0)
-    board.on_table(rows, 1)
-    board.on_table(rows, 2)
+    board.on_row(rows[0])
+    board.on_row(rows[1])
     tried, failed = capsys.readouterr().out.splitlines()
     assert "macro 84.1 ± 1.2  tail 50.0 ± 25.0  CPU s 60" in tried
     assert failed.startswith("candidate LoRA: failed, no weights")
