@@ -3,7 +3,7 @@
 import pytest
 
 from rsft.peft import AdaptFormer, CompositeMethod, LoRA, Site, VPTDeep, attach
-from rsft.peft.settings import resolve_scales, validate_dropout, validate_ranks
+from rsft.peft.settings import resolve_scales, validate_ranks
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import rich_vit
 
@@ -34,12 +34,8 @@ def test_scales_of_sites():
         resolve_scales("r", ranks)
 
 
-def test_ranks_and_rates_have_limits():
+def test_ranks_have_limits():
     assert validate_ranks({"blocks.0.*": 0, "*": 1}, SITES) == {SITES[1]: 1}
     for rank in (0, -1, {"blocks.0.*": -1, "*": 2}):
         with pytest.raises(ValueError, match="use 1 or more"):
             validate_ranks(rank, SITES)
-    assert validate_dropout(0, SITES) == dict.fromkeys(SITES, 0)
-    for rate in (1, -0.1):
-        with pytest.raises(ValueError, match="less than 1"):
-            validate_dropout(rate, SITES)
