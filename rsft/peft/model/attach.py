@@ -86,6 +86,12 @@ def attach(
             f"the network is adapted already, by {getattr(vit, _METHOD_ATTRIBUTE)}:"
             " detach or merge first"
         )
+    widths = getattr(vit, "embed_dim", None)
+    if isinstance(widths, list | tuple):  # CrossViT
+        raise ValueError(
+            f"{type(vit).__name__} has {len(widths)} sequences of tokens, of widths"
+            f" {list(widths)}, not one"
+        )
     kernels = requested_kernels(kernels)
     choose_matmul()
     vit.requires_grad_(False).eval()

@@ -176,7 +176,7 @@ def test_rotary_embeddings_leave_prompts_out(images):
 
 
 def test_parallel_needs_a_norm_before_the_mlp(images):
-    with pytest.raises(ValueError, match="after the MLP"):
+    with pytest.raises(ValueError, match="no norm2 before its MLP"):
         attach(tiny_vit(block_fn=ResPostBlock), AdaptFormer())
     vit = tiny_vit(block_fn=ResPostBlock)
     before = vit(images)

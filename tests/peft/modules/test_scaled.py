@@ -77,5 +77,5 @@ def test_a_parallel_adapter_needs_a_norm_before_the_mlp():
     vit = VisionTransformer(
         img_size=16, embed_dim=24, depth=1, num_heads=2, block_fn=ResPostBlock
     )
-    with pytest.raises(ValueError, match="norm after the MLP"):
+    with pytest.raises(ValueError, match="no norm2 before its MLP"):
         attach(vit, AdaptFormer())
