@@ -168,7 +168,7 @@ class ToyLoss:
     title: ClassVar[str] = "smoothed cross entropy"
     smoothing: Annotated[float, Setting("share of uniform labels", ge=0, lt=1)] = 0.1
 
-    def make(self, class_counts, drawn_counts):
+    def make(self, class_counts):
         from torch.nn import functional as F
         return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
 

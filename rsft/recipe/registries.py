@@ -39,6 +39,8 @@ class LossConfig(Protocol):
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         """Make the loss function.
 
+        A loss that does not use the class prior may leave out `drawn_counts`.
+
         Args:
             class_counts: different training chips of each class (C,), float, at least
                 1.

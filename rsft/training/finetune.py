@@ -14,9 +14,11 @@ import pandas as pd
 
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
+from rsft.errors import RequestError
 from rsft.models.bundle.bundle import (
     Bundle,
     combine_bundles,
+    find_bundle,
     source_license,
 )
 from rsft.models.devices import choose_device, move_network
@@ -40,7 +42,7 @@ from rsft.training.processes import (
     launch_processes,
     require_consistent_processes,
 )
-from rsft.training.replay import replay
+from rsft.training.replay import correction_recipe, replay
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, read_run_info
 from rsft.training.runs.writer import (
     MODULATOR_FILE,
@@ -230,10 +232,11 @@ SHARED_METADATA = (
 
 
 def finetune(
-    recipe: Recipe,
+    recipe: Recipe | None = None,
     runs: Path = Path("runs"),
     listener: RunListener | None = None,
     *,
+    start: Path | str | None = None,
     source: Path | None = None,
     resume: Path | None = None,
     entries: Mapping[str, Any] | None = None,
@@ -245,11 +248,13 @@ def finetune(
     (`rsft.training.replay`).
 
     Args:
-        recipe: the recipe of the run. `rsft.training.replay.correction_recipe` returns
-            that of a short correction of a bundle.
+        recipe: the recipe of the run; None with `start` for a short correction run with
+            the recipe of the bundle (`rsft.training.replay.correction_recipe`).
         runs: folder in which the run folder is created, as `runs`/<recipe
             name>/<number>.
         listener: called with the progress; None for no listener.
+        start: bundle, run folder, or runs/<recipe>, at whose PEFT modules, scales and
+            head the run starts; the same as the key `train.start_bundle`.
         source: the recipe's file; run.json records the Git state of the repository
             around it.
         resume: folder of an unfinished run to continue; `resolve_resume` returns its
@@ -264,7 +269,8 @@ def finetune(
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
-        RequestError: data or a backbone is missing, or a split has no chips.
+        RequestError: data or a backbone is missing, a split has no chips, or neither
+            recipe nor bundle is given.
         RecipeError: the recipe does not agree with the bundle at which the run starts.
         DataError: a chip cannot be read.
         RsftError: a loss is not finite.
@@ -277,6 +283,15 @@ def finetune(
         >>> run.bundle_dir
         PosixPath('runs/quickstart/001/bundle')
     """
+    if not recipe:
+        if start is None:
+            raise RequestError(
+                "neither a recipe nor a bundle to start at", hint="pass recipe or start"
+            )
+        recipe = correction_recipe(Path(start))
+    elif start is not None:
+        folder = str(find_bundle(Path(start)))
+        recipe = recipe.with_keys("train", start_bundle=folder)
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble
     run = train(recipe, runs, listener, source=source, resume=resume, entries=entries)
     if recipe.train.start_bundle is not None and run.is_writer:

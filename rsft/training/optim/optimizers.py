@@ -7,6 +7,7 @@ the loss together correct a long tail once.
 
 import math
 from collections import defaultdict
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -154,6 +155,9 @@ def make_loss(
         A function of logits (B, C) and labels (B,).
     """
     counts = class_counts.float().clamp(min=1)
+    # a loss of another package may leave them out
+    if "drawn_counts" not in signature(loss.make).parameters:
+        return loss.make(counts)  # type: ignore[call-arg]
     if exponent == 1:
         return loss.make(counts, counts)
     draws = counts**exponent  # expected draws of each class in an epoch

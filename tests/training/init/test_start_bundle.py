@@ -50,7 +50,7 @@ def edit_store(root, folder, classes, edit):
 @pytest.fixture(scope="module")
 def corrected(run, tmp_path_factory):
     """A finished short run that starts at `run`."""
-    return finetune(correction_recipe(run), tmp_path_factory.mktemp("corrected"))
+    return finetune(start=run, runs=tmp_path_factory.mktemp("corrected"))
 
 
 def assert_equal_tensors(folder, other):
@@ -91,11 +91,11 @@ def test_only_the_last_blocks_and_the_head_change(run, tmp_path):
 def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(
     run, corrected, monkeypatch
 ):
-    again = finetune(correction_recipe(run), corrected.folder.parents[1])
+    again = finetune(start=run, runs=corrected.folder.parents[1])
     assert corrected.folder.name == "001" and again.folder.name == "002"
     assert_equal_tensors(corrected.folder, again.folder)
     monkeypatch.setattr("rsft.training.assembly.can_cache_prefix", lambda *_: False)
-    uncached = finetune(correction_recipe(run), corrected.folder.parents[1])
+    uncached = finetune(start=run, runs=corrected.folder.parents[1])
     assert (
         corrected.metadata["blocks_kept"] == 1 and uncached.metadata["blocks_kept"] == 0
     )
@@ -216,13 +216,15 @@ def test_a_recipe_that_does_not_agree(run, recipe_file, tmp_path):
 
 def test_damaged_and_missing_bundles(run, recipe_file, tmp_path):
     with pytest.raises(RequestError, match="no bundle found"):
-        correction_recipe(tmp_path)
+        finetune(start=tmp_path)
     broken = shutil.copytree(run / "bundle", tmp_path / "broken")
     (broken / "weights.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match=r"weights.safetensors"):
-        correction_recipe(broken)
+        finetune(start=broken)
     with pytest.raises(WeightsError, match=r"weights.safetensors"):
-        finetune(load_recipe(recipe_file, [f"train.start_bundle={broken}"]))
+        finetune(load_recipe(recipe_file), start=broken)
+    with pytest.raises(RequestError, match=mentions("neither a recipe", "bundle")):
+        finetune()
 
 
 def test_blocks_to_train_need_a_bundle(recipe_file):

@@ -268,3 +268,11 @@ def test_each_use_has_its_own_prior():
         (losses.validation, 1.0),
     ):
         assert shift_of(function) == pytest.approx((exponent * logs).tolist(), abs=1e-5)
+
+
+def test_a_loss_of_another_package_may_take_the_class_counts_only():
+    class OldLoss:
+        def make(self, class_counts, smoothing=0.0):
+            return lambda logits, labels: class_counts.sum() + smoothing
+
+    assert make_loss(OldLoss(), PRIOR_COUNTS, 0.5)(*DRAWN).item() == 130
