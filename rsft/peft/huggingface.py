@@ -74,9 +74,9 @@ def export_peft(
         >>> from rsft.peft import LoRA, attach
         >>> create = lambda: timm.create_model("vit_tiny_patch16_224", img_size=32)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     export_peft(attach(create(), LoRA(rank=2, positions="qv")), folder)
+        ...     export_peft(attach(create(), LoRA(rank=2, positions="qkv")), folder)
         ...     len(import_peft(create(), folder).sites)
-        24
+        36
     """
     others = {
         type(module).__name__
@@ -132,9 +132,9 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
         >>> from rsft.peft import LoRA, attach
         >>> create = lambda: timm.create_model("vit_tiny_patch16_224", img_size=32)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     export_peft(attach(create(), LoRA(rank=2, positions="qv")), folder)
+        ...     export_peft(attach(create(), LoRA(rank=2, positions="qkv")), folder)
         ...     len(import_peft(create(), folder).sites)
-        24
+        36
     """
     config = _read_config(Path(folder) / _CONFIG_FILE)
     stored = _read_adapter(Path(folder) / _WEIGHTS_FILE)

@@ -252,6 +252,7 @@ def test_weights_of_the_package_agree_with_their_model_card(tmp_path):
     # the package has no file that differs
     digest = hashlib.sha256(b"weights").hexdigest()
     (tmp_path / "toy.json").write_text(json.dumps({"sha256": digest}))
+    # its callers read the weights of the package
     loading._check_packaged(card(weights=weights), weights)
     weights.write_bytes(b"other")
     with pytest.raises(WeightsError, match="differ from their model card"):

@@ -141,7 +141,7 @@ def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
     assert (
         code == 2
         and "peft.rank  found 2" in err
-        and "the bundle has 4: set peft.rank=4, or train without" in err
+        and "the bundle has 4: set peft.rank to it, or train without" in err
     )
     code, _, err = rsft("finetune", "--from", run, "--resume")
     assert code == 2 and "leave out --from or --resume" in err
