@@ -184,9 +184,9 @@ class SmallNetwork(BaseModel):
         low = round(100 * difference.low, 1) + 0.0
         high = round(100 * difference.high, 1) + 0.0
         if low > 0:
-            relation = f"{value:.1f} points above"
+            relation = "above"
         elif high < 0:
-            relation = f"{-value:.1f} points below"
+            relation = "below"
         else:
             relation = "not distinguishable from"
         sentence = (

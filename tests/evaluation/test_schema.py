@@ -9,11 +9,20 @@ from rsft.metrics.intervals import Interval
     [
         (
             (0.031, 0.012, 0.05),
-            ["is 3.1 points above a small network without", "+1.2 to +5.0; 40 epochs"],
+            [
+                "is above a small network without",
+                "(+3.1 points",
+                "+1.2 to +5.0; 40 epochs",
+            ],
         ),
         (
             (-0.02, -0.03, -0.01),
-            ["is 2.0 points below", "-3.0 to -1.0", "rsft recipes show mstar_lt_small"],
+            [
+                "is below",
+                "(-2.0 points",
+                "-3.0 to -1.0",
+                "rsft recipes show mstar_lt_small",
+            ],
         ),
         (
             (0.004, -0.008, 0.017),
