@@ -205,6 +205,33 @@ other bands in a 16-bit file.
 Source: https://github.com/allenai/satlas/blob/main/Normalization.md. TorchGeo calls
 them B04, B03 and B02."""
 
+_SCALE_MAE_FILE = (
+    1_213_304_038,
+    "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9",
+)
+_CHECKSUMS: dict[str | None, tuple[int, str]] = {
+    # Landsat OLI, SimCLR
+    "4e8f6102": (
+        88_283_541,
+        "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940",
+    ),
+    # Sentinel-2, DINO
+    "36bcc127": (
+        90_644_269,
+        "36bcc1273227252faf98e1d9f32c35166d3612d30dc0c15812c29bed6da9a7d5",
+    ),
+    # Sentinel-2, MoCo
+    "67c9032d": (
+        90_668_909,
+        "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c",
+    ),
+    # the digits in the name of the file are not those of its hash
+    "98ed9821": _SCALE_MAE_FILE,
+    "386989c9": _SCALE_MAE_FILE,  # in its name in TorchGeo 0.10
+}
+"""Size in bytes and SHA-256, from the hub's commits, by the digits in the name of a
+file. Of other files only these digits are known, if any."""
+
 _SENSORS = {
     "LANDSAT_TM": "Landsat 4, 5",
     "LANDSAT_ETM": "Landsat 7",
@@ -307,11 +334,9 @@ def _card(
     url = weights.url.replace("https://hf.co/", _HUB)
     hub_name = "/".join(url.removeprefix(_HUB).split("/")[:2])
     file = url.rpartition("/")[2]
-    digits = None
-    # the digits in the name of Scale-MAE's file are not those of its hash
     match = re.search(r"-([0-9a-f]{8})\.pth$", file)
-    if match and weights.model != _SCALE_MAE:
-        digits = match[1]
+    digits = match and match[1]
+    size_in_bytes, digest = _CHECKSUMS.get(digits, (None, digits))
     if is_hierarchical_model(network):
         patch = STRIDE
         pads = weights.model in TIMM_NAMES
@@ -335,7 +360,7 @@ def _card(
         mean=mean,
         std=std,
         license=_LICENSES.get(hub_name, "unknown"),
-        weights=Remote(file, url, sha256=digits, page=f"{_HUB}{hub_name}"),
+        weights=Remote(file, url, size_in_bytes, digest, f"{_HUB}{hub_name}"),
         build=build,
         convert=_converter(weights.model, hub_name),
         sensor=sensors[0] if sensors else "several sensors",

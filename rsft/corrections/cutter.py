@@ -1,6 +1,5 @@
 """Read the chips of a corrected table: from their files, or from the scene again."""
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +31,7 @@ from rsft.scenes.reader import SceneReader
 from rsft.scenes.requirements import check_scene, select_unit
 from rsft.scenes.windows import ChipWindow, cut_chip
 from rsft.types import Bands, Box, JsonObject, Pixels, Spacing
+from rsft.utils.input_paths import exists
 
 _NO_RECORD = (
     "the chip was not saved, and the table does not say how to cut it again: predict"
@@ -284,8 +284,7 @@ class _SceneCutter:
         request: JsonObject,
         spec: ChipSpec,
     ) -> None:
-        # `Path.exists` raises an error for a name of too many letters
-        if not uri.is_remote and not os.path.exists(uri.path or ""):  # noqa: PTH110
+        if not uri.is_remote and not exists(uri.path or ""):
             raise DataError(f"the scene does not exist: {uri}")
         if not allow_scene(uri, record["fingerprint"]):
             raise DataError(

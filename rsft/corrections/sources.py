@@ -1,11 +1,11 @@
 """The files and addresses that a corrected table may name."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
+from rsft.utils.input_paths import exists
 
 
 class Sources:
@@ -43,8 +43,7 @@ class Sources:
         Raises:
             RequestError: files lie elsewhere only.
         """
-        # `Path.is_file` raises an error for a name of too many letters
-        existing = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113
+        existing = [path for path in paths if exists(path) and path.is_file()]
         for path in existing:
             if self.allows_all or self._contains(path.resolve()):
                 return path

@@ -48,15 +48,24 @@ def disable_telemetry(*packages: str) -> None:
         if package in _VARIABLES:
             name, value = _VARIABLES[package]
             os.environ[name] = value
-        # PyTorch's libraries import it before a program asks for it
+        # the program imported it before rsft
+        if package == "onnxruntime" and package in sys.modules:
+            sys.modules[package].disable_telemetry_events()
         if package == "huggingface_hub" and (
             constants := sys.modules.get("huggingface_hub.constants")
         ):
             vars(constants).update(HF_HUB_DISABLE_TELEMETRY=True)
-        if package in _OPENVINO_PACKAGES:
+        if (
+            package in _OPENVINO_PACKAGES
+            and sys.modules.get(_OPENVINO_TELEMETRY) is None
+        ):
             # no variable switches it off: they use their stubs if its import raises
             # ImportError
-            sys.modules.setdefault(_OPENVINO_TELEMETRY, None)  # type: ignore[arg-type]
+            sys.modules[_OPENVINO_TELEMETRY] = None  # type: ignore[assignment]
+        elif package in _OPENVINO_PACKAGES:
+            from openvino_telemetry.utils.sender import TelemetrySender
+
+            TelemetrySender.send = lambda *_: None
 
 
 def require(module: str, extra: str) -> Any:

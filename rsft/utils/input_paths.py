@@ -1,10 +1,15 @@
 """The files and folders that an input of a command stands for."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from rsft.errors import RequestError
 from rsft.utils.untrusted.documents import read_regular
+
+exists = os.path.exists
+"""Whether a path exists; unlike `Path.exists`, False for a name that no file can have,
+such as one with too many letters. It also takes less time."""
 
 
 def expand_path(path: Path) -> list[Path]:

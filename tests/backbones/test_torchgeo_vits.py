@@ -171,13 +171,22 @@ def test_files_of_an_unknown_repository_have_no_known_license(monkeypatch):
     )
 
 
-def test_checksums_come_from_file_names():
+def test_checksums_come_from_file_names_or_the_hub():
     checksums = {
         name: card(name).weights.sha256 for name in torchgeo_vits.torchgeo_names()
     }
     assert checksums[S1] is None
     assert checksums["ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO"] == "a1c967d8"
-    assert checksums["ScaleMAELarge16_Weights.FMOW_RGB"] is None
+    whole = {
+        name: digest
+        for name, digest in checksums.items()
+        if digest and len(digest) == 64
+    }
+    assert len(whole) == 4
+    for name, digest in whole.items():
+        assert f"-{digest[:8]}.pth" in card(name).weights.file.replace(
+            "scalemae-98ed9821", "scalemae-386989c9"
+        )
 
 
 def test_licenses_are_those_of_the_documentation_of_torchgeo():

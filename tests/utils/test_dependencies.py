@@ -9,7 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -70,11 +70,35 @@ def test_a_value_that_allows_telemetry_is_replaced():
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
+def test_onnxruntime_that_was_imported_earlier():
+    calls = []
+    sys.modules["onnxruntime"] = SimpleNamespace(
+        disable_telemetry_events=lambda: calls.append(1)
+    )
+    disable_telemetry("onnxruntime")
+    assert calls == [1]
+
+
 def test_huggingface_hub_that_was_imported_earlier(monkeypatch):
     constants = SimpleNamespace(HF_HUB_DISABLE_TELEMETRY=False)
     monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
     disable_telemetry("huggingface_hub")
     assert constants.HF_HUB_DISABLE_TELEMETRY
+
+
+@pytest.mark.parametrize("package", ["nncf", "openvino"])
+def test_openvino_telemetry_that_was_imported_earlier(package):
+    class TelemetrySender:
+        def send(self, backend, message):
+            raise AssertionError("an event was sent")
+
+    sender = ModuleType("openvino_telemetry.utils.sender")
+    sender.TelemetrySender = TelemetrySender
+    for name in ("openvino_telemetry", "openvino_telemetry.utils"):
+        sys.modules[name] = ModuleType(name)
+    sys.modules[sender.__name__] = sender
+    disable_telemetry(package)
+    TelemetrySender().send("backend", "message")
 
 
 def test_optional_packages_are_imported_without_telemetry(monkeypatch):

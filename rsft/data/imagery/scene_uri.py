@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from rsft.errors import DataError, RequestError
+from rsft.utils.input_paths import exists
 from rsft.utils.operating_system import is_windows
 from rsft.utils.remote_files import probe_url, public_url, quote_url
 from rsft.utils.untrusted.documents import load_json
@@ -139,9 +140,9 @@ class SceneUri:
         """Whether the name is a path, which may or may not exist."""
         text = self.text
         if text.startswith("/"):
-            return not text.startswith("/vsi") or _exists(text)
+            return not text.startswith("/vsi") or exists(text)
         is_name = _URL.match(text) or _SUBDATASET.match(text)
-        return not is_name or _exists(text)
+        return not is_name or exists(text)
 
     @property
     def path(self) -> Path | None:
@@ -276,13 +277,6 @@ def names_servers(path: Path) -> bool:
         return False
 
 
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # too long for a file name, or with a null character
-        return False
-
-
 def _containing_file(text: str) -> Path | None:
     """Return the archive in a name such as /vsizip/a.zip/b.tif; None without a file."""
     name = re.sub(r"^(/vsi\w+/)+", "", text)
@@ -307,6 +301,6 @@ def _split_subdataset(text: str) -> tuple[str, str]:
         return container, variable.strip(":/")
     parts = body.split(":")
     count = len(parts)
-    while count > 1 and not _exists(":".join(parts[:count])):  # a name may have colons
+    while count > 1 and not exists(":".join(parts[:count])):  # a name may have colons
         count -= 1
     return ":".join(parts[:count]), ":".join(parts[count:]).strip(":/")

@@ -4,7 +4,6 @@ They are uncertain, of rare classes, unlike the training chips, and different fr
 other.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +22,11 @@ from rsft.plugins.suggestions.prediction_file import (
     read_prediction_file,
 )
 from rsft.types import Floats, JsonObject, Names
+from rsft.utils.input_paths import exists
 
 CUT_COLUMNS = ("chip", "row", "col", "table")
 """Columns by which `rsft data add` cuts a chip from its scene again; empty for chips
 that it cannot cut."""
-
-_exists = os.path.exists  # False for a name that is too long
 
 COLUMNS = (
     "path",
@@ -193,7 +191,7 @@ def suggestion_table(
     missing = 0
     for path, scene, source in zip(paths, table["scene"], table["table"], strict=True):
         if source == "":  # the chip needs a file
-            missing += path.name == scene or not _exists(path)
+            missing += path.name == scene or not exists(path)
     notes = []
     if missing:
         notes.append(
