@@ -11,11 +11,12 @@ of the store are not used.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rsft.errors import Interrupted, RequestError
 from rsft.recipe.load import dump_recipe
@@ -36,9 +37,6 @@ from rsft.training.listeners import RunListener, StepReport
 from rsft.training.runs.reader import Epoch, hash_data, lock_run
 from rsft.types import JsonObject
 from rsft.utils.atomic_files import write_text
-
-if TYPE_CHECKING:
-    from rsft.training.runs.writer import Run
 
 FINALISTS = 2
 """Candidates that are compared with all of their epochs."""
@@ -64,11 +62,8 @@ class Choice:
     metadata: JsonObject
 
 
-class SearchListener(RunListener):
-    """Base class of listeners to a choice.
-
-    The events of a run come after `on_trial`.
-    """
+class SearchListener:
+    """Base class of listeners to a choice."""
 
     def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
         """Handle the start of a run, given the CPU seconds so far and in all."""
@@ -85,17 +80,15 @@ class BudgetSpentError(Interrupted):
 
 
 class _Meter(RunListener):
-    """Passes the events of a run on, and stops the run when the budget is spent.
+    """Counts the CPU seconds of a run, and stops it when the budget is spent.
 
     Args:
-        listener: receives the events.
         folder: folder of the trial, which keeps its CPU seconds, also those of earlier
             sessions.
         allowed_s: CPU seconds that are left.
     """
 
-    def __init__(self, listener: RunListener, folder: Path, allowed_s: float) -> None:
-        self.listener = listener
+    def __init__(self, folder: Path, allowed_s: float) -> None:
         self.folder = folder
         self.earlier_s = _read_cpu_seconds(folder)
         self.began = time.process_time()
@@ -110,20 +103,12 @@ class _Meter(RunListener):
         """Write the CPU seconds of all sessions."""
         write_text(self.folder / _CPU_FILE, f"{self.earlier_s + self.seconds:.3f}\n")
 
-    def on_progress(self, done: int, total: int, item: str) -> None:
-        self.listener.on_progress(done, total, item)
-
-    def on_start(self, run: Run, metadata: JsonObject) -> None:
-        self.listener.on_start(run, metadata)
-
     def on_step(self, step: StepReport) -> None:
         if self.seconds > self.allowed_s:
             raise BudgetSpentError
-        self.listener.on_step(step)
 
     def on_epoch_end(self, row: Epoch, scales: Any) -> None:
         self.save()
-        self.listener.on_epoch_end(row, scales)
 
 
 def _read_cpu_seconds(folder: Path) -> float:
@@ -256,7 +241,7 @@ class AutoSearch:
             raise BudgetSpentError
         self.listener.on_trial(trial, spent_s, budget_s)
         write_text(folder / RECIPE, dump_recipe(trial.recipe))
-        meter = _Meter(self.listener, folder, budget_s - spent_s)
+        meter = _Meter(folder, budget_s - spent_s)
         try:
             return run_trial(folder, trial.keys, "macro", meter)
         finally:
@@ -281,9 +266,8 @@ class AutoSearch:
         comparison = self.comparison
         candidates = self.plan.methods()
         if not comparison.able(candidates):
-            faults = "; ".join(f"{x.name}: {comparison.fault(x)}" for x in candidates)
             raise RequestError(
-                f"no candidate can be trained: {faults}",
+                f"no candidate can be trained: {self._describe_faults(candidates)}",
                 candidates[0].recipe.data.root,
                 "correct the data or the candidates",
             )
@@ -315,6 +299,9 @@ class AutoSearch:
         recipe = best.recipe.model_copy(update={"name": settings.name})
         return Choice(recipe, best.path, sentence, metadata)
 
+    def _describe_faults(self, candidates: Sequence[Candidate]) -> str:
+        return "; ".join(f"{x.name}: {self.comparison.fault(x)}" for x in candidates)
+
     def _judge_pools(self, ranking: Ranking) -> tuple[Ranking, str]:
         """Return the ranking with unlabeled chips, if they are better than without.
 
@@ -331,9 +318,8 @@ class AutoSearch:
             return ranking, ""
         if self.plan.obstacle:
             return ranking, "they were not compared either"
-        faults = [f"{x.name}: {comparison.fault(x)}" for x in pools]
         if not comparison.able(pools):
-            return ranking, "; ".join(faults)
+            return ranking, self._describe_faults(pools)
         best = ranking.candidates[0]
         compared = None
         if self.pool_stage:
@@ -344,9 +330,12 @@ class AutoSearch:
         first = compared.candidates[0]
         if first.takes_unlabeled:
             return compared, ""
-        is_pool = [x.takes_unlabeled for x in compared.candidates]
-        pool = compared.candidates[is_pool.index(True)]
+        pool = next(x for x in compared.candidates if x.takes_unlabeled)
+        reason = (
+            f"{pool.name} {comparison.accuracy(pool, compared)} instead of"
+            f" {comparison.accuracy(first, compared)} in {compared.folds_text}"
+        )
         if first != best:  # its twin
             methods = [x for x in compared.candidates if not x.takes_unlabeled]
             ranking = compared._replace(candidates=methods)
-        return ranking, comparison.describe_loss(compared, pool)
+        return ranking, reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -62,6 +62,12 @@ class Ranking(NamedTuple):
     share: float
     folds: list[int]
 
+    @property
+    def folds_text(self) -> str:
+        """The number of folds, such as "3 folds"."""
+        count = len(self.folds)
+        return "1 fold" if count == 1 else f"{count} folds"
+
 
 class CandidateComparison:
     """The results of all runs by candidate, number of epochs and fold.
@@ -84,11 +90,8 @@ class CandidateComparison:
 
     def fault(self, candidate: Candidate) -> str:
         """Return why a run of a candidate failed; "" if none did."""
-        for share in (SHORT, 1.0):
-            reason = _find_fault(self.results(candidate, share))
-            if reason:
-                return reason
-        return ""
+        short = _find_fault(self.results(candidate, SHORT))
+        return short or _find_fault(self.results(candidate, 1.0))
 
     def able(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the candidates that did not fail."""
@@ -111,7 +114,7 @@ class CandidateComparison:
             results = self.results(candidate, share)
             keys = []
             for measure in (self.settings.measure, "macro"):
-                values = _values(results, measure, folds or self.folds)
+                values = _values(results, measure, folds or self.folds).values()
                 keys.append(-statistics.fmean(values) if values else math.inf)
             return keys
 
@@ -155,80 +158,59 @@ class CandidateComparison:
         Example: "chosen: LoRA, macro 84.1 ± 1.2 in 3 folds; linear probe 78.3".
         """
         best, *others = ranking.candidates
-        measure = self.settings.measure
         budget = self.settings.budget
         if not ranking.folds:
             return (
                 f"chosen: {best.name}, the first candidate: the budget of {budget}"
                 " ended before a comparison"
             )
-        mean, spread = self._reached(best, ranking)
-        accuracy = format_accuracy(mean, spread)
-        folds = _count_folds(ranking)
-        sentence = f"chosen: {best.name}, {measure} {accuracy} in {folds}"
+        accuracy = format_accuracy(*_mean_and_spread(self._reached(best, ranking)))
+        sentence = (
+            f"chosen: {best.name}, {self.settings.measure} {accuracy} in"
+            f" {ranking.folds_text}"
+        )
+        ties = []
         for candidate in others:
-            mean, _ = self._reached(candidate, ranking)
-            sentence += f"; {candidate.name} {format_accuracy(mean)}"
-        sentence += self._describe_ties(ranking)
+            sentence += f"; {candidate.name} {self.accuracy(candidate, ranking)}"
+            if self._is_tie(candidate, ranking):
+                ties.append(candidate.name)
+        if ties:
+            sentence += (
+                f"; not distinguishable from {', '.join(ties)}: 95 % intervals of the"
+                " difference over folds contain 0"
+            )
         if is_complete:
             return sentence
         if ranking.share < 1:
             sentence += " with a part of the epochs"
         return f"{sentence}; the budget of {budget} ended before the last comparison"
 
-    def describe_loss(self, ranking: Ranking, candidate: Candidate) -> str:
-        """Return how far a candidate is behind the best one.
+    def accuracy(self, candidate: Candidate, ranking: Ranking) -> str:
+        """Return the mean of the measure over the folds of a ranking, in %."""
+        mean, _ = _mean_and_spread(self._reached(candidate, ranking))
+        return format_accuracy(mean)
 
-        Example: "small network with unlabeled chips 56.9 instead of 72.1 in 3 folds".
-        """
-        mean, _ = self._reached(candidate, ranking)
-        best, _ = self._reached(ranking.candidates[0], ranking)
-        return (
-            f"{candidate.name} {format_accuracy(mean)} instead of"
-            f" {format_accuracy(best)} in {_count_folds(ranking)}"
-        )
+    def _is_tie(self, candidate: Candidate, ranking: Ranking) -> bool:
+        """Return whether the folds do not tell a candidate from the best one.
 
-    def _describe_ties(self, ranking: Ranking) -> str:
-        """Return which candidates the best one is not distinguishable from.
-
-        These are candidates for which the 95 % interval of the mean difference over
-        folds (Student's t) contains 0.
+        The 95 % interval of the mean difference over folds (Student's t) contains 0.
         """
         from scipy.stats import t
 
-        best, *others = ranking.candidates
-        measure = self.settings.measure
-        ties = []
-        for candidate in others:
-            differences = []
-            for fold in ranking.folds:
-                first = self.results(best, ranking.share)[fold].outcome.metrics
-                second = self.results(candidate, ranking.share)[fold].outcome.metrics
-                if measure in first and measure in second:
-                    differences.append(first[measure] - second[measure])
-            mean, spread = _mean_and_spread(differences)
-            if mean is None or spread is None:
-                continue
-            count = len(differences)
-            half = t.ppf(0.975, count - 1) * spread / math.sqrt(count)
-            if mean <= half:
-                low, high = 100 * (mean - half), 100 * (mean + half)
-                ties.append(f"{candidate.name} ({low:+.1f} to {high:+.1f})")
-        if not ties:
-            return ""
-        return (
-            f"; not distinguishable from {', '.join(ties)}: 95 % intervals of the"
-            " difference over folds contain 0"
-        )
+        best = self._reached(ranking.candidates[0], ranking)
+        other = self._reached(candidate, ranking)
+        differences = {fold: best[fold] - other[fold] for fold in best if fold in other}
+        mean, spread = _mean_and_spread(differences)
+        if mean is None or spread is None:
+            return False
+        count = len(differences)
+        return bool(mean <= t.ppf(0.975, count - 1) * spread / math.sqrt(count))
 
-    def _reached(
-        self, candidate: Candidate, ranking: Ranking
-    ) -> tuple[float | None, float | None]:
+    def _reached(self, candidate: Candidate, ranking: Ranking) -> dict[int, float]:
         results = self.results(candidate, ranking.share)
-        values = _values(results, self.settings.measure, ranking.folds)
-        return _mean_and_spread(values)
+        return _values(results, self.settings.measure, ranking.folds)
 
-    def rows(self, chosen: tuple[str, int] | None = None) -> list[TriedCandidate]:
+    def rows(self, chosen: tuple[str, int]) -> list[TriedCandidate]:
         """Return one row for each candidate and number of epochs that has been run.
 
         Args:
@@ -257,12 +239,7 @@ class CandidateComparison:
         )
 
 
-def _count_folds(ranking: Ranking) -> str:
-    count = len(ranking.folds)
-    return "1 fold" if count == 1 else f"{count} folds"
-
-
-def _find_fault(results: dict[int, Result]) -> str:
+def _find_fault(results: Mapping[int, Result]) -> str:
     """Return why the first failed run failed; "" if none did."""
     for result in results.values():
         if result.outcome.status != "done":
@@ -271,17 +248,22 @@ def _find_fault(results: dict[int, Result]) -> str:
 
 
 def _values(
-    results: dict[int, Result], measure: str, folds: Sequence[int]
-) -> list[float]:
-    """Return a measure in those of some folds that have it."""
-    metrics = [results[fold].outcome.metrics for fold in folds if fold in results]
-    return [x[measure] for x in metrics if measure in x]
+    results: Mapping[int, Result], measure: str, folds: Sequence[int]
+) -> dict[int, float]:
+    """Return a measure by fold, for those of some folds that have it."""
+    values = {}
+    for fold in folds:
+        if fold in results and measure in results[fold].outcome.metrics:
+            values[fold] = results[fold].outcome.metrics[measure]
+    return values
 
 
-def _mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+def _mean_and_spread(
+    values: Mapping[int, float],
+) -> tuple[float | None, float | None]:
     """Return the mean, and the standard deviation; None without enough values."""
-    mean = statistics.fmean(values) if values else None
-    spread = statistics.stdev(values) if len(values) > 1 else None
+    mean = statistics.fmean(values.values()) if values else None
+    spread = statistics.stdev(values.values()) if len(values) > 1 else None
     return mean, spread
 
 

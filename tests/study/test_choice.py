@@ -453,18 +453,21 @@ def test_a_choice_reads_neither_files_nor_labels_of_validation_chips(
 
 
 @pytest.mark.exhaustive
-def test_a_killed_choice_continues_its_run(probes, root, tmp_path):
+def test_a_killed_choice_continues_its_run(probes, root, tmp_path, monkeypatch):
     path = probes(root, epochs=5)
     folder = tmp_path / "sweep"
 
-    class Killer(SearchListener):
+    class Killer(choice_module._Meter):
         def on_epoch_end(self, row, scales):
+            super().on_epoch_end(row, scales)
             if row["epoch"] == 1:
                 kill_this_process()
 
-    run_until_killed(
-        lambda: AutoSearch(read_auto(path), folder, Killer()).run(), timeout_s=120
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(choice_module, "_Meter", Killer)
+        run_until_killed(
+            lambda: AutoSearch(read_auto(path), folder).run(), timeout_s=120
+        )
     candidate = read_auto(path).candidates[0]
     trial = folder / "trials" / candidate.trial(1, 2, 0.25).id
     assert (
