@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from rsft.backbones.archived_weights import Archive, fetch_archived_weights
 from rsft.errors import RequestError, WeightsError
@@ -296,7 +295,7 @@ def fetch_weights(
         DataError: the server cannot be reached or sends another file; the message
             states what to fetch by hand.
     """
-    from rsft.utils.download import download, fetch_server_sha256
+    from rsft.utils.download import download
 
     remote = card.weights
     path = weights_path(card)
@@ -308,17 +307,8 @@ def fetch_weights(
         evidence = f"from {remote.archive.name}, with the published SHA-256"
         return replace(verify_weights(card), state="verified", evidence=evidence)
     published = published_checksum(card)
-    if _is_complete(published):
-        download(remote.url, path, published, size=remote.bytes, progress=progress)
-        return verify_weights(card)
-    server_sha256 = fetch_server_sha256(remote.url)
-    checksum = server_sha256 or published
-    download(remote.url, path, checksum, size=remote.bytes, progress=progress)
-    if not server_sha256:
-        return verify_weights(card)
-    _write_record(path, server_sha256)
-    evidence = f"SHA-256 as {urlsplit(remote.url).hostname} states it"
-    return replace(verify_weights(card), state="verified", evidence=evidence)
+    download(remote.url, path, published, size=remote.bytes, progress=progress)
+    return verify_weights(card)
 
 
 def verify_weights(card: PublishedEncoder) -> WeightsStatus:

@@ -10,7 +10,6 @@ or `extractall`, so `filter="data"` would add nothing.
 import lzma
 import os
 import re
-import shlex
 import struct
 import sys
 import tarfile
@@ -52,8 +51,7 @@ them."""
 _CHUNK = 2**20
 _RAR_MARK = b"Rar!\x1a\x07"
 _PART = re.compile(
-    r"(?P<archive>.+\.(zip|rar|7z|tgz|tar(\.\w+)?))\.\d{3}|.+\.(part\d+\.rar|[rz]\d\d)",
-    re.IGNORECASE,
+    r".+\.((zip|rar|7z|tgz|tar(\.\w+)?)\.\d{3}|part\d+\.rar|[rz]\d\d)", re.IGNORECASE
 )
 _FAULTS = (
     tarfile.TarError,
@@ -104,18 +102,15 @@ def describe_part(path: Path) -> str:
 
     Example:
         >>> describe_part(Path("FUSAR.zip.001"))
-        'FUSAR.zip.001 is one part of an archive: join the parts with ...'
+        'FUSAR.zip.001 is one part of an archive: extract all parts by hand with ...'
     """
-    match = _PART.fullmatch(path.name)
-    first_part = path.suffix.lower() == ".zip" and path.with_suffix(".z01").exists()
-    if match and match["archive"]:
-        archive = shlex.quote(str(path.with_name(match["archive"])))
-        way = f"join the parts with `cat {archive}.0* > {archive}`"
-    elif match or first_part:
-        way = "extract all parts by hand with 7z, and give the folder"
-    else:
+    is_last = path.suffix.lower() == ".zip" and path.with_suffix(".z01").exists()
+    if not is_last and not _PART.fullmatch(path.name):
         return ""
-    return f"{path} is one part of an archive: {way}"
+    return (
+        f"{path} is one part of an archive: extract all parts by hand with 7z, and give"
+        " the folder"
+    )
 
 
 def read_members(archive: Path) -> Iterator[Member]:

@@ -7,14 +7,11 @@ transfer and verify its content.
 
 import hashlib
 import os
-import re
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import requests
 
@@ -38,7 +35,6 @@ _TEMPORARY = (
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )
-_T = TypeVar("_T")
 
 
 def download(
@@ -130,11 +126,39 @@ class _Transfer:
             ValueError: the server does not send this file.
         """
         try:
-            _run_timed(self._request, lambda: self.blocks)
+            self._run_timed()
         finally:
             self.is_stopped = True
         with self.part.open("rb+") as file:
             os.fsync(file.fileno())
+
+    def _run_timed(self) -> None:
+        """Send the request in a thread, and stop waiting if it is too slow.
+
+        A server that sends a byte from time to time would never reach a timeout.
+
+        Raises:
+            requests.Timeout: no further block came within `_BLOCK_SECONDS`.
+        """
+        future: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(self._request())
+            except BaseException as error:  # it is raised in the thread that waits
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        blocks = -1
+        while not future.done():
+            if blocks == self.blocks:
+                raise requests.Timeout(
+                    f"the server sent less than {_BLOCK >> 10} KiB in"
+                    f" {_BLOCK_SECONDS:g} s"
+                )
+            blocks = self.blocks
+            wait([future], _BLOCK_SECONDS)
+        future.result()
 
     def _request(self) -> None:
         kept = self.part.stat().st_size if self.part.exists() else 0
@@ -202,58 +226,6 @@ def _read_length(response: requests.Response) -> int | None:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"the server states the length {text[:20]!r}")
     return int(text)
-
-
-def _run_timed(request: Callable[[], _T], count_blocks: Callable[[], int]) -> _T:
-    """Run a request in a thread, and stop waiting if it is too slow.
-
-    A server that sends a byte from time to time would never reach a timeout.
-
-    Args:
-        request: what to run. It may continue for some time after a timeout.
-        count_blocks: the number of blocks that it has received.
-
-    Raises:
-        requests.Timeout: no further block came within `_BLOCK_SECONDS`.
-    """
-    future: Future[_T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(request())
-        except BaseException as error:  # it is raised in the thread that waits
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    count = -1
-    while not future.done():
-        if count == count_blocks():
-            raise requests.Timeout(
-                f"the server sent less than {_BLOCK >> 10} KiB in {_BLOCK_SECONDS:g} s"
-            )
-        count = count_blocks()
-        wait([future], _BLOCK_SECONDS)
-    return future.result()
-
-
-def fetch_server_sha256(url: str) -> str | None:
-    """Ask the server for the SHA-256 of a file in hex; None if it does not say it.
-
-    huggingface_hub uses the same header: https://huggingface.co/docs/huggingface_hub,
-    `get_hf_file_metadata`.
-    """
-    try:
-        last = _run_timed(
-            lambda: requests.head(url, allow_redirects=True, timeout=_TIMEOUT),
-            lambda: 0,
-        )
-    except (requests.RequestException, ValueError):
-        return None  # the download reports the fault
-    tags = [
-        response.headers.get("X-Linked-Etag", "").strip('"')
-        for response in (*last.history, last)
-    ]
-    return next((tag for tag in tags if re.fullmatch("[0-9a-f]{64}", tag)), None)
 
 
 def _verify_checksum(path: Path, checksum: str | None, hint: str) -> None:

@@ -153,25 +153,14 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
 
 def _are_valid(cells: pd.Series[Any], column: Column) -> pd.Series[bool]:
     """Return which cells are of the kind of a column, or empty where they may be."""
-    is_empty = cells.isna()
-    kinds = ("string", "empty")
     if column.choices:
         is_valid = cells.isin(list(column.choices))
-    elif "number" in column.kind:
-        is_empty |= cells.isin([""])
-        is_valid = ~is_empty
-        if cells.dtype == bool or not pd.api.types.is_numeric_dtype(cells):
-            is_valid = cells.map(_is_number)
-        if column.kind == "finite number":
-            is_valid &= pd.to_numeric(cells.where(is_valid)).abs() <= _LARGEST
-    elif column.kind == "list of names":
-        is_valid = cells.map(_is_list_of_names)
-    elif pd.api.types.infer_dtype(cells, skipna=True) in kinds:  # most columns; faster
-        is_valid = ~is_empty
     else:
-        is_valid = cells.map(_is_text)
+        is_valid = cells.map(_KINDS[column.kind])
     if column.optional:
-        is_valid |= is_empty
+        is_valid |= cells.isna()
+        if "number" in column.kind:
+            is_valid |= cells.isin([""])
     return is_valid.astype(bool)
 
 
@@ -186,5 +175,18 @@ def _is_number(cell: object) -> bool:
     return isinstance(cell, float) and cell == cell
 
 
+def _is_finite(cell: Any) -> bool:
+    return _is_number(cell) and abs(cell) <= _LARGEST
+
+
 def _is_list_of_names(cell: object) -> bool:
     return isinstance(cell, list | np.ndarray) and all(map(_is_text, cell))
+
+
+_KINDS = {
+    "text": _is_text,
+    "number": _is_number,
+    "finite number": _is_finite,
+    "list of names": _is_list_of_names,
+}
+"""Whether a cell is of a kind of columns."""

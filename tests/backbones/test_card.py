@@ -13,7 +13,7 @@ from rsft.backbones.card import (
     find_weights,
     verify_weights,
 )
-from rsft.errors import DataError, WeightsError
+from rsft.errors import WeightsError
 from tests.helpers.http_server import BODY, SHA, serving
 from tests.helpers.messages import mentions
 
@@ -32,7 +32,6 @@ def running():
 
 @pytest.fixture
 def server(running):
-    running.tag = None
     running.requested_ranges = []
     return running
 
@@ -104,20 +103,6 @@ def test_without_a_published_checksum_the_digest_is_recorded(server, folder):
     (folder / "x.pth").write_bytes(BODY[:-1] + b"?")
     with pytest.raises(WeightsError, match=mentions("changed", "verified")):
         verify_weights(card(server.url))
-
-
-def test_the_digest_from_the_server_is_checked(server, folder):
-    server.tag = "0" * 64
-    with pytest.raises(DataError, match="not the published file"):
-        fetch_weights(card(server.url))
-    assert list(folder.iterdir()) == []
-    server.tag = SHA
-    status = fetch_weights(card(server.url))
-    assert (status.state, status.evidence) == (
-        "verified",
-        "SHA-256 as 127.0.0.1 states it",
-    )
-    assert (folder / "x.pth.sha256").read_text().startswith(SHA)
 
 
 @pytest.mark.parametrize(

@@ -50,15 +50,6 @@ class Handler(BaseHTTPRequestHandler):
         stop = self.server.breaks.pop(0) if self.server.breaks else len(BODY)
         self.wfile.write(BODY[start:stop])
 
-    def do_HEAD(self) -> None:
-        """Redirect with the digest in a header, as Hugging Face does."""
-        self.send_response(302 if "moved" in self.path else 200)
-        if self.server.tag is not None and self.path != "/elsewhere":
-            self.send_header("X-Linked-Etag", f'"{self.server.tag}"')
-        if "moved" in self.path:
-            self.send_header("Location", "/elsewhere")
-        self.end_headers()
-
     def log_message(self, *_: object) -> None:
         pass
 
@@ -71,7 +62,6 @@ class Server(HTTPServer):
         self.breaks: list[int] = []  # byte at which each response stops, in order
         self.statuses: list[int] = []
         self.requested_ranges: list[str | None] = []
-        self.tag: str | None = None  # digest in the header of HEAD responses
 
     @property
     def url(self) -> str:

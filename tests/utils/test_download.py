@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from rsft.errors import DataError, RequestError
 from rsft.utils import download as module
-from rsft.utils.download import download, fetch_server_sha256
+from rsft.utils.download import download
 from tests.helpers.http_server import BODY, SHA, serving
 
 
@@ -130,20 +130,3 @@ def test_error_without_network_tells_what_to_download(tmp_path, monkeypatch):
 )
 def test_partial_checksum_is_accepted(server, tmp_path, checksum):
     assert download(server.url, tmp_path / "x", checksum).read_bytes() == BODY
-
-
-@pytest.mark.parametrize("tag", [SHA, None, "W/abc"])
-def test_digest_of_the_server_is_read(server, tag):
-    server.tag = tag
-    assert fetch_server_sha256(server.url) == (SHA if tag == SHA else None)
-    assert fetch_server_sha256(server.url.replace("lists", "moved")) == (
-        SHA if tag == SHA else None
-    )
-
-
-def test_unreachable_server_gives_no_digest():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        assert (
-            fetch_server_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None
-        )
