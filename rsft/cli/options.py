@@ -11,7 +11,6 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from datetime import date, datetime
 from functools import cached_property, update_wrapper
 from inspect import Parameter, Signature, getdoc, signature
-from keyword import iskeyword
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -86,7 +85,9 @@ OverridesArgument = Annotated[
 ]
 WordArgument = Annotated[
     str,
-    Argument("Only list entries whose name or description contains WORD.", "[WORD]"),
+    Argument(
+        "Only list entries whose name or description contains WORD.", metavar="[WORD]"
+    ),
 ]
 UnitOption = Annotated[str | None, Option(parse=parse_unit_option)]
 NotATargetOption = Annotated[
@@ -116,15 +117,13 @@ class CommandParameter:
         info: the argument or option; None for a dataclass without one, which only adds
             the options of its fields.
         marks: further metadata of the type.
-        is_field: whether it is a field of a dataclass.
     """
 
     name: str
     hint: Any
     default: Any
-    info: Argument | Option | None
+    info: Option | None
     marks: tuple[Any, ...] = ()
-    is_field: bool = False
 
     @cached_property
     def nested(self) -> tuple[CommandParameter, ...]:
@@ -136,8 +135,8 @@ class CommandParameter:
 
     @property
     def option(self) -> Option:
-        """The option; one without settings for an argument or a dataclass."""
-        return self.info if isinstance(self.info, Option) else Option()
+        """The argument or option; one without settings for a dataclass."""
+        return self.info or Option()
 
     @property
     def is_mapping(self) -> bool:
@@ -148,12 +147,6 @@ class CommandParameter:
     def flag(self) -> str:
         """The name of the option."""
         return self.option.name or "--" + self.name.replace("_", "-")
-
-    @property
-    def key(self) -> str:
-        """The name of the parameter of the command."""
-        key = self.flag[2:].replace("-", "_")
-        return key if self.is_field and not iskeyword(key) else self.name
 
     def as_parameter(self) -> Parameter:
         """Return the parameter from which typer makes the argument or option."""
@@ -170,7 +163,11 @@ class CommandParameter:
         if isinstance(default, tuple):
             default = ",".join(map(str, default))
         info: Any = self.info
-        if isinstance(info, Option):
+        if isinstance(info, Argument):
+            info = typer.Argument(help=info.help, metavar=info.metavar)
+            if default is Parameter.empty and NoneType in get_args(self.hint):
+                default = None
+        elif info:
             info = typer.Option(
                 *filter(None, (self.flag, info.short)),
                 help=info.help,
@@ -179,12 +176,8 @@ class CommandParameter:
                 min=info.min,
                 formats=["%Y-%m-%d"] if hint == datetime | None else None,
             )
-        elif isinstance(info, Argument):
-            info = typer.Argument(help=info.help, metavar=info.metavar)
-            if default is Parameter.empty and NoneType in get_args(self.hint):
-                default = None
         return Parameter(
-            self.key,
+            self.name,
             Parameter.KEYWORD_ONLY,
             default=default,
             annotation=Annotated[hint, info],
@@ -259,7 +252,6 @@ def _read_fields(request: type[Any]) -> Iterator[CommandParameter]:
             is_given = field.default_factory is not MISSING
             default = None if is_given else Parameter.empty
         setting = make_setting(field.name, hints[field.name], default, None)
-        setting = replace(setting, is_field=True)
         if setting.info or setting.nested or setting.name in FLAGS.values():
             yield setting
 
@@ -269,11 +261,11 @@ def _read_names(option: Option) -> Iterator[CommandParameter]:
     texts = option.each() if option.each else {}
     for name, text in texts.items():
         info = Option(text, panel=option.panel, metavar=option.metavar)
-        yield CommandParameter(name, Path | None, None, info, is_field=True)
+        yield CommandParameter(name, Path | None, None, info)
 
 
 def make_setting(
-    name: str, hint: Any, default: Any, info: Argument | Option | None
+    name: str, hint: Any, default: Any, info: Option | None
 ) -> CommandParameter:
     """Return the setting for a parameter or field.
 
@@ -286,7 +278,7 @@ def make_setting(
     marks = getattr(hint, "__metadata__", ())
     if marks:
         hint = hint.__origin__
-    infos = [x for x in marks if isinstance(x, Argument | Option)]
+    infos = [x for x in marks if isinstance(x, Option)]
     if infos:
         info = infos[0]
     elif find_dataclass(hint):
@@ -338,7 +330,7 @@ class CommandFunction:
         for parameter, hint in self.read_hints():
             text = texts.get(parameter.name, "")
             if parameter.default is Parameter.empty:
-                info: Argument | Option = Argument(text)
+                info: Option = Argument(text)
             else:
                 info = Option(text)
             setting = make_setting(parameter.name, hint, parameter.default, info)
@@ -381,7 +373,7 @@ class CommandFunction:
         with quiet_console(flags.quiet, flags.as_json):
             for setting in self.settings:
                 for check in filter(callable, setting.marks):
-                    check(values[setting.key])
+                    check(values[setting.name])
             self.run(_take_values(self.settings, values, flags), flags)
 
     def run(self, arguments: dict[str, Any], flags: Flags) -> None:
@@ -396,8 +388,8 @@ class CommandFunction:
         """
         files = []
         for setting in _list_options(self.settings):
-            if setting.key in values and setting.info:
-                value = values[setting.key]
+            if setting.name in values and setting.info:
+                value = values[setting.name]
                 items = value if isinstance(value, list | tuple) else [value]
                 files += [(setting.info.access, item) for item in items]
         return files
@@ -446,11 +438,11 @@ def _take_values(
         if setting.name in FLAGS.values():
             arguments[setting.name] = getattr(flags, setting.name)
         elif setting.is_mapping:
-            paths = {inner.name: values[inner.key] for inner in setting.nested}
+            paths = {inner.name: values[inner.name] for inner in setting.nested}
             arguments[setting.name] = {x: path for x, path in paths.items() if path}
         elif not setting.nested:
-            arguments[setting.name] = setting.parse(values[setting.key])
-        elif not setting.info or values[setting.key]:
+            arguments[setting.name] = setting.parse(values[setting.name])
+        elif not setting.info or values[setting.name]:
             request: Any = find_dataclass(setting.hint)
             arguments[setting.name] = request(
                 **_take_values(setting.nested, values, flags)
@@ -463,7 +455,7 @@ def _take_values(
 
 def _check_unused(setting: CommandParameter, values: Mapping[str, Any]) -> None:
     for inner in setting.nested:
-        if values[inner.key] != inner.default:
+        if values[inner.name] != inner.default:
             raise RequestError(
                 f"{inner.flag} only works with {setting.flag}",
                 inner.flag,

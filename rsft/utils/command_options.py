@@ -69,18 +69,11 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Argument:
+class Argument(Option):
     """An argument of a command; a parameter with a default needs it.
 
-    Attributes:
-        help: what it names, as in `Option`.
-        metavar: placeholder of its value; None for the name of the parameter.
-        access: what the command does with the files that it names.
+    Its attributes are `help`, `metavar` and `access` of `Option`.
     """
-
-    help: str = ""
-    metavar: str | None = None
-    access: Access = Access.READ
 
 
 def option_values(request: Any) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def test_links_in_a_folder_lead_nowhere_else(attempt, tmp_path, monkeypatch):
             RequestError, match=mentions(f"inputs/{name}", "RSFT_FENCE")
         ):
             attempt("predict", parameters)
-        both = parameters | {"truth": "elsewhere"}
+        both = parameters | {"truth_path": "elsewhere"}
         assert attempt("predict", both, ("read", "elsewhere/secret.txt")) == ["secret"]
         Path("inputs", name).unlink()
 
