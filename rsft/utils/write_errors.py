@@ -83,22 +83,12 @@ _SENTENCES = {
 }
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_WRITERS = ("pyogrio.", "rasterio.", "safetensors", "pyarrow.")
+_WRITERS = ("pyogrio", "rasterio", "safetensors", "pyarrow")
 _TORCH_WORDS = (
     "inline_container",
     "pytorchstreamwriter",
     "iostream error",
     "file write failed",
-)
-_WRITE_WORDS = (
-    *_TORCH_WORDS,
-    "write",
-    "writing",
-    "commit",
-    "no space",
-    "i/o",
-    "create",
-    "flush",
 )
 
 
@@ -180,10 +170,7 @@ def _find_code(error: Exception, path: Path) -> int | None:
     if isinstance(error, sqlite3.Error):
         return _sqlite_code(error, path)
     if _is_of_writer(error):
-        code = _limit_code(path)
-        if not code and _contains(error, _WRITE_WORDS):
-            return errno.EIO
-        return code
+        return _limit_code(path)
     if not isinstance(error, OSError | RuntimeError):
         return None
     return errno.ENOSPC if _is_full(path) else None
@@ -225,15 +212,10 @@ def _open_code(path: Path) -> int:
 
 def _is_of_writer(error: Exception) -> bool:
     """Return whether a library that writes files has raised an exception."""
-    for kind in type(error).__mro__:
-        if f"{kind.__module__}.{kind.__name__}".startswith(_WRITERS):
-            return True
-    return _contains(error, _TORCH_WORDS)
-
-
-def _contains(error: Exception, words: tuple[str, ...]) -> bool:
+    if any(kind.__module__.startswith(_WRITERS) for kind in type(error).__mro__):
+        return True
     text = str(error).lower()
-    return any(word in text for word in words)
+    return any(words in text for words in _TORCH_WORDS)
 
 
 def _limit_code(path: Path) -> int | None:

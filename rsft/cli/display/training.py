@@ -61,8 +61,11 @@ class TrainingLines(RunListener):
         self.report(step.done, step.total, "training steps")
         if step.done % STEPS_PER_LINE == 0:
             epoch = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}"
-            position = f"{epoch}  step {step.step}/{step.steps}"
-            console.print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
+            remaining = timedelta(seconds=round(step.left_s))
+            console.print(
+                f"{epoch}  step {step.step}/{step.steps}  loss {step.loss:.3f} "
+                f" {step.images_per_s:.0f} images/s  {remaining} left"
+            )
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
         cells = [
@@ -115,20 +118,6 @@ def describe_training(recipe: Recipe, metadata: JsonObject) -> str:
         return line
     start = metadata["start"]
     return f"{line}\nstarts at {start['bundle']} ({start['sha256'][:12]})"
-
-
-def describe_speed(step: StepReport) -> str:
-    """Return speed, the parts of a step's time, memory, and remaining time."""
-    whole = step.data_s + step.inner_s + step.outer_s
-    parts = f"{1000 * step.data_s:.0f} data + {1000 * step.inner_s:.0f} inner"
-    if step.outer_s:
-        parts += f" + {1000 * step.outer_s:.0f} outer"
-    memory = f"{step.memory_mb / 1000:.1f} GB"
-    if not math.isnan(step.gpu_mb):
-        memory += f" + {step.gpu_mb / 1000:.1f} GB of the GPU"
-    speed = f"{step.images_per_s:.0f} images/s  {1000 * whole:.0f} ms/step ({parts})"
-    remaining = timedelta(seconds=round(step.left_s))
-    return f"{speed}  {memory}  {remaining} left"
 
 
 def format_cell(key: str, value: float) -> str:

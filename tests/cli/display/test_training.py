@@ -11,7 +11,6 @@ from rsft.cli.display.training import (
     JsonLines,
     TrainingLines,
     choose_display,
-    describe_speed,
     format_cell,
 )
 from rsft.peft import Site
@@ -61,11 +60,7 @@ def test_one_line_per_few_steps_and_per_epoch(log):
         == "bars  vit_tiny_patch8_64.simship  LoRA with a modulator (MetaPEFT)  1,000"
         " of 2,000 parameters trained  40 training chips  on cpu"
     )
-    assert (
-        step
-        == "epoch 1/3  step 5/5  loss 1.500  30 images/s  260 ms/step (10 data + 200"
-        " inner + 50 outer)  0.8 GB  0:01:15 left"
-    )
+    assert step == "epoch 1/3  step 5/5  loss 1.500  30 images/s  0:01:15 left"
     assert (
         epoch
         == "epoch 1  loss 1.500  val loss 1.250  head 50.0  tail 25.0  macro 40.0 "
@@ -88,15 +83,6 @@ def test_what_takes_long_is_reported(recipe_file):
 
 def test_method_is_named(log):
     assert "  AdaptFormer  1,000 of" in log("peft.method=adaptformer", "meta=null")[0]
-
-
-def test_speed_of_plain_peft_on_a_gpu():
-    text = describe_speed(replace(STEP, outer_s=0.0, gpu_mb=1500.0, left_s=86400.0))
-    assert (
-        text
-        == "30 images/s  210 ms/step (10 data + 200 inner)  0.8 GB + 1.5 GB of the GPU "
-        " 1 day, 0:00:00 left"
-    )
 
 
 def test_json_has_null_for_nan_and_infinity(capsys, tmp_path):
