@@ -197,7 +197,7 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
     is_radar = reader.given.get("data.declare") is not None or store.is_radar
     candidates = []
     kind = str(reader.given.get("data.augment", "sar" if is_radar else "optical"))
-    obstacle = _find_obstacle(store, reader.settings)
+    obstacle, fold_notes = _check_folds(store, reader.settings)
     names = reader.settings.candidates
     first = reader.settings.first.get(kind)
     if obstacle and first:
@@ -214,8 +214,7 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
             notes.append(note)
     if not candidates:
         raise RequestError("; ".join(notes), path, "name other candidates")
-    if not obstacle:
-        notes += _check_folds(store, reader.settings)
+    notes += fold_notes
     if not is_radar and "data.augment" not in reader.given:
         note = (
             "training chips are turned and mirrored as optical images; set"
@@ -348,26 +347,22 @@ class _Reader:
         return locate_fault(self.document, fault, [fault.key])
 
 
-def _find_obstacle(store: ChipStore, settings: AutoFile) -> str:
-    """Return why folds cannot compare candidates; "" if they can."""
-    train = store.split("train")
-    median = train["class"].value_counts().median()
-    if median < settings.min_chips:
-        return f"{median:g} training chips of the median class are too few for it"
-    folds, _ = assign_folds(train, settings.folds)
-    if len(set(folds.tolist()) - {0}) == settings.folds:
-        return ""
-    return f"{len(train):,} training chips are too few for {settings.folds} folds"
-
-
-def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
-    """Return what the folds cannot do.
+def _check_folds(store: ChipStore, settings: AutoFile) -> tuple[str, list[str]]:
+    """Return why folds cannot compare candidates, or else what they cannot do.
 
     Raises:
         RequestError: no chip can be held out for the measure.
     """
     train = store.split("train")
+    median = train["class"].value_counts().median()
+    if median < settings.min_chips:
+        return f"{median:g} training chips of the median class are too few for it", []
     folds, keys = assign_folds(train, settings.folds)
+    if len(set(folds.tolist()) - {0}) < settings.folds:
+        return (
+            f"{len(train):,} training chips are too few for {settings.folds} folds",
+            [],
+        )
     held_out = set(train["class"][folds > 0])
     if settings.measure == "tail" and held_out.isdisjoint(store.groups.get("tail", ())):
         raise RequestError(
@@ -392,4 +387,4 @@ def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
             f"chips of one {' or '.join(shared)} are in several folds, so that"
             " accuracies may be too high"
         )
-    return notes
+    return "", notes

@@ -20,9 +20,9 @@ from rsft.utils.operating_system import fold_name, sync_all
 from rsft.utils.write_errors import explain_os_error
 
 MAX_BYTES = 200 * 2**30
-"""Default limit of the extracted size in bytes."""
+"""Largest extracted size in bytes."""
 MAX_MEMBERS = 2_000_000
-"""Default limit of the number of files and folders."""
+"""Largest number of files and folders."""
 SUFFIX = re.compile(r"(?<=.)\.(zip|rar|tgz|tar(\.(gz|bz2|xz))?)$", re.IGNORECASE)
 """The suffix of an archive that `extract_archive` reads."""
 
@@ -36,8 +36,6 @@ def extract_archive(
     archive: Path,
     target: Path,
     *,
-    max_bytes: int = MAX_BYTES,
-    max_members: int = MAX_MEMBERS,
     progress: Progress | None = None,
 ) -> Path:
     """Extract an archive into a new folder; the format is found by content.
@@ -49,8 +47,6 @@ def extract_archive(
     Args:
         archive: the archive.
         target: the new folder.
-        max_bytes: limit of the extracted size.
-        max_members: limit of the number of files and folders.
         progress: called after each member with the MiB of the archive that have been
             read.
 
@@ -72,11 +68,10 @@ def extract_archive(
     try:
         with atomic_folder(target) as folder, translate_read_errors(archive):
             free = shutil.disk_usage(folder).free
-            limits = (max_bytes, max_members, free)
             if not is_tar(archive):
                 # the others list their members: check all before writing the first
-                deque(_check_members(archive, *limits), maxlen=0)
-            for member in _check_members(archive, *limits):
+                deque(_check_members(archive, free), maxlen=0)
+            for member in _check_members(archive, free):
                 _write_member(member, folder / member.path)
                 if progress:
                     done = min(-(-member.bytes_read // 2**20), total)
@@ -88,9 +83,7 @@ def extract_archive(
     return target
 
 
-def _check_members(
-    archive: Path, max_bytes: int, max_members: int, free_bytes: int
-) -> Iterator[Member]:
+def _check_members(archive: Path, free_bytes: int) -> Iterator[Member]:
     """Iterate over the members.
 
     Raises:
@@ -105,10 +98,10 @@ def _check_members(
             raise ValueError(f"the size of {str(member.path)!r} is negative")
         total += member.size
         message = ""
-        if count > max_members:
-            message = f"the archive contains more than {max_members} members"
-        elif total > max_bytes:
-            message = f"the archive contains more than {max_bytes / 2**30:.3g} GiB"
+        if count > MAX_MEMBERS:
+            message = f"the archive contains more than {MAX_MEMBERS} members"
+        elif total > MAX_BYTES:
+            message = f"the archive contains more than {MAX_BYTES / 2**30:.3g} GiB"
         elif _clashes(member, are_folders):
             message = f"{str(member.path)!r} occurs twice in the archive"
         if message:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _FIRST_CAPABILITY = {"bf16": (8, 0), "fp16": (7, 0)}
 """First compute capability of GPUs whose tensor cores multiply in a precision."""
 
+_MOST_CALLS = 9
+_LIMIT_S = 2.0  # after which no further call is started
+
 Work = Callable[[], object]
 """A function whose duration is measured."""
 
@@ -28,8 +31,6 @@ Work = Callable[[], object]
 def measure_speedup(
     baseline: Work,
     candidate: Work,
-    repeats: int = 9,
-    limit: float = 2.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Return the shortest duration of `baseline` divided by that of `candidate`.
@@ -39,13 +40,11 @@ def measure_speedup(
     Args:
         baseline: the reference function, usually the slower one.
         candidate: the function to compare with it.
-        repeats: number of calls of each.
-        limit: seconds after which no further call is started.
         clock: returns seconds; `time.thread_time` for work of this thread alone.
     """
     baseline(), candidate()  # first calls are slower
     durations: list[tuple[float, float]] = []
-    while len(durations) < repeats and sum(map(sum, durations)) < limit:
+    while len(durations) < _MOST_CALLS and sum(map(sum, durations)) < _LIMIT_S:
         durations.append(
             (_measure_seconds(baseline, clock), _measure_seconds(candidate, clock))
         )

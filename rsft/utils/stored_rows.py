@@ -19,8 +19,8 @@ class StoredRows:
 
     Args:
         folder: folder on the disk of the file; it is made if it is missing.
-        parts: arrays (n, D), in the order of the rows. They are read by slices without
-            a step, or by an array of indices.
+        parts: at least one array (n, D), in the order of the rows. They are read by
+            slices, or by an array of indices.
 
     Attributes:
         shape: (N, D).
@@ -47,17 +47,9 @@ class StoredRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | Indices) -> NDArray[np.float32]:
-        width = self.shape[1]
-        if isinstance(rows, slice):
-            numbers = range(len(self))[rows]
-            self._file.seek(4 * numbers.start * width)
-            data = np.fromfile(self._file, np.float32, len(numbers) * width)
-            return data.reshape(len(numbers), width)
-        chosen = np.empty((len(rows), width), np.float32)
-        for block in blocks(len(self)):
-            is_inside = (rows >= block.start) & (rows < block.stop)
-            chosen[is_inside] = self[block][rows[is_inside] - block.start]
-        return chosen
+        # a copy, since the pages of a map count as memory of the process
+        mapped = np.memmap(self._file, np.float32, "r", shape=self.shape)
+        return np.array(mapped[rows])
 
 
 Rows = NDArray[Any] | StoredRows

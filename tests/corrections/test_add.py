@@ -70,7 +70,6 @@ def test_splits_follow_the_scene(desk):
     ]
     manifest.to_parquet(desk.store / "manifest.parquet")
     summary = add_corrections(desk.store, page_table(desk))
-    assert summary.result.splits == {"scene": ("val", True)}
     assert {split for split, _ in summary.result.added} == {"val"}
     assert set(desk.table()["group_key"]) == {"scene.tif", "other"}
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from rsft.utils import stored_rows
 from rsft.utils.stored_rows import StoredRows, blocks
 
 
@@ -12,13 +11,12 @@ def rows():
     return np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
 
 
-def test_slices_and_indices(rows, tmp_path, monkeypatch):
+def test_slices_and_indices(rows, tmp_path):
     folder = tmp_path / "new"
     stored = StoredRows(folder, np.split(rows, [2, 2, 9]))
     assert stored.shape == rows.shape and len(stored) == 11
     for part in (slice(None), slice(3, 7), slice(9, 99), slice(5, 5), slice(-2, None)):
         np.testing.assert_array_equal(stored[part], rows[part])
-    monkeypatch.setattr(stored_rows, "blocks", lambda count: blocks(count, 4))
     for numbers in ([10, 0, 4, 4, 3], [], [7]):
         indices = np.array(numbers, np.int64)
         np.testing.assert_array_equal(stored[indices], rows[indices])
@@ -32,11 +30,6 @@ def test_other_numbers_become_float32(tmp_path):
         [1, 4],
         [2, 5],
     ]
-
-
-def test_no_rows(tmp_path):
-    stored = StoredRows(tmp_path, [])
-    assert len(stored) == 0 and stored[:].size == 0
 
 
 def test_blocks_cover_all_rows():

@@ -52,11 +52,6 @@ def show_addition(summary: CorrectionSummary) -> None:
         reason = "not a target (--not-a-target CLASS makes them labels)"
         left_out[reason] = summary.verdicts["not a target"]
     print_counts("left out", left_out)
-    scenes = Counter[str]()
-    for split, is_known in sorted(result.splits.values()):
-        kind = "chips of it are there already" if is_known else "new scene"
-        scenes[f"to {split} ({kind})"] += 1
-    print_counts("scenes", scenes)
     print_lines(f"note: {note}" for note in result.notes)
     reasons = (f"line {line}: {reason}" for _, line, reason in result.rejected)
     print_rejected(
@@ -87,10 +82,6 @@ def emit_addition(summary: CorrectionSummary) -> None:
             {"from": x, "to": y, "chips": count}
             for (x, y), count in sorted(result.relabeled.items())
         ],
-        "scenes": {
-            scene: {"split": split, "known": known}
-            for scene, (split, known) in result.splits.items()
-        },
         "reasons": [
             {"line": line, "reason": reason} for _, line, reason in result.rejected
         ],

@@ -150,7 +150,6 @@ class AdditionResult:
         unchanged: number of chips that were in the store with this class.
         repeated: number of rows whose chip an earlier row has, with the same class.
         rejected: rows that cannot be used.
-        splits: split of each scene, and whether the store had chips of it.
         notes: remarks for the reader.
     """
 
@@ -159,7 +158,6 @@ class AdditionResult:
     unchanged: int = 0
     repeated: int = 0
     rejected: list[Rejection] = field(default_factory=list)
-    splits: dict[str, tuple[str, bool]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def reject(self, record: ChipRecord, reason: str) -> None:
@@ -289,8 +287,6 @@ class _Addition:
                 continue
             scene = scene_key(record.extra_columns.get("group_key") or "")
             split, key = scenes.get(scene, (record.split, scene or None))
-            if scene:
-                self.result.splits.setdefault(scene, (split, scene in scenes))
             columns = {**record.extra_columns, "group_key": key}
             record = replace(record, split=split, extra_columns=columns)
             try:
