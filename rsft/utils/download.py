@@ -144,7 +144,8 @@ class _Transfer:
 
         def run() -> None:
             try:
-                future.set_result(self._request())
+                self._request()
+                future.set_result(None)
             except BaseException as error:  # it is raised in the thread that waits
                 future.set_exception(error)
 
