@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
@@ -56,10 +55,6 @@ class Tracker(Protocol):
         """
 
 
-MAX_CONSECUTIVE_ERRORS = 3
-"""Number of errors in a row after which a tracker is no longer used: each may have
-waited minutes for a server."""
-
 _TAGS = {
     "loss": "train/loss",
     "images_per_s": "pace/images_per_s",
@@ -77,7 +72,8 @@ _log = logging.getLogger(__name__)
 class TrackerListener(RunListener):
     """Listener that records a run in the trackers of `track.to`.
 
-    It writes their ids and numbers of errors to run.json.
+    It writes their ids to run.json. A tracker that fails is not used again in this
+    session, because each attempt may wait minutes for a server.
 
     Raises:
         RequestError: the package of a tracker is not installed.
@@ -97,24 +93,16 @@ class TrackerListener(RunListener):
                 )
             self.trackers[name] = tracker
         self.records: dict[str, Logger] = {}
-        self.errors: Counter[str] = Counter()
-        self.consecutive_errors: Counter[str] = Counter()
 
     def on_start(self, run: Run, metadata: JsonObject) -> None:
-        """Open the trackers; a resumed run continues its records and error counts."""
-        self.run = run
-        record_ids = dict(metadata.get("tracking", {}))
-        self.errors = Counter(metadata.get("tracking_lost", {}))
-
-        def open_tracker(name: str) -> None:
-            tracker = self.trackers[name]
-            record = tracker.open(self.recipe, run.folder, record_ids.get(name))
-            record_ids[name] = str(record.version)
-            self.records[name] = record
-
-        for name in self.trackers:
-            self._attempt(name, partial(open_tracker, name))
+        """Open the trackers; a resumed run continues its records."""
         # also the id of a record that cannot be opened now
+        record_ids = dict(metadata.get("tracking", {}))
+        for name, tracker in self.trackers.items():
+            with self._dropped_on_error(name):
+                record = tracker.open(self.recipe, run.folder, record_ids.get(name))
+                record_ids[name] = str(record.version)
+                self.records[name] = record
         run.update(tracking=record_ids)
 
     def on_step(self, step: StepReport) -> None:
@@ -134,30 +122,26 @@ class TrackerListener(RunListener):
         """Close the trackers."""
         status = "failed" if failed else "success"
         for name, record in list(self.records.items()):
-            self._attempt(name, partial(record.finalize, status))
+            with self._dropped_on_error(name):
+                record.finalize(status)
 
     def _log_values(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         for name, record in list(self.records.items()):
-            self._attempt(name, partial(record.log_metrics, finite, step))
+            with self._dropped_on_error(name):
+                record.log_metrics(finite, step)
 
-    def _attempt(self, name: str, call: Callable[[], None]) -> None:
-        """Call a tracker; an error never ends the run."""
+    @contextmanager
+    def _dropped_on_error(self, name: str) -> Iterator[None]:
+        """Drop a tracker whose call raises an error, which never ends the run."""
         try:
-            call()
+            yield
         # a server is down, a disk is full, or a library has changed
         except Exception as error:
-            _log.warning("track.to %s: %s: %s", name, type(error).__name__, error)
-        else:
-            self.consecutive_errors[name] = 0
-            return
-        self.errors[name] += 1
-        self.consecutive_errors[name] += 1
-        self.run.update(tracking_lost=dict(self.errors))
-        if self.consecutive_errors[name] == MAX_CONSECUTIVE_ERRORS:
-            _log.warning(
-                "track.to %s: no longer used after %d errors in a row",
-                name,
-                MAX_CONSECUTIVE_ERRORS,
-            )
             self.records.pop(name, None)
+            _log.warning(
+                "track.to %s: %s: %s; it gets no more numbers until the run is resumed",
+                name,
+                type(error).__name__,
+                error,
+            )

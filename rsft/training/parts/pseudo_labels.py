@@ -9,11 +9,9 @@ that are far from all classes get no pseudo-label, because an archive also conta
 no class is.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsft.data.chips.class_names import list_first_names
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.byte_images import ByteImages
@@ -41,11 +38,9 @@ from rsft.training.init.frozen_features import compute_features
 from rsft.training.objective import Objective
 from rsft.training.parts.average import WeightAverage
 from rsft.training.parts.base import Moment, Part, PartContext, StateDict
-from rsft.training.processes import all_reduce_mean, is_rank_zero
+from rsft.training.processes import all_reduce_mean
 from rsft.training.runs.writer import Run
-from rsft.types import Indices, JsonObject
-
-_log = logging.getLogger(__name__)
+from rsft.types import Indices
 
 
 class PseudoBatch(NamedTuple):
@@ -75,10 +70,6 @@ _MOMENTUM = 0.98
 
 _MIN_SHARE = 1e-4
 """Of a class among the pseudo-labels; its logarithm is finite."""
-
-_FEW = 0.1
-"""A class has few pseudo-labels if its share of them is below this part of its mean
-probability."""
 
 _REFRESHES = 50
 """How often the distance from the classes is fitted anew in a run. Features move: with
@@ -112,20 +103,18 @@ class PseudoLabeler(Part):
         for part in context.parts:
             if self.section.teacher == "ema" and isinstance(part, WeightAverage):
                 self.average = part
-        self.classes = setup.store.classes
-        self.epochs = recipe.train.epochs
+        self.epochs_of_fit = max(1, recipe.train.epochs // _REFRESHES)
         self.pool = pool
         self.train = batches.train
         self.val = batches.val
+        self.batches = batches
         contract = pool.contract
         strong = Augmentation(
             recipe.data.augment, len(contract.planes), contract.size, strong=True
         )
         self.augmentations = batches.augmentation, strong
         self.size = batches.batch_size * self.section.ratio
-        self.eval_batch_size = batches.eval_batch_size
-        self.seed = batches.seed
-        self.shard = batches.shard
+        self.loss_weight = shard_loss_weight(self.size, batches.shard)
         self.device = self.classifier.theta[0].device
         self.loss: LossConfig = recipe.loss.build()
         self.class_counts = context.class_counts
@@ -175,22 +164,6 @@ class PseudoLabeler(Part):
         run.add_pseudo_labels(epoch, self.counts.tolist())
         self.counts.zero_()
 
-    def finish(self) -> JsonObject:
-        """Name the classes for which the pool has hardly taught anything.
-
-        Those that it has taught can gain at their cost.
-        """
-        is_few = self.shares < _FEW * self.mean_probabilities.cpu()
-        names = [name for name, x in zip(self.classes, is_few, strict=True) if x]
-        if names and is_rank_zero():
-            _log.warning(
-                "hardly an unlabeled chip has a pseudo-label of %s, so that unlabeled"
-                " chips may cost these classes accuracy; `rsft finetune STORE"
-                " data.unlabeled=CHIPS` compares with and without them",
-                list_first_names(names),
-            )
-        return {"classes_without_pseudo_labels": names}
-
     def batch(self, epoch: int, index: int, progress: float) -> PseudoBatch | None:
         """Return the chips of a step with a pseudo-label; None before `semi.start`.
 
@@ -199,43 +172,43 @@ class PseudoLabeler(Part):
             index: number of the batch in its epoch from 0.
             progress: finished share of training.
         """
-        if progress < self.section.start:
+        section = self.section
+        if progress < section.start:
             return None
-        rng = np.random.default_rng((self.seed, epoch, 4, index))
+        shard = self.batches.shard
+        rng = np.random.default_rng((self.batches.seed, epoch, 4, index))
         drawn = rng.integers(0, len(self.pool) + len(self.train), self.size)
-        positions = shard_batches(np.arange(self.size), self.size, self.shard)[0]
+        positions = shard_batches(np.arange(self.size), self.size, shard)[0]
         with torch.no_grad():
-            is_due = index == 0 and epoch % max(1, self.epochs // _REFRESHES) == 0
-            if self.section.foreign and (is_due or self.distance is None):
+            is_due = index == 0 and epoch % self.epochs_of_fit == 0
+            if section.foreign and (is_due or self.distance is None):
                 self._fit_distance()
             inputs = self._load(drawn, positions, epoch, index, strong=False)
             with self._teacher() as teacher:
                 logits, features = teacher.predict(inputs)
             probabilities = logits.float().softmax(1)
-            if self.section.align != "none":
-                # of the chips of this process
-                share = shard_loss_weight(self.size, self.shard)
-                mean = all_reduce_mean(probabilities.mean(0) * share)
-                self.mean_probabilities = (
-                    _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
-                )
-                probabilities = probabilities * (self.target / self.mean_probabilities)
-                probabilities = probabilities / probabilities.sum(1, keepdim=True)
+            if section.align != "none":
+                probabilities = self._align(probabilities)
             confidence, labels = probabilities.max(1)
             is_foreign = self._is_foreign(features)
-            is_used = (confidence >= self.section.threshold) & ~is_foreign
+            is_used = (confidence >= section.threshold) & ~is_foreign
         self._count(labels[is_used], is_foreign)
         if not is_used.any():
             return None
-        inputs = self._load(
-            drawn, positions[is_used.cpu().numpy()], epoch, index, strong=True
-        )
-        factor = (
-            self.section.weight
-            * shard_loss_weight(self.size, self.shard)
-            / len(positions)
-        )
+        used = positions[is_used.cpu().numpy()]
+        inputs = self._load(drawn, used, epoch, index, strong=True)
+        factor = section.weight * self.loss_weight / len(positions)
         return PseudoBatch(inputs, labels[is_used], factor, self._mean_loss())
+
+    def _align(self, probabilities: Tensor) -> Tensor:
+        """Return probabilities (K, C) whose mean over the steps is the target."""
+        # of the chips of this process
+        mean = all_reduce_mean(probabilities.mean(0) * self.loss_weight)
+        self.mean_probabilities = (
+            _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
+        )
+        aligned = probabilities * (self.target / self.mean_probabilities)
+        return aligned / aligned.sum(1, keepdim=True)
 
     def _mean_loss(self) -> LossFunction:
         """Return the loss of the recipe, if it only adjusts logits to the prior."""
@@ -245,24 +218,18 @@ class PseudoLabeler(Part):
 
     def _count(self, used: Tensor, is_foreign: Tensor) -> None:
         """Count the chips of a step over all processes, and update the shares."""
-        classes = len(self.counts) - 2
-        counts = [
-            *torch.bincount(used, minlength=classes).tolist(),
-            int(is_foreign.sum()),
-            len(is_foreign),
-        ]
+        of_classes = torch.bincount(used, minlength=len(self.shares))
+        others = torch.stack([is_foreign.sum(), torch.tensor(len(is_foreign))])
+        counts = torch.cat([of_classes.cpu(), others.cpu()])
         # else this process repeats a chip of another
-        is_counted = shard_loss_weight(self.size, self.shard) > 0
-        mean = all_reduce_mean(
-            is_counted * torch.tensor(counts, dtype=torch.float64, device=self.device)
-        )
-        counted = (mean * self.shard[1]).round().long().cpu()
+        is_counted = self.loss_weight > 0
+        mean = all_reduce_mean(is_counted * counts.double().to(self.device))
+        counted = (mean * self.batches.shard[1]).round().long().cpu()
         self.counts += counted
-        sum_used = counted[:classes].sum()
-        if sum_used > 0:
-            self.shares = (
-                _MOMENTUM * self.shares + (1 - _MOMENTUM) * counted[:classes] / sum_used
-            )
+        of_classes = counted[:-2]
+        if of_classes.any():
+            shares = of_classes / of_classes.sum()
+            self.shares = _MOMENTUM * self.shares + (1 - _MOMENTUM) * shares
 
     def _load(
         self,
@@ -287,22 +254,15 @@ class PseudoLabeler(Part):
         augmentation = self.augmentations[strong]
         images = []
         for position in positions.tolist():  # a chip may be drawn twice
-            chip = int(drawn[position])
-            source, number = (
-                (self.pool, chip)
-                if chip < len(self.pool)
-                else (self.train, chip - len(self.pool))
-            )
-            if augmentation.resizes:
-                image = source.full_size_image(number)
-            else:
-                image = source.image(number)
-            entropy = (self.seed, epoch, index, 5 + strong, position)
-            images.append(
-                augmentation(
-                    image, int(np.random.SeedSequence(entropy).generate_state(1)[0])
-                )
-            )
+            number = int(drawn[position])
+            chips = self.pool
+            if number >= len(self.pool):
+                number -= len(self.pool)
+                chips = self.train
+            read = chips.full_size_image if augmentation.resizes else chips.image
+            entropy = (self.batches.seed, epoch, index, 5 + strong, position)
+            seed = np.random.SeedSequence(entropy).generate_state(1)[0]
+            images.append(augmentation(read(number), int(seed)))
         return copy_to_device(ByteImages.stack(images, self.pool.contract), self.device)
 
     @contextmanager
@@ -310,8 +270,7 @@ class PseudoLabeler(Part):
         """Give the classifier the weights of the teacher, in evaluation mode."""
         is_training = self.classifier.training
         with self.average.use_weights() if self.average else nullcontext():
-            self.classifier.eval()
-            yield self.classifier
+            yield self.classifier.eval()
         self.classifier.train(is_training)
 
     def _fit_distance(self) -> None:
@@ -325,34 +284,32 @@ class PseudoLabeler(Part):
             np.flatnonzero(labels == label)[:_MAX_CHIPS] for label in np.unique(labels)
         ]
         chips = np.concatenate(per_class)
-        others = np.linspace(
-            0, len(self.val) - 1, min(_MAX_CHIPS * len(per_class), len(self.val))
-        ).astype(int)
-        with self._teacher() as teacher:
-            compute = partial(
-                compute_features, teacher, batch_size=self.eval_batch_size
-            )
-            known = teacher.final_features(compute(self.train, chips))
-            new = teacher.final_features(compute(self.val, others))
-        features = known.float().cpu().numpy()
+        count = min(_MAX_CHIPS * len(per_class), len(self.val))
+        others = np.linspace(0, len(self.val) - 1, count).astype(int)
+        known = self._final_features(self.train, chips)
+        new = self._final_features(self.val, others)
+        features = known.cpu().numpy()
         _, whitening = fit_distance(features, labels[chips], len(self.target))
-        white_chips = torch.from_numpy(whiten_references(features, whitening))
-        white_chips = white_chips.float().to(self.device)
+        white = torch.from_numpy(whiten_references(features, whitening))
+        white_chips = white.float().to(self.device)
         matrix = torch.from_numpy(whitening).float().to(self.device)
-        distances = nearest_distance(new.float() @ matrix, white_chips)
-        self.distance = (
-            white_chips,
-            matrix,
-            ood_limit(distances.cpu().numpy(), self.section.foreign),
-        )
+        distances = nearest_distance(new @ matrix, white_chips).cpu().numpy()
+        limit = ood_limit(distances, self.section.foreign)
+        self.distance = white_chips, matrix, limit
+
+    def _final_features(self, chips: ChipImages, indices: Indices) -> Tensor:
+        """Return the teacher's features (M, D) of some chips, in float32."""
+        size = self.batches.eval_batch_size
+        with self._teacher() as teacher:
+            inputs = compute_features(teacher, chips, indices, size)
+            return teacher.final_features(inputs).float()
 
     def _is_foreign(self, features: Tensor) -> Tensor:
         if not self.distance:
             return torch.zeros(len(features), dtype=torch.bool, device=features.device)
         white_chips, whitening, limit = self.distance
-        return torch.as_tensor(
-            nearest_distance(features.float() @ whitening, white_chips) > limit
-        )
+        distances: Tensor = nearest_distance(features.float() @ whitening, white_chips)
+        return distances > limit
 
     def state_dict(self) -> StateDict:
         """Return the state for a checkpoint."""

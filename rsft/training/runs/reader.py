@@ -73,7 +73,6 @@ _TYPES = {
     "position": list,
     "resumed": list,
     "tracking": dict,
-    "tracking_lost": dict,
 }
 """Types of the values in run.json that are read further."""
 
