@@ -3,8 +3,9 @@
 import re
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 from timm.models import is_model
 from torch import nn
 
@@ -64,7 +65,6 @@ def bundle_from_checkpoint(
             "no such checkpoint", path, "give the .ckpt file of a trainer"
         )
     checkpoint = read_torch_file(path)
-    notes = list[str]()
     if (
         not isinstance(checkpoint, dict)
         or not {CHECKPOINT_KEY, "hyper_parameters", "state_dict"} <= checkpoint.keys()
@@ -72,19 +72,16 @@ def bundle_from_checkpoint(
         raise WeightsError(
             "this is no checkpoint of a PEFTClassificationTask",
             path,
-            (
-                "train rsft.torchgeo.PEFTClassificationTask, and give a checkpoint of"
-                " its trainer"
-            ),
+            "train rsft.torchgeo.PEFTClassificationTask, and give a checkpoint of its"
+            " trainer",
         )
+    notes: list[str] = []
     try:
         _make_bundle(checkpoint, path, out, data, size, weights, notes).save(out)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        fault = f"{type(error).__name__}: {error}"
         raise WeightsError(
-            (
-                f"the checkpoint is damaged, or of another version:"
-                f" {type(error).__name__}: {error}"
-            ),
+            f"the checkpoint is damaged, or of another version: {fault}",
             path,
             "use the versions of rsft, torchgeo and timm of the training",
         ) from error
@@ -102,25 +99,20 @@ def _make_bundle(
 ) -> Bundle:
     metadata = checkpoint[CHECKPOINT_KEY]
     record = metadata["data"]
-    hparams = {
-        key: value
-        for key, value in checkpoint["hyper_parameters"].items()
-        if not key.startswith("_")
-    }
-    if "contract" in record:
-        chips = record
-    else:
-        chips = describe_chips(_open_store(record, data, path))
+    hparams = checkpoint["hyper_parameters"]
+    hparams = {key: x for key, x in hparams.items() if not key.startswith("_")}
+    store = None if "contract" in record else _open_store(record, data, path)
+    chips = describe_chips(store) if store else record
     # before memory is allocated for them
     _check_shape(hparams, chips, path)
     task = _rebuild_task(hparams, checkpoint, path)
-    if "contract" in record:
+    network = task.model.vit
+    if store:
+        contract = _fit_contract(record, store, network, size, notes)
+    else:
         contract = Contract.model_validate(record["contract"])
         if record["transforms"]:
             notes.append("the bundle does not contain the data module's transforms")
-    else:
-        contract = _fit_contract(record, Path(chips["root"]), task, size, path, notes)
-    network = task.model.vit
     backbone = _describe_backbone(hparams, network, path, out, weights, notes)
     recipe = _make_recipe(path.stem, hparams, backbone, contract, chips["root"])
     encoder = load_encoder(recipe, contract.bands)
@@ -170,22 +162,18 @@ def _check_shape(hparams: JsonObject, chips: JsonObject, path: Path) -> None:
 
 def _open_store(record: JsonObject, data: Path | None, path: Path) -> ChipStore:
     if "mean" not in record:
-        message = (
-            "the checkpoint was not trained with a data module, so it lacks the"
-            " normalization"
-        )
         raise RequestError(
-            message,
+            "the checkpoint was not trained with a data module, so it lacks the"
+            " normalization",
             path,
             "train with a data module of TorchGeo, or with ChipStoreDataModule",
         )
     if not data:
-        message = (
-            f"the checkpoint was trained on {record['module']}, so it lacks bands, unit"
-            " and names of the classes"
-        )
         raise RequestError(
-            message, path, "give a chip store of the same data with --data"
+            f"the checkpoint was trained on {record['module']}, so it lacks bands, unit"
+            " and names of the classes",
+            path,
+            "give a chip store of the same data with --data",
         )
     return ChipStore.open(data)
 
@@ -217,56 +205,39 @@ def _rebuild_task(
 
 def _fit_contract(
     record: JsonObject,
-    root: Path,
-    task: PEFTClassificationTask,
+    store: ChipStore,
+    network: Any,
     size: int | None,
-    path: Path,
     notes: list[str],
 ) -> Contract:
     """Return the contract of a chip store, normalized as a data module of TorchGeo."""
-    side = size or next(
-        iter(
-            getattr(getattr(task.model.vit, "patch_embed", None), "img_size", None)
-            or ()
-        ),
-        None,
-    )
-    if side is None:
-        raise RequestError(
-            f"{task.hparams['model']} takes images of any size", path, "give --size"
-        )
-    store = ChipStore.open(root)
-    contract = fit_store_contract(
-        store, side, stretch="auto" if store.units == ("uint8",) else "percentile"
-    )
+    embedding = getattr(network, "patch_embed", None)
+    side = size or max(getattr(embedding, "img_size", None) or [0])
+    if not side:
+        raise RequestError("the network takes images of any size", hint="give --size")
+    stretch = "auto" if store.units == ("uint8",) else "percentile"
+    contract = fit_store_contract(store, side, stretch=stretch)
     count = len(contract.planes)
     unit, stretches = next(iter(contract.units.items()))
-    repeats = {1: count}  # one value for all bands
-    mean = record["mean"] * repeats.get(len(record["mean"]), 1)
-    std = record["std"] * repeats.get(len(record["std"]), 1)
-    if len(contract.units) != 1 or len(mean) != count or len(std) != count:
+    mean, std = np.array(record["mean"]), np.array(record["std"])
+    if len(contract.units) != 1 or not {mean.size, std.size} <= {1, count}:
         raise RequestError(
-            (
-                f"{record['module']} normalizes {len(mean)} bands, and the chips have"
-                f" {count} in {unit}"
-            ),
-            root,
+            f"{record['module']} normalizes {mean.size} bands, and the chips have"
+            f" {count} in {unit}",
+            store.root,
             "prepare the bands of the training, in one unit",
         )
-    ranges = [
-        (x, stretch.low, cast(float, stretch.high) - stretch.low)
-        for x, stretch in zip(mean, stretches, strict=True)
-    ]
-    moments = {
-        "mean": tuple((x - low) / width for x, low, width in ranges),
-        "std": tuple(x / width for x, (_, _, width) in zip(std, ranges, strict=True)),
-    }
+    low = np.array([x.low for x in stretches])
+    width = np.array([x.high for x in stretches]) - low
     notes += filter(None, [contract.clipping_note])
     notes.append(
         f"chips are resized to {side} pixels, and normalized as by {record['module']}"
         f" in {unit}"
     )
-    return contract.model_copy(update=moments)
+    moments = {"mean": (mean - low) / width, "std": std / width}
+    return contract.model_copy(
+        update={name: tuple(values.tolist()) for name, values in moments.items()}
+    )
 
 
 def _describe_backbone(
@@ -283,14 +254,14 @@ def _describe_backbone(
     pool = getattr(network, "global_pool", "avg")
     # a module of a hierarchical network
     pool = pool if isinstance(pool, str) else "avg"
-    if pool not in ("token", "avg") or not isinstance(
-        network.get_classifier(), nn.Linear
-    ):
-        message = (
+    is_linear = isinstance(network.get_classifier(), nn.Linear)
+    if pool not in ("token", "avg") or not is_linear:
+        raise RequestError(
             f"{model} has the pooling {pool} and no single linear head, which a bundle"
-            " cannot express"
+            " cannot express",
+            path,
+            "choose another network",
         )
-        raise RequestError(message, path, "choose another network")
     if name is True or "_Weights" in name:
         return {"name": model if name is True else name, "pool": pool}
     if not weights:
@@ -299,17 +270,16 @@ def _describe_backbone(
             path,
             "give this file with --weights",
         )
-    stored = read_torch_file(weights) if weights.is_file() else {}
-    stored = {
-        key.replace("model.", ""): tensor
-        for key, tensor in stored.get("state_dict", {}).items()
-    }
+    content = read_torch_file(weights) if weights.is_file() else {}
+    stored = content.get("state_dict", {})
+    stored = {key.replace("model.", ""): tensor for key, tensor in stored.items()}
     names = encoder_state(network, classifier_names(network)).keys()
     missing = names - stored.keys()
     if missing:
-        message = f"{len(missing)} of the {len(names)} tensors of {model} are missing"
         raise WeightsError(
-            message, weights, f"give the file that the task read: {name}"
+            f"{len(missing)} of the {len(names)} tensors of {model} are missing",
+            weights,
+            f"give the file that the task read: {name}",
         )
     file = out.absolute().with_name(f"{out.name}-encoder.safetensors")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -328,26 +298,24 @@ def _make_recipe(
     """Return the recipe that describes the classifier of a task."""
     loss = hparams["loss"]
     peft = hparams["peft"]
-    planes = list(contract.planes)
     if isinstance(loss, str):
-        section = {"name": loss if loss in LOSSES else "ce"}
-    else:
-        section = loss
+        loss = {"name": loss if loss in LOSSES else "ce"}
+    data = {
+        "root": root,
+        "size": contract.size,
+        "crop": contract.crop,
+        "bands": list(contract.planes),
+        "remap": "expand",
+    }
     return Recipe.model_validate(
         {
             "name": name.lstrip(".") or "torchgeo",
-            "data": {
-                "root": root,
-                "size": contract.size,
-                "crop": contract.crop,
-                "bands": planes,
-                "remap": "expand",
-            },
+            "data": data,
             "backbone": backbone,
             "peft": {"method": peft} if isinstance(peft, str) else peft,
             "meta": {"schedule": "joint"} if hparams["learn_scales"] else None,
             "head": {"kind": "linear", "init": "random"},
-            "loss": section,
+            "loss": loss,
             "train": {"epochs": 1, "optimizer": "adamw", "lr": hparams["lr"]},
         }
     )

@@ -235,14 +235,12 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
         """
         datamodule = getattr(self._trainer, "datamodule", None)
         if self.hparams["weights"]:
-            state = checkpoint["state_dict"]
             learned = self.learned_names()
-            state = {
+            checkpoint["state_dict"] = {
                 name: x
-                for name, x in state.items()
+                for name, x in checkpoint["state_dict"].items()
                 if name in learned or not name.startswith("model.")
             }
-            checkpoint["state_dict"] = state
         self._data = _describe_data(datamodule) or self._data
         checkpoint[CHECKPOINT_KEY] = {
             "version": __version__,
@@ -261,22 +259,18 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
         if record is None:
             return
         if self.hparams["weights"] and record["encoder_sha256"] != self.encoder_sha256:
-            message = (
-                f"the weights of {self.hparams['model']} differ from those of the"
-                " training"
-            )
             raise WeightsError(
-                message,
+                f"the weights of {self.hparams['model']} differ from those of the"
+                " training",
                 str(self.hparams["weights"]),
                 "give the task the weights of the checkpoint",
             )
         missing = sorted(self.learned_names() - checkpoint["state_dict"].keys())
         if missing:
-            message = (
-                f"{len(missing)} learned tensors are missing, such as {missing[0]}"
-            )
             raise WeightsError(
-                message, "checkpoint", "give the task the arguments of the checkpoint"
+                f"{len(missing)} learned tensors are missing, such as {missing[0]}",
+                "checkpoint",
+                "give the task the arguments of the checkpoint",
             )
         checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
         self._data = record["data"]
@@ -307,15 +301,12 @@ def _build_component(
             {section.selector: value} if isinstance(value, str) else dict(value)
         ).build()
     except ValidationError as error:
+        faults = [
+            f"{key}.{'.'.join(map(str, x['loc']))} must be {x['msg']}"
+            for x in error.errors(include_url=False)
+        ]
         raise RequestError(
-            "; ".join(
-                dict.fromkeys(
-                    [
-                        f"{key}.{'.'.join(map(str, x['loc']))} must be {x['msg']}"
-                        for x in error.errors(include_url=False)
-                    ]
-                )
-            ),
+            "; ".join(dict.fromkeys(faults)),
             key,
             f"give a name, or the keys of the section {key} of a recipe",
         ) from error
@@ -374,11 +365,7 @@ def _describe_data(datamodule: Any) -> JsonObject:
     """Return what a bundle needs of a data module; empty for an unknown one."""
     if isinstance(datamodule, ChipStoreDataModule) and datamodule.contract:
         store = datamodule.store
-        spacings = datamodule.store.split("train").get("spacing_m")
-        if spacings is None:
-            spacing = None
-        else:
-            spacing = common_spacing(spacings.astype(float).tolist())
+        spacing = common_spacing(store.split("train")["spacing_m"].tolist())
         contract = datamodule.contract.model_copy(update={"spacing_m": spacing})
         return {
             "contract": contract.model_dump(mode="json"),
