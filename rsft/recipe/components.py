@@ -288,11 +288,8 @@ class ComponentSection(Section):
         """
         infos = {cls.selector: cls.model_fields[cls.selector]}
         for component in cls.components():
-            infos |= {
-                key: info
-                for key, info in settings_model(component).model_fields.items()
-                if key not in infos
-            }
+            for key, info in settings_model(component).model_fields.items():
+                infos.setdefault(key, info)
         return infos
 
     @classmethod
@@ -338,10 +335,11 @@ class ComponentSection(Section):
     @classmethod
     def _any_settings(cls) -> type[Section]:
         """Return a model of the keys that any component takes."""
-        keys: dict[str, Any] = {}
-        for component in cls.components():
-            for key, info in settings_model(component).model_fields.items():
-                keys.setdefault(key, (info.rebuild_annotation(), info))
+        keys: dict[str, Any] = {
+            key: (info.rebuild_annotation(), info)
+            for key, info in cls.all_key_infos().items()
+            if key != cls.selector
+        }
         return create_model(cls.__name__, __base__=Section, **keys)
 
     @classmethod

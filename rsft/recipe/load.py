@@ -213,18 +213,11 @@ def nearest_key(key: str) -> str:
     """Return the dotted key that was probably meant; "" if none is similar."""
     keys = recipe_keys()
     section, _, leaf = key.rpartition(".")
-    if section in SECTIONS:
-        candidates = [
-            name.partition(".")[2] for name in keys if name.startswith(f"{section}.")
-        ]
-        matches = difflib.get_close_matches(leaf, candidates)
-        if matches:
-            return f"{section}.{matches[0]}"
+    siblings = [x.partition(".")[2] for x in keys if x.startswith(f"{section}.")]
+    matches = difflib.get_close_matches(leaf, siblings)
+    if matches:
+        return f"{section}.{matches[0]}"
     namesakes = [name for name in keys if name.rpartition(".")[2] == leaf]
     matches = difflib.get_close_matches(key, namesakes, cutoff=0)
-    matches = matches or difflib.get_close_matches(
-        key, keys if section else [*SECTIONS, *keys]
-    )
-    if matches:
-        return matches[0]
-    return ""
+    matches += difflib.get_close_matches(key, [*SECTIONS, *keys])
+    return matches[0] if matches else ""

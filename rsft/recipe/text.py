@@ -15,21 +15,11 @@ from rsft.utils.untrusted.documents import MAX_DEPTH, MAX_JSON_BYTES, read_regul
 MAX_YAML_LENGTH = 2**16
 """Largest number of letters of a recipe or sweep file; the largest one of rsft has
 3,000. Reading takes up to 2 s."""
-MAX_INTEGER_DIGITS = 18
-"""Largest number of digits of an integer, which then fits into 64 bits."""
-
 COMMAND_LINE = "command line"
 """Name of the command line in faults, in place of a file."""
 
-_BEGINNINGS = (
-    yaml.BlockSequenceStartToken,
-    yaml.BlockMappingStartToken,
-    yaml.FlowSequenceStartToken,
-    yaml.FlowMappingStartToken,
-)
-_ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 _CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
-_INTEGER = re.compile(r"[-+]?[0-9]+")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")  # 64 bits; a longer one is a number
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_./][\w./:-]*(?<!:)", re.ASCII)
 
@@ -96,30 +86,22 @@ def read_document(path: Path) -> Document:
         The document. Syntax errors are in its `faults`.
     """
     document = Document(str(path))
+    # a byte that is not UTF-8 becomes a character that YAML rejects
+    text = read_regular(path, MAX_JSON_BYTES).decode(errors="surrogateescape")
     try:
-        # a byte that is not UTF-8 becomes a character that YAML rejects
-        text = read_regular(path, MAX_JSON_BYTES).decode(errors="surrogateescape")
         root = _compose(text)
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        character = f"U+{int(error.character):04X}"
-        document.add_fault("character", character, "printable UTF-8 text", line=line)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line if error.problem_mark else 0
-        line_text = [*text.splitlines(), "the end of the file"][line][:120]
-        allowed = f"valid YAML ({error.problem})"
-        document.add_fault("syntax", repr(line_text), allowed, line=line + 1)
-    else:
         if isinstance(root, yaml.MappingNode):
             _walk(document, root, "", document.values)
         elif root is not None:
-            line = root.start_mark.line + 1
-            document.add_fault(
-                "recipe",
-                to_yaml(_value(root)),
-                "sections, each with its keys",
-                line=line,
-            )
+            problem = "it has no sections with keys"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=root.start_mark)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
+        line_text = [*text.splitlines(), "the end of the file"][line][:120]
+        problem = getattr(error, "problem", "only printable UTF-8 text")
+        allowed = f"a valid recipe in YAML ({problem})"
+        document.add_fault("syntax", repr(line_text), allowed, line=line + 1)
     return document
 
 
@@ -196,21 +178,16 @@ def _compose(text: str) -> yaml.Node | None:
             problem=f"it has {len(text):,} letters; the limit is {MAX_YAML_LENGTH:,}"
         )
     depth = 0
-    for token in yaml.scan(text, yaml.BaseLoader):
-        depth += isinstance(token, _BEGINNINGS) - isinstance(token, _ENDS)
-        if isinstance(token, yaml.ScalarToken) and token.plain:
-            plain = token.value
-        else:
-            plain = ""
+    for event in yaml.parse(text, yaml.BaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
         problem = ""
         if depth > MAX_DEPTH:
             problem = f"it is nested more than {MAX_DEPTH} levels deep"
-        elif len(plain) > MAX_INTEGER_DIGITS and _INTEGER.fullmatch(plain):
-            problem = f"an integer has at most {MAX_INTEGER_DIGITS} digits"
-        elif isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
+        elif getattr(event, "anchor", None) or getattr(event, "tag", None):
             problem = "recipes have no anchors, aliases or tags"
         if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
     node: yaml.Node | None = yaml.compose(text, yaml.BaseLoader)
     return node
 

@@ -213,9 +213,9 @@ def test_all_faults_of_a_file_are_listed(tmp_path):
         ("a: 1\n---\nb: 1\n", 2, "syntax", "---"),
         ("seed: !!python/object:os.system 3\n", 1, "syntax", "seed: !!python"),
         ("peft: &p {rank: 1}\nmeta: *p\n", 1, "syntax", "peft: &p"),
-        ("- data\n", 1, "recipe", "[data]"),
-        ("seed: 1\x07\n", 1, "character", "U+0007"),
-        (b"seed: 1\nname: \xe9t\xe9\n", 2, "character", "U+DCE9"),
+        ("- data\n", 1, "syntax", "- data"),
+        ("seed: 1\x07\n", 1, "syntax", r"\x07"),
+        (b"seed: 1\nname: \xe9t\xe9\n", 2, "syntax", r"\udce9"),
     ],
 )
 def test_unreadable_file(tmp_path, text, line, key, value):
@@ -340,11 +340,6 @@ def test_units_of_a_recipe_are_those_of_the_pixels():
             "".join(f"{' ' * level}a:\n" for level in range(1200)),
             "letters; the limit is 65,536|more than 100 levels",
         ),
-        ("seed: " + "9" * 5000, "an integer has at most 18 digits"),
-        (
-            "peft:\n  rank: {'*': 1" + "0" * 100 + "}",
-            "an integer has at most 18 digits",
-        ),
         (
             "".join(f"k{number}: 1\n" for number in range(20_000)),
             "letters; the limit is 65,536",
@@ -357,7 +352,15 @@ def test_documents_have_limits(tmp_path, text, words):
     assert re.search(words, fault.allowed) and len(fault.value) < 200
 
 
-@pytest.mark.parametrize("value", ["[" * 2000, "{a: " * 1500, "9" * 5000])
+@pytest.mark.parametrize(
+    "override", ["seed=" + "9" * 5000, "peft.rank={'*': 1" + "0" * 100 + "}"]
+)
+def test_integers_beyond_64_bits_are_faults(quick, override):
+    (fault,) = faults(quick, override)
+    assert "whole number" in fault.allowed or "numbers by pattern" in fault.allowed
+
+
+@pytest.mark.parametrize("value", ["[" * 2000, "{a: " * 1500])
 def test_overrides_have_limits(quick, value):
     assert "not valid YAML" in faults(quick, f"peft.rank={value}")[0].allowed
 
