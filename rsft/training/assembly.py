@@ -193,7 +193,9 @@ def _choose_sources(
         return chips
     if not all(can_cache_prefix(x, adapted) for x in chips):
         return chips
-    key = f"{setup.encoder.sha256} {recipe.train.precision}"
+    key: list[object] = [f"{setup.encoder.sha256} {recipe.train.precision}"]
+    if setup.start:
+        key += [setup.start.bundle.sha256, setup.start.member]
     size = recipe.evaluate.batch_size
     return (
         CachedPrefixTokens(setup.train, adapted, key, size, progress),

@@ -129,7 +129,7 @@ def train_single_run(
         if not checkpoint:
             initialize_weights(setup, progress)
         else:
-            # the cache of a prefix depends on it
+            # the cache of a prefix is computed with it
             setup.classifier.load_learned_state(checkpoint.state["learned"])
         learner = make_learner(setup, processes.shard, progress)
         run.update(**_describe_sizes(setup, learner))

@@ -1,7 +1,7 @@
 """Cached outputs of the frozen blocks: without augmentation they never change."""
 
-import hashlib
 import shutil
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ class CachedPrefixTokens:
 
     Args:
         chips: the chips to compute tokens of.
-        key: identifies frozen weights and precision.
+        key: identifies frozen weights, precision, and the start bundle, which brings
+            modules of these blocks.
         batch_size: chips in a forward pass.
 
     Attributes:
@@ -38,14 +39,14 @@ class CachedPrefixTokens:
         self,
         chips: ChipImages,
         adapted: AdaptedModel,
-        key: str,
+        key: Sequence[object],
         batch_size: int,
         progress: Progress | None = None,
     ) -> None:
         self.labels = chips.labels
         self.contract = chips.contract
         self.names = chips.names
-        path = feature_cache_path(chips, key, adapted.prefix_end, *_kept_state(adapted))
+        path = feature_cache_path(chips, *key, adapted.prefix_end)
         device = next(adapted.vit.parameters()).device
         done = 0
         with FileLock(path.parent / "lock"):
@@ -91,27 +92,3 @@ def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
         len(chips) * prefix.numel() * 4 * 2
         < shutil.disk_usage(feature_cache_path(chips).parent).free
     )
-
-
-def _kept_state(adapted: AdaptedModel) -> list[str]:
-    """Return the hash of the learned tensors and scales that a start bundle brings.
-
-    Without such tensors, the names of cache files are those of earlier versions.
-    """
-    kept = {
-        name: value
-        for name, value in adapted.adapter_state().items()
-        if name != "gamma" and adapted.stage_of(name) < adapted.prefix_end
-    }
-    if adapted.modulator:
-        for site, values in adapted.modulator.factors().items():
-            if site.block < adapted.prefix_end:
-                kept[str(site)] = values
-    if not kept:
-        return []
-    digest = hashlib.sha256()
-    for name in sorted(kept):
-        digest.update(
-            name.encode() + kept[name].detach().cpu().contiguous().numpy().tobytes()
-        )
-    return [digest.hexdigest()]

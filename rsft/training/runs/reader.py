@@ -85,8 +85,7 @@ class RunInfo:
         folder: the run folder.
         metadata: the content of run.json.
         recipe: the recipe, with all defaults filled in; None if it cannot be read.
-        accuracy: measure -> accuracy, 0-1, from the evaluation, or else from the last
-            validation.
+        accuracy: measure -> accuracy, 0-1, from the evaluation.
         faults: descriptions of missing or damaged files.
         leaks: number of evaluated chips that make the accuracy too high, see
             `rsft.evaluation.schema.Leaks`.
@@ -495,25 +494,16 @@ def _is_run(path: Path) -> bool:
 
 
 def _read_accuracy(folder: Path) -> tuple[dict[str, float], int]:
-    """Return the known accuracies by measure, and the number of leaking chips."""
+    """Return the accuracies of the evaluation, and the number of leaking chips."""
     with suppress(
         OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError
     ):
-        evaluation = load_json(folder / "evaluation/metrics.json")
-        run_measures = next(iter(evaluation["methods"].values()))
+        evaluation = load_json(folder / OUTPUTS["evaluation"])
+        measures = next(iter(evaluation["methods"].values()))
         accuracy = {
-            name: float(run_measures[name]["value"])
+            name: float(measures[name]["value"])
             for name in RUN_MEASURES
-            if run_measures.get(name)
+            if measures.get(name)
         }
         return accuracy, int((evaluation.get("leaks") or {}).get("chips", 0))
-    with suppress(OSError, ValueError, TypeError, csv.Error):
-        for epoch in reversed(read_epochs(folder)):
-            accuracy = {
-                name: epoch[f"val_{name}"]
-                for name in RUN_MEASURES
-                if f"val_{name}" in epoch
-            }
-            if accuracy:
-                return accuracy, 0
     return {}, 0

@@ -50,11 +50,9 @@ def make_run_folder(tmp_path, recipe_file):
     return make
 
 
-def test_accuracy_is_that_of_the_evaluation_or_of_the_last_validation(make_run_folder):
+def test_accuracy_is_that_of_the_evaluation(make_run_folder):
     folder = make_run_folder("001")
     assert read_run_info(folder).accuracy == {}
-    (folder / "metrics.csv").write_text("epoch,val_macro,val_micro\n0,0.25,0.5\n1,,\n")
-    assert read_run_info(folder).accuracy == {"macro": 0.25, "micro": 0.5}
     (folder / "evaluation").mkdir()
     (folder / "evaluation/metrics.json").write_text(json.dumps(METRICS))
     assert read_run_info(folder).accuracy == {"macro": 0.75, "micro": 0.5}
