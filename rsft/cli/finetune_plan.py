@@ -83,9 +83,13 @@ def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
             "--from",
             "leave out --from or --resume",
         )
-    run, recipe = resolve_resume(
-        request.recipe or None, request.runs, request.recipe_keys
-    )
+    if request.recipe_keys:
+        raise RequestError(
+            "a resumed run keeps its recipe",
+            " ".join(request.recipe_keys),
+            "leave the keys out, or leave out --resume for a new run",
+        )
+    run, recipe = resolve_resume(request.recipe or None, request.runs)
     require_same_chips(run, recipe.data)
     return _plan_known_run(run, recipe)
 

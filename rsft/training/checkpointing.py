@@ -229,7 +229,7 @@ class Checkpointer:
         self._steps_since_save += (
             self.learner.loops.batches_seen % self.train.accumulate_grad_batches == 0
         )
-        self._stop_if_signaled()
+        self.stop_if_signaled()
         steps = self.train.checkpoint_steps
         minutes = self.train.checkpoint_minutes
         is_due = steps is not None and self._steps_since_save >= steps
@@ -239,17 +239,6 @@ class Checkpointer:
         ):
             self._save()
 
-    def after_validation_batch(self) -> None:
-        """Stop within a validation, which a resumed run repeats.
-
-        Several processes first finish the validation.
-
-        Raises:
-            Interrupted: the process received a signal; a checkpoint is saved.
-        """
-        if self.learner.batches.shard[1] == 1:
-            self._stop_if_signaled()
-
     def after_epoch(self, position: TrainingPosition) -> None:
         """Save a checkpoint for the start of the next epoch.
 
@@ -257,11 +246,15 @@ class Checkpointer:
             Interrupted: a process received a signal; a checkpoint is saved.
         """
         self._position = position
-        self._stop_if_signaled()
+        self.stop_if_signaled()
         self._save()
 
-    def _stop_if_signaled(self) -> None:
-        """Save, and raise `Interrupted` in all processes, if one received a signal."""
+    def stop_if_signaled(self) -> None:
+        """Save and stop in all processes if one of them received a signal.
+
+        Raises:
+            Interrupted: a process received a signal; a checkpoint is saved.
+        """
         received = all_reduce_max(self.signals.received, self.learner.device)
         if received:
             self._save()

@@ -81,8 +81,7 @@ def train_single_run(
         listener: called with the progress; None for no listener.
         source: the recipe's file; run.json records the Git state of the repository
             around it.
-        resume: folder of an unfinished run to continue; its recipe must equal `recipe`
-            except for `CHANGEABLE_KEYS`.
+        resume: folder of an unfinished run of the same recipe to continue.
         entries: further entries of run.json.
         member: index of the run in an ensemble, and size of the ensemble; it starts at
             the same run of `train.start_bundle`.

@@ -1,7 +1,7 @@
 """The training loop: steps, validation, early stopping and checkpoints by epoch."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -81,9 +81,8 @@ def fit(
             )
             if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
                 with learner.use_stored_weights():
-                    measures = validate(
-                        processes, learner, groups, checkpointer.after_validation_batch
-                    )
+                    measures = validate(processes, learner, groups, signals)
+                checkpointer.stop_if_signaled()
                 early_stopping.update(measures["val_macro"])
             row = learner.epoch_row(epoch) | measures
             recorder.end_epoch(row, learner.loops.factors())
@@ -139,7 +138,8 @@ def train_on_batch(learner: Learner, batch: Batch, epoch: int, index: int) -> Te
         loss, outer_loss = take_steps(learner.loops, batch, objective, learner.timer)
     except NonFiniteLossError as error:
         moment = Moment(epoch, index, learner.progress)
-        raise learner.locate(error, batch, objective, moment) from error
+        learner.locate(error, batch, objective, moment)
+        raise
     learner.add_losses(loss, outer_loss)
     return loss
 
@@ -186,15 +186,18 @@ def validate(
     processes: Processes,
     learner: Learner,
     groups: dict[str, list[int]],
-    after_batch: Callable[[], None],
+    signals: StopSignals,
 ) -> Epoch:
     """Return loss and accuracy on the validation split.
+
+    At a signal, a single process measures no more chips: a resumed run repeats the
+    validation. Several processes finish it.
 
     Args:
         processes: the launched processes, with device and precision.
         learner: the classifier in training.
         groups: class indices of head, medium and tail.
-        after_batch: called after each batch.
+        signals: the signals that stop the process.
 
     Returns:
         The columns val_* of metrics.csv.
@@ -205,7 +208,8 @@ def validate(
         inputs, labels = processes.to_device(batch)
         with processes.autocast():
             outputs.append((learner.classifier(inputs).float(), labels))
-        after_batch()
+        if signals.received and processes.world_size == 1:
+            break
     return measure_outputs(learner, outputs, groups)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.loading.batches import Batch, EpochBatches
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier
@@ -23,6 +24,9 @@ from rsft.training.recorder import StepTimer
 from rsft.training.runs.reader import Epoch
 from rsft.training.runs.writer import Run
 from rsft.types import JsonObject
+
+MAX_CHIPS_IN_MESSAGE = 6
+"""Names of chips that an error message lists; run.json lists all."""
 
 
 class Learner:
@@ -174,15 +178,12 @@ class Learner:
         """
         loops = self.loops
         scalers = (loops.inner_scaler, loops.outer_scaler)
-        learned = self.classifier.learned_state()
-        for part in self.parts:
-            learned = part.training_weights(learned)
         gradients = None
         if loops.is_step_unfinished:
             gradients = [parameter.grad for parameter in loops.theta]
         losses = [torch.stack(values) if values else None for values in self.losses]
         state: StateDict = {
-            "learned": learned,
+            "learned": self.classifier.learned_state(),
             "optimizers": [optimizer.state_dict() for optimizer in loops.optimizers],
             "scalers": [scaler.state_dict() for scaler in scalers],
             "gradients": gradients,
@@ -239,17 +240,16 @@ class Learner:
     @torch.no_grad()
     def locate(
         self, error: NonFiniteLossError, batch: Batch, objective: Objective, at: Moment
-    ) -> NonFiniteLossError:
-        """Name the chips with non-finite logits, or all chips if no chip has any.
+    ) -> None:
+        """Add epoch, batch and chips to an error.
+
+        The chips are those with non-finite logits, or all chips if no chip has any.
 
         Args:
             error: the error of a step.
             batch: the batch of the inner step.
             objective: the losses of the step.
             at: the step.
-
-        Returns:
-            The error with epoch, batch and chips.
         """
         chips = self.batches.batch_indices(at.epoch, at.batch)
         inputs, _ = batch
@@ -262,9 +262,12 @@ class Learner:
         bad_chips = np.concatenate(all_gather_object(local_chips[is_bad]))
         if len(bad_chips):
             chips = bad_chips
-        names = tuple(self.batches.train.names[chip] for chip in chips)
-        moment = f"epoch {at.epoch + 1}, batch {at.batch + 1}"
-        return error.with_location(moment, names)
+        error.chips = tuple(self.batches.train.names[chip] for chip in chips)
+        listed = list_first_names(error.chips, MAX_CHIPS_IN_MESSAGE)
+        error.location = (
+            f"epoch {at.epoch + 1}, batch {at.batch + 1}, chips {listed}; run.json"
+            " names them all"
+        )
 
 
 def _to_cpu(value: Any) -> Any:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.func import functional_call
 
-from rsft.data.chips.class_names import list_first_names
 from rsft.data.loading.batches import Batch
 from rsft.errors import RsftError
 from rsft.models.classifier import Classifier
@@ -151,44 +150,24 @@ def _without_autocast_cache() -> Iterator[None]:
         torch.set_autocast_cache_enabled(enabled)
 
 
-MAX_CHIPS_IN_MESSAGE = 6
-"""Names of chips that an error message lists; run.json lists all."""
-
-
 class NonFiniteLossError(RsftError):
-    """A loss is NaN or infinite.
+    """A loss is NaN or infinite; the learner adds location and chips.
 
     Args:
         message: what is wrong.
         loop: "inner" or "outer".
-        location: epoch, batch and chips.
+
+    Attributes:
         chips: names of the chips that cause it, if known.
     """
 
-    def __init__(
-        self, message: str, loop: str, location: str = "", chips: Names = ()
-    ) -> None:
+    def __init__(self, message: str, loop: str) -> None:
         super().__init__(
             message,
-            location,
-            "lower train.lr, meta.lr or peft.scale, or set train.max_grad_norm",
+            hint="lower train.lr, meta.lr or peft.scale, or set train.max_grad_norm",
         )
         self.loop = loop
-        self.chips = chips
-
-    def with_location(self, moment: str, chips: Names) -> "NonFiniteLossError":
-        """Return the same error with its location.
-
-        Args:
-            moment: epoch and batch, as text.
-            chips: names of the chips that cause it.
-
-        Returns:
-            A new error.
-        """
-        listed = list_first_names(chips, MAX_CHIPS_IN_MESSAGE)
-        location = f"{moment}, chips {listed}; run.json names them all"
-        return NonFiniteLossError(self.message, self.loop, location, chips)
+        self.chips: Names = ()
 
 
 class BiLevelLoop:

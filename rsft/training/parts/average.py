@@ -11,14 +11,12 @@ from typing import ClassVar, Self
 import torch
 
 from rsft.models.classifier import Classifier
-from rsft.peft.modules.adapter_module import NamedTensors
 from rsft.recipe.schema import SemiSection
 from rsft.training.parts.base import (
     Part,
     PartContext,
     StateDict,
     copy_weights,
-    swapped_weights,
 )
 from rsft.types import JsonObject
 
@@ -46,7 +44,6 @@ class WeightAverage(Part):
         self.classifier = classifier
         self.decay = decay
         self.state = copy_weights(classifier)
-        self._current: NamedTensors | None = None
 
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
@@ -74,13 +71,12 @@ class WeightAverage(Part):
     @contextmanager
     def use_weights(self) -> Iterator[None]:
         """Give the classifier the mean tensors until the block ends."""
-        with swapped_weights(self.classifier, self.state) as self._current:
+        current = copy_weights(self.classifier)
+        self.classifier.load_learned_state(self.state)
+        try:
             yield
-        self._current = None
-
-    def training_weights(self, learned: NamedTensors) -> NamedTensors:
-        """Return the learned tensors in training, also within `use_weights`."""
-        return self._current or learned
+        finally:
+            self.classifier.load_learned_state(current)
 
     def finish(self) -> JsonObject:
         """Give the classifier the mean for good."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -102,10 +102,6 @@ class Part:
         """Return a context in which the classifier has the weights that are stored."""
         return nullcontext()
 
-    def training_weights(self, learned: NamedTensors) -> NamedTensors:
-        """Return the learned tensors in training, also within `use_weights`."""
-        return learned
-
     def is_done(self) -> bool:
         """Return whether the training may end before its last epoch."""
         return False
@@ -123,23 +119,6 @@ class Part:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Restore the state of a checkpoint."""
-
-
-@contextmanager
-def swapped_weights(
-    classifier: Classifier, state: NamedTensors
-) -> Iterator[NamedTensors]:
-    """Give a classifier other learned tensors until the block ends.
-
-    Yields:
-        The tensors that it gets back.
-    """
-    current = copy_weights(classifier)
-    classifier.load_learned_state(state)
-    try:
-        yield current
-    finally:
-        classifier.load_learned_state(current)
 
 
 def copy_weights(classifier: Classifier) -> NamedTensors:

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,7 @@ CHANGEABLE_KEYS = (
     "train.checkpoint_steps",
     "train.checkpoint_minutes",
 )
-"""Keys that may change when a run is resumed, because the result does not depend on
-them."""
+"""Keys on which the result of a run does not depend."""
 
 TRAINED = ("trained", "done")
 """Status of a run whose bundle is complete. After "trained", evaluation and report
@@ -151,11 +150,9 @@ def read_run_info(folder: Path) -> RunInfo:
     return RunInfo(folder, metadata, recipe, accuracy, tuple(faults), leaks)
 
 
-def _load_recipe(
-    folder: Path, metadata: Mapping[str, Any], overrides: Sequence[str] = ()
-) -> Recipe:
+def _load_recipe(folder: Path, metadata: Mapping[str, Any]) -> Recipe:
     """Return the recipe of a run; that of a run of rsft 0.2 keeps its stretch."""
-    recipe = load_recipe(folder / RECIPE_FILE, overrides)
+    recipe = load_recipe(folder / RECIPE_FILE)
     if metadata and "auto_stretch" not in metadata and recipe.data.stretch == "auto":
         return recipe.with_keys("data", stretch="auto-0.2")
     return recipe
@@ -338,42 +335,26 @@ def numbered_runs(folder: Path) -> list[Path]:
     return sorted(runs, key=lambda run: int(run.name))
 
 
-def resolve_resume(
-    request: str | None, runs: Path, overrides: Sequence[str] = ()
-) -> tuple[RunInfo, Recipe]:
-    """Find the run to continue, and its recipe for this session.
+def resolve_resume(request: str | None, runs: Path) -> tuple[RunInfo, Recipe]:
+    """Find the run to continue.
 
     Args:
         request: a run folder, or a recipe for its newest unfinished run; None for the
             newest unfinished run of all recipes.
         runs: the folder of all runs.
-        overrides: `section.key=value` for keys of `CHANGEABLE_KEYS`.
 
     Returns:
-        The run, and its recipe with the overrides.
+        The run and its recipe.
 
     Raises:
-        RequestError: no such run or no unfinished one, the run is broken, or an
-            override changes another key.
+        RequestError: no such run or no unfinished one, or the run is broken.
     """
     run = _find_unfinished(request, runs)
     if not run.recipe or run.faults:
         raise RequestError(
             "; ".join(run.faults), run.folder, "start a new run of the recipe"
         )
-    if not overrides:
-        return run, run.recipe
-    recipe = _load_recipe(run.folder, run.metadata, overrides)
-    differences = recipe_differences([run, replace(run, recipe=recipe)])
-    changed = [key for key in differences if key not in CHANGEABLE_KEYS]
-    if changed:
-        command = f"rsft finetune {run.folder / RECIPE_FILE} {' '.join(overrides)}"
-        raise RequestError(
-            f"{', '.join(changed)} cannot change when a run is resumed",
-            run.folder,
-            f"resume without this override, or start a new run: {command}",
-        )
-    return run, recipe
+    return run, run.recipe
 
 
 def _find_unfinished(request: str | None, runs: Path) -> RunInfo:

@@ -39,15 +39,9 @@ def test_the_mean_is_in_the_classifier_for_a_block():
     average = WeightAverage(classifier, 0.0)
     classifier.bias.fill_(3.0)
     with pytest.raises(ValueError, match="stop"), average.use_weights():
-        assert (
-            classifier.bias.item() == 1
-            and average.training_weights(classifier.learned_state())["bias"].item() == 3
-        )
+        assert classifier.bias.item() == 1
         raise ValueError("stop")
-    assert (
-        classifier.bias.item() == 3
-        and average.training_weights(classifier.learned_state())["bias"].item() == 3
-    )
+    assert classifier.bias.item() == 3
 
 
 def test_a_pruned_site_stays_pruned():

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import pytest
 import torch
 from torch.nn import functional as F
 
@@ -14,7 +13,6 @@ from rsft.training.parts.base import (
     Part,
     copy_weights,
     make_parts,
-    swapped_weights,
 )
 from tests.helpers.peft_models import tiny_vit, with_random_adapter
 
@@ -59,8 +57,7 @@ def test_a_part_without_hooks_changes_nothing():
     part = First()
     objective = Objective(F.cross_entropy, F.cross_entropy)
     assert part.prepare(Moment(0, 1, 0.5), objective) is objective
-    learned = {"a": torch.ones(1)}
-    assert part.training_weights(learned) is learned and not part.is_done()
+    assert not part.is_done()
     assert part.finish() == {} == part.state_dict()
     with part.use_weights():
         part.load_state_dict({})
@@ -69,23 +66,6 @@ def test_a_part_without_hooks_changes_nothing():
 def make_classifier():
     adapted = with_random_adapter(attach(tiny_vit(), LoRA(rank=2)))
     return Classifier(adapted, CosineHead(24, 3, scale=10.0), "token")
-
-
-def test_weights_come_back_also_after_an_error():
-    classifier = make_classifier()
-    before = copy_weights(classifier)
-    zeros = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
-    with (
-        pytest.raises(RuntimeError, match="stop"),
-        swapped_weights(classifier, zeros) as kept,
-    ):
-        assert all(torch.equal(kept[name], before[name]) for name in before)
-        learned = classifier.learned_state()
-        assert not any(tensor.any() for tensor in learned.values())
-        raise RuntimeError("stop")
-    after = classifier.learned_state()
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert any(tensor.any() for tensor in before.values())
 
 
 def test_copies_do_not_follow_the_training():
