@@ -187,7 +187,8 @@ def _compose(text: str) -> yaml.Node | None:
         elif getattr(event, "anchor", None) or getattr(event, "tag", None):
             problem = "recipes have no anchors, aliases or tags"
         if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            mark: Any = event.start_mark
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
     node: yaml.Node | None = yaml.compose(text, yaml.BaseLoader)
     return node
 

@@ -136,7 +136,7 @@ def make_learner(
         autocast=autocast,
     )
     parts = make_parts(part_kinds(recipe), context)
-    return Learner(classifier, loops, loss, batches, section, parts)
+    return Learner(classifier, loops, loss, batches, section, parts, autocast)
 
 
 def _make_batches(

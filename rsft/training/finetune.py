@@ -121,16 +121,16 @@ def train_single_run(
             adapted = setup.classifier.adapted
             run.update(start=start.metadata(setup.store, adapted.kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
-        processes = launch_processes(recipe.train, device)
+        device, shard = launch_processes(recipe.train, device)
         # with the precision of the first process
         setup = replace(setup, recipe=broadcast_object(recipe))
-        move_network(setup.classifier, processes.device)
+        move_network(setup.classifier, device)
         if not checkpoint:
             initialize_weights(setup, progress)
         else:
             # the cache of a prefix is computed with it
             setup.classifier.load_learned_state(checkpoint.state["learned"])
-        learner = make_learner(setup, processes.shard, progress)
+        learner = make_learner(setup, shard, progress)
         run.update(**_describe_sizes(setup, learner))
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
         listeners: list[RunListener] = []
@@ -138,7 +138,7 @@ def train_single_run(
             listeners = [listener, trackers] if listener else [trackers]
         groups = setup.store.group_indices
         evaluate = setup.recipe.evaluate
-        fit(processes, learner, groups, evaluate, run, listeners, checkpoint)
+        fit(learner, groups, evaluate, run, listeners, checkpoint)
         run.update(**learner.finish())
         if run.is_writer:
             finish(run, setup, progress)

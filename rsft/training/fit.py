@@ -9,6 +9,7 @@ from torch import Tensor
 from rsft.data.loading.batches import Batch
 from rsft.errors import Interrupted
 from rsft.metrics.accuracy import summarize_accuracy
+from rsft.models.devices import copy_batch
 from rsft.recipe.schema import EvaluateSection
 from rsft.training.checkpointing import (
     Checkpoint,
@@ -21,7 +22,7 @@ from rsft.training.listeners import RunListener
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
 from rsft.training.objective import Objective
 from rsft.training.parts.base import Moment
-from rsft.training.processes import Processes, all_gather_object
+from rsft.training.processes import all_gather_object
 from rsft.training.recorder import EarlyStopping, Recorder, StepTimer
 from rsft.training.runs.reader import Epoch
 from rsft.training.runs.writer import Run
@@ -32,7 +33,6 @@ VALIDATION_MEASURES = ("micro", "macro", *GROUPS)
 
 
 def fit(
-    processes: Processes,
     learner: Learner,
     groups: dict[str, list[int]],
     evaluate: EvaluateSection,
@@ -43,7 +43,6 @@ def fit(
     """Train the classifier of a learner in place.
 
     Args:
-        processes: the launched processes, with device and precision.
         learner: takes the steps.
         groups: class indices of head, medium and tail.
         evaluate: the section `evaluate` of the recipe.
@@ -57,6 +56,7 @@ def fit(
         RsftError: a loss is not finite, or a file cannot be written.
     """
     train = learner.train
+    world_size = learner.batches.shard[1]
     early_stopping = EarlyStopping(train.patience, train.min_delta)
     with (
         Recorder(run, learner.timer, train.epochs, listeners) as recorder,
@@ -71,8 +71,8 @@ def fit(
             if early_stopping.is_due or (is_after_epoch and learner.is_done()):
                 break
             recorder.start_epoch(epoch, learner.batches.steps(epoch))
-            for index, loss, chips in train_epoch(processes, learner, epoch, first):
-                recorder.add_step(index, loss, chips * processes.world_size)
+            for index, loss, chips in train_epoch(learner, epoch, first):
+                recorder.add_step(index, loss, chips * world_size)
                 checkpointer.after_step(TrainingPosition(epoch, index + 1))
 
             recorder.stop_clock()
@@ -81,7 +81,7 @@ def fit(
             )
             if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
                 with learner.use_stored_weights():
-                    measures = validate(processes, learner, groups, signals)
+                    measures = validate(learner, groups, signals)
                 checkpointer.stop_if_signaled()
                 early_stopping.update(measures["val_macro"])
             row = learner.epoch_row(epoch) | measures
@@ -93,12 +93,11 @@ def fit(
 
 
 def train_epoch(
-    processes: Processes, learner: Learner, epoch: int, first: int = 0
+    learner: Learner, epoch: int, first: int = 0
 ) -> Iterator[tuple[int, Tensor, int]]:
     """Take the steps of an epoch.
 
     Args:
-        processes: the launched processes, with device and precision.
         learner: takes the steps.
         epoch: number of the epoch from 0.
         first: number of the batch with which to begin.
@@ -112,8 +111,10 @@ def train_epoch(
     """
     learner.classifier.train()  # the frozen backbone stays in evaluation mode
     for index, batch in enumerate(learner.batches.training_loader(epoch, first), first):
-        with processes.autocast():
-            loss = train_on_batch(learner, processes.to_device(batch), epoch, index)
+        with learner.autocast():
+            loss = train_on_batch(
+                learner, copy_batch(batch, learner.device), epoch, index
+            )
         yield index, loss, len(batch[1])
 
 
@@ -183,7 +184,6 @@ def take_steps(
 
 @torch.inference_mode()
 def validate(
-    processes: Processes,
     learner: Learner,
     groups: dict[str, list[int]],
     signals: StopSignals,
@@ -194,7 +194,6 @@ def validate(
     validation. Several processes finish it.
 
     Args:
-        processes: the launched processes, with device and precision.
         learner: the classifier in training.
         groups: class indices of head, medium and tail.
         signals: the signals that stop the process.
@@ -205,10 +204,10 @@ def validate(
     learner.classifier.eval()
     outputs = []
     for batch in learner.batches.validation_loader():
-        inputs, labels = processes.to_device(batch)
-        with processes.autocast():
+        inputs, labels = copy_batch(batch, learner.device)
+        with learner.autocast():
             outputs.append((learner.classifier(inputs).float(), labels))
-        if signals.received and processes.world_size == 1:
+        if signals.received and learner.batches.shard[1] == 1:
             break
     return measure_outputs(learner, outputs, groups)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
 from rsft.training.objective import Objective
 from rsft.training.optim import optimizers
 from rsft.training.optim.losses import loss_at
-from rsft.training.parts.base import Moment, Part, StateDict
+from rsft.training.parts.base import Autocast, Moment, Part, StateDict
 from rsft.training.processes import all_gather_object, average_statistics
 from rsft.training.recorder import StepTimer
 from rsft.training.runs.reader import Epoch
@@ -42,6 +42,7 @@ class Learner:
         batches: the chips.
         train: the section `train` of the recipe.
         parts: what else changes a step or an epoch, in this order.
+        autocast: returns the context of a forward pass.
 
     Attributes:
         timer: measures inner and outer steps.
@@ -58,6 +59,7 @@ class Learner:
         batches: EpochBatches,
         train: TrainSection,
         parts: Sequence[Part] = (),
+        autocast: Autocast = nullcontext,
     ) -> None:
         self.classifier = classifier
         self.loops = loops
@@ -65,6 +67,7 @@ class Learner:
         self.batches = batches
         self.train = train
         self.parts = parts
+        self.autocast = autocast
         self.device = classifier.theta[0].device
         self.timer = StepTimer(self.device.type == "cuda")
         self._base_lrs = [

@@ -5,19 +5,16 @@ In a run of one process nothing is sent.
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
-from rsft.data.loading.batches import Batch, LoadedBatch
-from rsft.data.loading.samplers import ProcessShard
+from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier
-from rsft.models.devices import copy_batch
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import TrainSection
 from rsft.utils.memory import retain_freed_memory
@@ -26,39 +23,10 @@ HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision -> dtype of matrix products, for half precision."""
 
 
-@dataclass(frozen=True)
-class Processes:
-    """The processes of a run, as one of them sees them.
-
-    Attributes:
-        dtype: dtype of matrix products under autocast; None computes them in float32.
-    """
-
-    device: torch.device
-    dtype: torch.dtype | None = None
-    rank: int = 0
-    world_size: int = 1
-
-    @property
-    def shard(self) -> ProcessShard:
-        """The share of this process in each batch."""
-        return self.rank, self.world_size
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return a context in which the network has the precision of the run."""
-        if not self.dtype:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
-
-    def to_device(self, batch: LoadedBatch) -> Batch:
-        """Return network inputs (B, ...) and labels (B,) on this process's device."""
-        return copy_batch(batch, self.device)
-
-
-def launch_processes(train: TrainSection, device: torch.device) -> Processes:
+def launch_processes(
+    train: TrainSection, device: torch.device
+) -> tuple[torch.device, ProcessShard]:
     """Start the processes of a run, or join those that torchrun or SLURM started.
-
-    All take the precision of the first.
 
     Lightning Fabric sets up devices and communication of several processes. It does not
     wrap the model: `DistributedDataParallel` would average gradients in the backward
@@ -68,13 +36,13 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
     process does not import Lightning, which takes more than a second.
 
     Returns:
-        The launched processes.
+        The device of this process, and its share of each batch.
     """
     retain_freed_memory()
     if train.devices * train.nodes == 1:
         if device.type == "cuda":
             device = torch.device(device.type, 0)
-        return Processes(device, HALF_DTYPES.get(train.precision))
+        return device, SINGLE_PROCESS
     from lightning.fabric import Fabric
 
     fabric = Fabric(
@@ -84,8 +52,7 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
         strategy="ddp",
     )
     fabric.launch()
-    dtype = HALF_DTYPES.get(broadcast_object(train.precision))
-    return Processes(fabric.device, dtype, fabric.global_rank, fabric.world_size)
+    return fabric.device, (fabric.global_rank, fabric.world_size)
 
 
 def require_consistent_processes(train: TrainSection) -> None:

@@ -182,14 +182,14 @@ def train_small_network(
     """
     seed_generators(recipe.seed)
     setup = set_up(recipe, progress=progress)
-    processes = launch_processes(recipe.train, choose_device(recipe.train.device))
-    move_network(setup.classifier, processes.device)
+    device, _ = launch_processes(recipe.train, choose_device(recipe.train.device))
+    move_network(setup.classifier, device)
     initialize_weights(setup, progress)
     learner = make_learner(setup, progress=progress)
     epochs = recipe.train.epochs
     end = time.process_time() + cpu_seconds
     for epoch in track(range(epochs), epochs, progress, "small network, epoch"):
-        for _ in train_epoch(processes, learner, epoch):
+        for _ in train_epoch(learner, epoch):
             if time.process_time() > end:
                 raise RsftError(
                     (

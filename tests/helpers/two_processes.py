@@ -51,17 +51,17 @@ def train_trials(
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     shard_counts: list[int] = []
     digests: list[str] = []
-    dtypes: list[str] = []
+    precisions: list[str] = []
     # auto selects bf16 in the first process alone
     precision_module.has_instructions = lambda name, device: rank == 0
     fit = finetune_module.fit
 
-    def count_shards_and_fit(processes, learner, *arguments) -> None:
+    def count_shards_and_fit(learner, *arguments) -> None:
         shard_counts.append(
             sum(isinstance(x, DTensor) for x in learner.classifier.parameters())
         )
-        dtypes.append(str(processes.dtype))
-        fit(processes, learner, *arguments)
+        precisions.append(learner.train.precision)
+        fit(learner, *arguments)
         learner.finish()
         digests.append(tensors_sha256(learner.classifier.learned_state()))
 
@@ -79,5 +79,5 @@ def train_trials(
             "shards": shard_counts[-1],
             "digest": digests[-1],
         }
-        results[overrides]["dtype"] = dtypes[-1]
+        results[overrides]["precision"] = precisions[-1]
     Path(f"{out}.{rank}").write_text(json.dumps(results))

@@ -136,3 +136,11 @@ def test_the_recipe_compiles_the_blocks(make_learner, monkeypatch, compiled):
     )
     learner = make_learner(f"train.compile={str(compiled).lower()}")
     assert calls == [learner.classifier.adapted] * compiled
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_matrix_products_have_the_precision(make_learner, precision, dtype):
+    with make_learner(f"train.precision={precision}").autocast():
+        assert (torch.eye(2) @ torch.eye(2)).dtype == dtype

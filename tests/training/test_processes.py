@@ -6,7 +6,6 @@ import torch
 from rsft.errors import RequestError
 from rsft.recipe.schema import TrainSection
 from rsft.training.processes import (
-    Processes,
     all_gather_object,
     all_reduce_max,
     all_reduce_mean,
@@ -43,21 +42,8 @@ def test_the_number_of_started_processes_must_match_the_recipe(monkeypatch):
 
 
 def test_one_process():
-    processes = launch_processes(
-        TrainSection(epochs=1, precision="fp32"), torch.device("cpu")
-    )
-    assert processes == Processes(torch.device("cpu"), dtype=None, rank=0, world_size=1)
-
-
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
-)
-def test_matrix_products_have_the_precision(precision, dtype):
-    processes = launch_processes(
-        TrainSection(epochs=1, precision=precision), torch.device("cpu")
-    )
-    with processes.autocast():
-        assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
+    launched = launch_processes(TrainSection(epochs=1), torch.device("cpu"))
+    assert launched == (torch.device("cpu"), (0, 1))
 
 
 def test_nothing_is_exchanged_without_the_others(monkeypatch):

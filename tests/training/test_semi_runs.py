@@ -154,11 +154,11 @@ def test_the_mean_is_validated_calibrated_and_stored(
         original_init(average, classifier, decay)
         first.append(dict(average.state))
 
-    def validate(processes, learner, *arguments):
+    def validate(learner, *arguments):
         validated.append(
             {key: x.clone() for key, x in learner.classifier.learned_state().items()}
         )
-        return original_validate(processes, learner, *arguments)
+        return original_validate(learner, *arguments)
 
     first = []
     original_update = WeightAverage.after_step

@@ -177,7 +177,7 @@ def test_all_processes_have_the_precision_that_the_first_one_selects(
     two_process_results,
 ):
     first, second = two_process_results["batch norm"]
-    assert first["dtype"] == second["dtype"] == "torch.bfloat16"
+    assert first["precision"] == second["precision"] == "bf16"
     assert Bundle.load(Path(first["folder"])).recipe.train.precision == "bf16"
 
 

@@ -26,8 +26,8 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.assembly import make_learner
 from rsft.training.fit import train_epoch
-from rsft.training.processes import launch_processes
 from rsft.training.setup import initialize_weights, seed_generators, set_up
+from rsft.utils.memory import retain_freed_memory
 from tools.errors import explained_errors
 
 ROWS = {
@@ -83,14 +83,13 @@ def main(
 def training_steps(recipe: str, overrides: list[str], epoch: int) -> Iterator[int]:
     """Yield the number of steps of an epoch, and then once after each step, which is taken in between."""
     settings = load_recipe(find_recipe(recipe), overrides)
+    retain_freed_memory()
     seed_generators(settings.seed)
     setup = set_up(settings)
     initialize_weights(setup)
     learner = make_learner(setup)
     yield learner.batches.steps(epoch)
-    for index, _, _ in train_epoch(
-        launch_processes(settings.train, torch.device("cpu")), learner, epoch
-    ):
+    for index, _, _ in train_epoch(learner, epoch):
         yield index
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsft.models.devices import move_network
+from rsft.models.devices import copy_batch, move_network
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
@@ -24,7 +24,6 @@ from rsft.training.checkpointing import (
 from rsft.training.fit import train_on_batch
 from rsft.training.learner import Learner
 from rsft.training.precision import resolve_precision
-from rsft.training.processes import HALF_DTYPES, Processes
 from rsft.training.setup import initialize_weights, seed_generators, set_up
 from tools.gpu_check.equality import (
     DIFFERENCE,
@@ -44,13 +43,6 @@ float32."""
 RESUME_TOLERANCE = 1e-5
 """Some sums of a GPU have another order at every call; on a CPU the difference is
 zero."""
-
-
-class Training(NamedTuple):
-    """A training that takes steps: the learner, and the process with device and precision."""
-
-    learner: Learner
-    processes: Processes
 
 
 class Outcome(NamedTuple):
@@ -116,19 +108,17 @@ def compare_resumed(
     interrupted = start_training(recipe, device)
     take_steps_from(interrupted, 0, 2)
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(
-            Path(folder), TrainingPosition(0, 2), interrupted.learner.state_dict()
-        )
+        save_checkpoint(Path(folder), TrainingPosition(0, 2), interrupted.state_dict())
         checkpoint = load_newest_checkpoint(Path(folder))
     assert checkpoint is not None
     resumed = start_training(recipe, device)
-    resumed.learner.load_state_dict(checkpoint.state)
+    resumed.load_state_dict(checkpoint.state)
     return relative_difference(
         take_steps_from(resumed, 2, STEPS).learned, whole.learned
     )
 
 
-def start_training(recipe: Recipe, device: torch.device) -> Training:
+def start_training(recipe: Recipe, device: torch.device) -> Learner:
     """Build the model of a recipe on a device, as `rsft finetune` does.
 
     Args:
@@ -144,27 +134,27 @@ def start_training(recipe: Recipe, device: torch.device) -> Training:
     initialize_weights(setup)
     learner = make_learner(setup)
     learner.classifier.train()
-    return Training(learner, Processes(device, HALF_DTYPES.get(recipe.train.precision)))
+    return learner
 
 
-def take_steps_from(training: Training, first: int, last: int) -> Outcome:
+def take_steps_from(learner: Learner, first: int, last: int) -> Outcome:
     """Train on the batches from `first` up to, but not including, `last` of the first epoch.
 
     Args:
-        training: the training.
+        learner: the training.
         first: number of the first batch.
         last: number of the batch after the last one.
 
     Returns:
         The losses, and the learned values.
     """
-    learner, processes = training
     losses = []
     for index, batch in enumerate(learner.batches.training_loader(0, first), first):
         if index == last:
             break
-        with processes.autocast():
-            losses.append(train_on_batch(learner, processes.to_device(batch), 0, index))
+        with learner.autocast():
+            batch = copy_batch(batch, learner.device)
+            losses.append(train_on_batch(learner, batch, 0, index))
     assert len(losses) == last - first, "the store has too few chips"
     learned = learner.classifier.learned_state().values()
     values = torch.cat([tensor.detach().flatten().cpu().double() for tensor in learned])

@@ -167,10 +167,10 @@ def test_a_run_that_resumes_within_an_epoch_finishes_it(monkeypatch, batch, chec
     monkeypatch.setattr(fit, "Checkpointer", lambda *_: checkpointer)
     monkeypatch.setattr(fit, "Recorder", MagicMock())
     monkeypatch.setattr(
-        fit, "train_epoch", lambda *position: seen.append(position[2:]) or []
+        fit, "train_epoch", lambda *position: seen.append(position[1:]) or []
     )
     monkeypatch.setattr(fit, "validate", lambda *_: {"val_macro": 0.5})
     checked = []
     learner.is_done = lambda: checked.append(1) or True
-    fit.fit(MagicMock(), learner, {}, MagicMock(every=1), MagicMock())
+    fit.fit(learner, {}, MagicMock(every=1), MagicMock())
     assert checked == checks and seen == ([] if checks else [(1, 2)])
