@@ -8,7 +8,7 @@ is a key of the recipe, which a `rsft.utils.settings.Setting` in its type descri
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import (
     Annotated,
@@ -29,12 +29,11 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    ValidationError,
     create_model,
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from rsft.utils.registry import Registry
 from rsft.utils.settings import Setting
@@ -203,8 +202,7 @@ def allowed_values(schema: dict[str, Any]) -> str:
 
 
 WORDS = "allowed"
-"""Type of the errors whose context has what is allowed in `words`, and in `missing`
-whether the key is left out."""
+"""Type of the errors whose context has what is allowed in `words`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,72 +303,18 @@ class ComponentSection(Section):
     @model_validator(mode="wrap")
     @classmethod
     def _fill_settings(cls, values: Any, handler: Any) -> Any:
-        """Check the settings against the dataclass and add its defaults.
-
-        The error names all faults at once. If no component has the name, each setting
-        is checked against the first component that takes it.
-        """
+        """Check the settings against the dataclass and add its defaults."""
         if not isinstance(values, Mapping):
             return handler(values)
         name = values.get(cls.selector, cls.model_fields[cls.selector].default)
+        if _lookup_error(cls.registry, name):  # a fault of the selector
+            return handler(values)
         given = {key: value for key, value in values.items() if key != cls.selector}
-        errors = []
-        words = _lookup_error(cls.registry, name)
-        if words:
-            errors.append(_error(cls.selector, name, words))
-            model = cls._any_settings()
-        else:
-            model = settings_model(cls.registry[name])
-        try:
-            settings = dict(model.model_validate(given))
-        except ValidationError as error:
-            errors += cls._setting_faults(error, model, given, "" if words else name)
-        if errors:
-            raise ValidationError.from_exception_data(cls.__name__, errors)
-        section = handler({cls.selector: name, **settings})
+        settings = settings_model(cls.registry[name]).model_validate(given)
+        section = handler({cls.selector: name, **dict(settings)})
         # the defaults do not count as set
         object.__setattr__(section, "__pydantic_fields_set__", set(values))
         return section
-
-    @classmethod
-    def _any_settings(cls) -> type[Section]:
-        """Return a model of the keys that any component takes."""
-        keys: dict[str, Any] = {
-            key: (info.rebuild_annotation(), info)
-            for key, info in cls.all_key_infos().items()
-            if key != cls.selector
-        }
-        return create_model(cls.__name__, __base__=Section, **keys)
-
-    @classmethod
-    def _setting_faults(
-        cls,
-        error: ValidationError,
-        model: type[Section],
-        given: Mapping[str, Any],
-        name: str,
-    ) -> Iterator[InitErrorDetails]:
-        """Yield one fault for each key: a union reports all its branches.
-
-        Args:
-            error: the faults of the settings.
-            model: the settings of the component, or of all components.
-            given: the settings.
-            name: name of the component; "" if it is unknown, so that no key is missing.
-        """
-        schema = model.model_json_schema()["properties"]
-        keys = dict.fromkeys(str(x["loc"][0]) for x in error.errors(include_url=False))
-        for key in keys:
-            if key in schema and (name or key in given):
-                words = allowed_values(schema[key])
-                yield _error(key, given.get(key), words, key not in given)
-            elif key in cls.all_key_infos() and name:
-                takes = ", ".join(model.model_fields) or "no keys"
-                words = f"nothing: the {cls.registry.kind} {name} takes {takes}"
-                yield _error(key, given[key], words)
-            elif key in given:
-                value = given[key]
-                yield InitErrorDetails(type="extra_forbidden", loc=(key,), input=value)
 
 
 def _list_names(registry: Registry[Any]) -> str:
@@ -453,10 +397,3 @@ def _mapping_annotation(value_type: Any, setting: Setting) -> Any:
     item = _annotation(value_type, setting, numeric=True)
     extra: dict[str, Any] = {"words": words}
     return Annotated[dict[str, item], Field(min_length=1, json_schema_extra=extra)]  # type: ignore[valid-type]
-
-
-def _error(key: str, value: Any, words: str, missing: bool = False) -> InitErrorDetails:
-    context = {"words": words, "missing": missing}
-    return InitErrorDetails(
-        type=PydanticCustomError(WORDS, "{words}", context), loc=(key,), input=value
-    )

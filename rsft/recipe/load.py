@@ -115,20 +115,42 @@ def _add_fault(
     document: Document, key: str, item: Mapping[str, Any], overridden: set[str]
 ) -> None:
     """Add the fault of a key, given its error of pydantic."""
-    context = item.get("ctx", {}) if item["type"] == WORDS else {}
-    words = context.get("words")
-    if item["type"] == "extra_forbidden":
-        words = explain_unknown(key)
-    value = to_yaml(item["input"])
-    if item["type"] == "missing" or context.get("missing"):
-        value = "nothing"
+    section = key.rpartition(".")[0]
+    model = SECTIONS.get(section)
+    component = ""
+    # else the file has the dotted key itself
+    is_in_section = len(item["loc"]) > 1
+    if is_in_section and model and issubclass(model, ComponentSection):
+        default = model.model_fields[model.selector].default
+        component = document.values[section].get(model.selector, default)
     document.add_fault(
         key,
-        value,
-        words or allowed_words(key),
+        "nothing" if item["type"] == "missing" else to_yaml(item["input"]),
+        fault_words(key, item, component),
         near=nearest_key(key),
-        overridden=bool({key, key.partition(".")[0]} & overridden),
+        overridden=bool({key, section} & overridden),
     )
+
+
+def fault_words(key: str, item: Mapping[str, Any], component: str) -> str:
+    """Return what a faulty key accepts, in words.
+
+    Args:
+        key: dotted key.
+        item: its error of pydantic.
+        component: name of the component of its section; "" for other sections.
+    """
+    if item["type"] == WORDS:
+        return str(item["ctx"]["words"])
+    if item["type"] != "extra_forbidden":
+        return allowed_words(key, component)
+    model = SECTIONS.get(key.rpartition(".")[0])
+    if component and key in recipe_keys():
+        assert model and issubclass(model, ComponentSection)
+        fields = settings_model(model.registry[component]).model_fields
+        takes = ", ".join(fields) or "no keys"
+        return f"nothing: the {model.registry.kind} {component} takes {takes}"
+    return explain_unknown(key)
 
 
 def first_errors(error: ValidationError, sections: Collection[str]) -> dict[str, Any]:
@@ -183,18 +205,24 @@ def recipe_keys() -> dict[str, FieldInfo]:
     return keys
 
 
-def allowed_words(key: str) -> str:
-    """Return what a key accepts, in words: "a whole number >= 1, or null"."""
+def allowed_words(key: str, component: str = "") -> str:
+    """Return what a key accepts, in words: "a whole number >= 1, or null".
+
+    Args:
+        key: dotted key.
+        component: name of the component of its section; without one, the words are
+            those of the first component that takes the key.
+    """
     if key in SECTIONS:
         return f"a section with keys {', '.join(SECTIONS[key].all_key_infos())}"
     section, _, leaf = key.rpartition(".")
     model: type[Section] = SECTIONS.get(section, Recipe)
     if issubclass(model, ComponentSection) and leaf != model.selector:
-        model = next(
-            taker
-            for taker in map(settings_model, model.components())
-            if leaf in taker.model_fields
-        )
+        components = model.components()
+        if component:
+            components = [model.registry[component]]
+        models = map(settings_model, components)
+        model = next(x for x in models if leaf in x.model_fields)
     return allowed_values(model.model_json_schema()["properties"][leaf])
 
 

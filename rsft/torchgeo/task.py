@@ -25,6 +25,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.contract_fitting import common_spacing
 from rsft.peft import AdaptedModel, FullTuning, attach
 from rsft.recipe.components import ComponentSection
+from rsft.recipe.load import fault_words, first_errors
 from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import LossSection, PeftSection
 from rsft.training.optim.losses import loss_at
@@ -296,17 +297,19 @@ def _build_component(
     section: type[ComponentSection], key: str, value: str | Mapping[str, Any]
 ) -> Any:
     """Return the component that a name or a section of a recipe describes."""
+    values = {section.selector: value} if isinstance(value, str) else dict(value)
     try:
-        return section.model_validate(
-            {section.selector: value} if isinstance(value, str) else dict(value)
-        ).build()
+        return section.model_validate(values).build()
     except ValidationError as error:
-        faults = [
-            f"{key}.{'.'.join(map(str, x['loc']))} must be {x['msg']}"
-            for x in error.errors(include_url=False)
-        ]
+        name = values.get(
+            section.selector, section.model_fields[section.selector].default
+        )
+        faults = []
+        for leaf, item in first_errors(error, ()).items():
+            words = fault_words(f"{key}.{leaf}", item, name)
+            faults.append(f"{key}.{leaf} must be {words}")
         raise RequestError(
-            "; ".join(dict.fromkeys(faults)),
+            "; ".join(faults),
             key,
             f"give a name, or the keys of the section {key} of a recipe",
         ) from error

@@ -40,11 +40,18 @@ def test_key_of_another_method_is_a_fault(tmp_path):
     )
 
 
-def test_unknown_method_and_its_keys_are_faults(tmp_path):
+def test_unknown_method_is_a_fault(tmp_path):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, "{method: lorra, rank: -1, rnk: 2, blocks: all}")
     assert [str(fault).partition(": ")[2] for fault in caught.value.faults] == [
-        f"peft.method: found lorra; {' | '.join(METHODS)}",
+        f"peft.method: found lorra; {' | '.join(METHODS)}"
+    ]
+
+
+def test_faulty_and_unknown_settings_are_faults(tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, "{method: lora, rank: -1, rnk: 2, blocks: all}")
+    assert [str(fault).partition(": ")[2] for fault in caught.value.faults] == [
         (
             "peft.rank: found -1; a whole number >= 1, or numbers by pattern of sites,"
             " such as {blocks.*.q: 8, '*': 4}"
