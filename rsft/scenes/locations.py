@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rsft.data.annotations.base import AT, FRACTION, PIXEL
-from rsft.scenes.georeference import open_lonlat, rectangle_corners
+from rsft.data.annotations.base import AT
+from rsft.scenes.georeference import rectangle_corners
 from rsft.scenes.raster import RasterScene
-from rsft.types import Box, Floats, Rejection
+from rsft.types import Box, Rejection
 
 NUDGE = 1e-3
 """Pixels; larger than the rounding error of a conversion to degrees and back."""
@@ -65,8 +65,6 @@ class SceneLocations:
         file: the file of the positions.
         crs: coordinate system of the file; "" for locations that do not come from a
             file.
-        bounds: smallest x and y, and largest x and y, of the positions in the file; NaN
-            without positions.
         skipped: number of objects and rows that were left out on purpose, by reason.
         outside_note: the note on `outside`, which is one of `notes`.
     """
@@ -79,7 +77,6 @@ class SceneLocations:
     are_boxes: bool = False
     file: Path = Path()
     crs: str = ""
-    bounds: Floats = field(default_factory=lambda: np.full(4, np.nan))
     skipped: Counter[str] = field(default_factory=Counter)
     outside_note: str = ""
 
@@ -90,34 +87,6 @@ class SceneLocations:
             self.attributes = pd.DataFrame({AT: missing})
         columns = columns.set_axis(self.attributes.index)
         self.attributes = pd.concat([self.attributes, columns], axis=1)
-
-    def describe_ranges(self, scene: RasterScene) -> str:
-        """Return where the positions of the file lie, and where the scene lies.
-
-        Both are in the same coordinates if possible.
-        """
-        bounds = self.bounds
-        area = np.array([0, 0, scene.width, scene.height])
-        names = ("col", "row")
-        scene_crs = PIXEL
-        georeference = scene.georeference
-        if georeference and self.crs not in (PIXEL, FRACTION):
-            bounds = np.array(open_lonlat(self.crs).transform_bounds(*bounds))
-            outline = rectangle_corners(0, 0, scene.height, scene.width)
-            lonlat = georeference.pixels_to_lonlat(*outline.T)
-            area = np.concatenate([lonlat.min(axis=0), lonlat.max(axis=0)])
-            names = ("lon", "lat")
-            scene_crs = georeference.description
-        return (
-            f"the positions ({self.crs}) lie at {_describe_bounds(names, bounds)},"
-            f" {scene.path.name} ({scene_crs}) at {_describe_bounds(names, area)}"
-        )
-
-
-def _describe_bounds(names: tuple[str, str], bounds: Floats) -> str:
-    left, bottom, right, top = bounds
-    x_range = f"{names[0]} {left:.6g} to {right:.6g}"
-    return f"{x_range}, {names[1]} {bottom:.6g} to {top:.6g}"
 
 
 def tile_locations(

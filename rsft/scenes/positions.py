@@ -84,8 +84,6 @@ def read_positions(
     )
     shapes = _add_locations(result, positions, scene, to_pixels)
     inside = [location for location in result.locations if location.is_inside(scene)]
-    if shapes:
-        result.bounds = shapely.total_bounds(shapes)
     if not positions.are_boxes:
         boxes = [location.box for location in result.locations]
         result.are_boxes = bool(boxes) and None not in boxes
@@ -183,17 +181,21 @@ def _leave_out_others(
         for location in result.locations
         if not location.is_inside(scene)
     ]
-    result.locations = inside
     if not result.outside:
         return
     note = (
         f"positions outside of {scene.path.name}: {len(result.outside):,} of {total:,}"
     )
     if not inside:
-        ranges = result.describe_ranges(scene)
-        note += f"; check the coordinate system of their file: {ranges}"
+        rows, cols = np.array([(x.row, x.col) for x in result.locations]).T
+        note += (
+            f"; check the coordinate system of their file ({result.crs}): they lie at"
+            f" row {rows.min():.6g} to {rows.max():.6g}, col {cols.min():.6g} to"
+            f" {cols.max():.6g} of {scene.height:,} x {scene.width:,} pixels"
+        )
     result.outside_note = note
     result.notes.append(note)
+    result.locations = inside
 
 
 def _find_exchange(

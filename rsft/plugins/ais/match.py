@@ -143,13 +143,7 @@ def match_tracks(
         }
     ).join(ships.iloc[pairs.ships].reset_index(drop=True))
     status = _find_statuses(pairs, best, options.min_confidence)
-    table = _make_object_table(objects, candidates, pairs, best, status)
-    listed = _list_candidates(candidates, len(status))
-    table["candidates"] = ["; ".join(texts) or None for texts in listed]
-    table["reason"] = [
-        _describe_status(number, status[number], listed[number], pairs, best)
-        for number in range(len(status))
-    ]
+    table = _make_object_table(objects, candidates, best, status)
     table.loc[list(choices), "reason"] = "chosen in the review"
     notes = []
     if choices:
@@ -207,12 +201,20 @@ def _find_statuses(pairs: Pairs, best: Assignment, min_confidence: float) -> Any
 
 
 def _make_object_table(
-    objects: Objects,
-    candidates: pd.DataFrame,
-    pairs: Pairs,
-    best: Assignment,
-    status: Any,
+    objects: Objects, candidates: pd.DataFrame, best: Assignment, status: Any
 ) -> pd.DataFrame:
+    count = len(status)
+    near = np.bincount(candidates["object"], minlength=count)
+    reason = np.select(
+        [near == 0, status == NO_AIS, status == MATCHED, near > 1],
+        [
+            "no ship of AIS is near",
+            "the ships near it belong to other objects",
+            "",
+            "several ships explain it almost equally well",
+        ],
+        "the ship is far, differs in size, or is another object as probably",
+    )
     table = pd.DataFrame(
         {
             "lon": objects.lon,
@@ -221,8 +223,8 @@ def _make_object_table(
             "heading_deg": objects.heading,
             "status": status,
             "confidence": np.where(best.ship < 0, np.nan, best.confidence.round(4)),
-            "reason": None,
-            "candidates": None,
+            "reason": reason,
+            "candidates": _list_candidates(candidates).reindex(range(count)),
         }
     )
     ships = candidates.drop(columns=["object", "score"]).reindex(best.pair)
@@ -230,49 +232,32 @@ def _make_object_table(
     return table.join(ships.reset_index(drop=True))
 
 
-def _list_candidates(candidates: pd.DataFrame, count: int) -> list[list[str]]:
-    """Return ship and distance of the candidates of each object, the best one first."""
-    listed: list[list[str]] = [[] for _ in range(count)]
+def _list_candidates(candidates: pd.DataFrame) -> "pd.Series[str]":
+    """Return ship and distance of the candidates by object, the best one first."""
     ranked = candidates.sort_values("score", ascending=False, kind="stable")
-    columns = zip(ranked["object"], ranked["mmsi"], ranked["distance_m"], strict=True)
-    for number, mmsi, meters in columns:
-        listed[number].append(f"{mmsi} at {meters:.0f} m")
-    return listed
-
-
-def _describe_status(
-    number: int,
-    status: str,
-    candidates: list[str],
-    pairs: Pairs,
-    best: Assignment,
-) -> str:
-    """Return why an object has its status."""
-    if not candidates:
-        return "no ship of AIS is near"
-    listed = "; ".join(candidates[:3])
-    if status == NO_AIS:
-        return f"the ships near it belong to other objects: {listed}"
-    if status == MATCHED:
-        return f"{pairs.distance[best.pair[number]]:.0f} m from the ship"
-    if len(candidates) > 1:
-        return f"several ships explain it almost equally well: {listed}"
-    return (
-        f"the ship is far, differs in size, or is another object as probably: {listed}"
-    )
+    distances = ranked["distance_m"].map(" at {:.0f} m".format)
+    texts = ranked["mmsi"].astype(str).str.cat(distances).astype(object)
+    return texts.groupby(ranked["object"]).agg("; ".join)
 
 
 def _add_ship_statuses(
     ships: pd.DataFrame, pairs: Pairs, best: Assignment, object_status: Any
 ) -> None:
-    status = np.full(len(ships), NO_DETECTION, object)
-    reason = np.full(
-        len(ships), "no object is near where the radar would show it", object
+    numbers = np.arange(len(ships))
+    is_near = np.isin(numbers, pairs.ships)
+    is_open = object_status[pairs.objects] == AMBIGUOUS
+    is_ambiguous = np.isin(numbers, pairs.ships[is_open])
+    is_matched = np.isin(numbers, best.ship[object_status == MATCHED])
+    outcomes = [is_matched, is_ambiguous]
+    status = np.select(outcomes, [MATCHED, AMBIGUOUS], NO_DETECTION)
+    reason = np.select(
+        [*outcomes, is_near],
+        [
+            "",
+            "see the layer of ambiguous objects",
+            "the objects near it belong to other ships",
+        ],
+        "no object is near where the radar would show it",
     )
-    reason[pairs.ships] = "the objects near it belong to other ships"
-    status[pairs.ships[object_status[pairs.objects] == AMBIGUOUS]] = AMBIGUOUS
-    status[best.ship[object_status == MATCHED]] = MATCHED
-    reason[status == AMBIGUOUS] = "see the layer of ambiguous objects"
-    reason[status == MATCHED] = ""
     ships.insert(1, "status", status)
     ships.insert(2, "reason", reason)

@@ -23,19 +23,18 @@ class MessageTimes:
     """How the times of a file are written.
 
     Attributes:
-        has_zone: whether all times that were read say their zone.
         notes: what was decided.
     """
 
     def __init__(self) -> None:
-        self.has_zone = True
         self.notes: list[str] = []
         self._date_format = ""
 
     def parse(self, array: pa.Array) -> Floats:
         """Return times (N,) in seconds since 1970, UTC; NaN if they cannot be read."""
         if pa.types.is_timestamp(array.type):
-            self._set_zone(array.type.tz is not None)
+            if array.type.tz is None:
+                self._note(_UTC_NOTE)
             timestamps = array.cast(pa.timestamp("us", array.type.tz))
             microseconds = timestamps.cast(pa.int64()).to_pandas()
             floats = microseconds.to_numpy(np.float64, na_value=np.nan)
@@ -53,14 +52,15 @@ class MessageTimes:
         form = "ISO8601"
         if is_compact:
             form = "%Y%m%d%H%M%S"
-            self._set_zone(False)
+            self._note(_UTC_NOTE)
         elif _DATE_FIRST.match(first):
             texts = texts.str.replace(r"[.-]", "/", n=2, regex=True)
             form = f"{self._find_date_format(texts)}/%Y %H:%M:%S"
-            self._set_zone(False)
+            self._note(_UTC_NOTE)
         else:
             texts = texts.str.replace("/", "-", regex=False)
-            self._set_zone(_ZONE.search(first) is not None)
+            if not _ZONE.search(first):
+                self._note(_UTC_NOTE)
         times = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
         microseconds = times.dt.as_unit("us").astype("int64")  # years before 1677
         return np.asarray(microseconds.where(times.notna()) / 1e6, np.float64)
@@ -81,10 +81,9 @@ class MessageTimes:
             self.notes.append(f"dates are read as {order}/year{doubt}")
         return self._date_format
 
-    def _set_zone(self, has_zone: bool) -> None:
-        self.has_zone &= has_zone
-        if not has_zone and _UTC_NOTE not in self.notes:
-            self.notes.append(_UTC_NOTE)
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def format_time(seconds: float) -> str:

@@ -126,7 +126,7 @@ class LabeledObjects:
         self.notes: list[str] = []
         self.scenes = 0
         self._files: set[Path] = set()
-        self._ranges = ""  # where the labels outside of the scenes lie
+        self._outside_note = ""
         self._inside = set[tuple[Path, int | None]]()  # files and rows
         self._outside = set[tuple[Path, int | None]]()
 
@@ -154,7 +154,7 @@ class LabeledObjects:
         notes = [note for note in positions.notes if note != positions.outside_note]
         self.notes += notes
         if positions.outside:
-            self._ranges = positions.describe_ranges(scene)
+            self._outside_note = positions.outside_note
             self._outside.update((positions.file, row) for row in positions.outside)
         rows = positions.attributes
         assert rows is not None
@@ -303,7 +303,7 @@ class LabeledObjects:
             )
         reasons = [describe_rejections(self.rejected, self.skipped)]
         if self._outside and not self._inside:
-            reasons.insert(0, self._ranges)
+            reasons.insert(0, self._outside_note)
         reasons += dict.fromkeys(self.notes)
         message = f"no label can be used in {self.scenes:,} scenes"
         return RequestError(message, self.labels, "; ".join(filter(None, reasons)))
