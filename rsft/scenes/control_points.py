@@ -5,7 +5,6 @@ does: each point is compared with that of the other points.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from rasterio.control import GroundControlPoint
@@ -17,18 +16,8 @@ _MIN_RATIO = 5.0  # to the largest residual of the other points
 _SPARE_POINTS = 3  # more points than terms, or the residuals say nothing
 
 
-class Outlier(NamedTuple):
-    """A ground control point, and its distance from where the others put it."""
-
-    row: float
-    col: float
-    pixels: float
-
-
-def find_outliers(
-    points: Sequence[GroundControlPoint], meters: Floats
-) -> list[Outlier]:
-    """Return the ground control points that contradict all others.
+def describe_outliers(points: Sequence[GroundControlPoint], meters: Floats) -> str:
+    """Return a sentence about the ground control points that contradict all others.
 
     At most a tenth of the points, or one, is found. A point that is higher or lower
     than all others may be displaced by its height, and is none.
@@ -38,13 +27,13 @@ def find_outliers(
         meters: their positions (N, 2) in a plane.
 
     Returns:
-        The points, the worst first.
+        The sentence; "" without such a point.
     """
     table = np.array([(point.row, point.col, point.z or 0.0) for point in points])
     pixels, heights = table[:, :2], table[:, 2]
     terms = _polynomial(pixels, heights)
     kept = np.arange(len(points))
-    left_out = []
+    left_out: list[int] = []
     for _ in range(max(1, len(points) // 10)):
         if len(kept) <= terms.shape[1] + _SPARE_POINTS:
             break
@@ -60,20 +49,13 @@ def find_outliers(
         is_between = ((heights[left_out] >= low) & (heights[left_out] <= high)).all()
         is_far = errors.min() > max(_MIN_RATIO * level, _MIN_PIXELS * spacing)
         if is_far and is_between:
-            rows = np.column_stack([pixels[left_out], errors / spacing]).tolist()
-            outliers = [Outlier(*row) for row in rows]
-            return sorted(outliers, key=lambda outlier: -outlier.pixels)
-    return []
-
-
-def describe_outliers(outliers: Sequence[Outlier]) -> str:
-    """Return a sentence about at least one outlier."""
-    first = outliers[0]
-    point = f"row {first.row:g}, column {first.col:g}"
-    return (
-        f"{len(outliers)} of the points, such as that at {point}, lie up to"
-        f" {first.pixels:,.0f} pixels from where the others put them"
-    )
+            row, col = pixels[left_out[errors.argmax()]]
+            return (
+                f"{len(left_out)} of the points, such as that at row {row:g}, column"
+                f" {col:g}, lie up to {errors.max() / spacing:,.0f} pixels from where"
+                " the others put them"
+            )
+    return ""
 
 
 def _polynomial(pixels: Floats, heights: Floats) -> Floats:

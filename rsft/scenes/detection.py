@@ -103,7 +103,7 @@ def detect_bright_objects(
     detector = _Detector(scene, options, side, spec, declaration, land_side or 4 * side)
     with closing(detector.reader):
         windows = _report_windows(scene, progress, "measuring the water")
-        looks = detector.measure_water(windows)
+        detector.measure_water(windows)
         for window in _report_windows(scene, progress, "detecting"):
             detector.detect(window)
     ordered = sorted(detector.objects, key=lambda bright: (bright.row, bright.col))
@@ -113,7 +113,7 @@ def detect_bright_objects(
         name = f"{scene.name}_d{number:06d}"
         score = round(bright.contrast, 2)
         locations.append(Location(bright.row, bright.col, box, name, score=score))
-    notes = _describe_detection(detector, len(locations), looks)
+    notes = _describe_detection(detector, len(locations))
     return SceneLocations(
         locations, notes=[f"{scene.path.name}: {note}" for note in notes]
     )
@@ -254,13 +254,11 @@ def _pixel_meters(scene: RasterScene, declaration: Declaration) -> float:
     return float(np.mean(spacing))
 
 
-def _describe_detection(detector: _Detector, count: int, looks: Floats) -> list[str]:
-    level = 10 * np.log10(np.median(detector.thresholds))
+def _describe_detection(detector: _Detector, count: int) -> list[str]:
     notes = [
         f"{count:,} bright objects",
-        f"CA-CFAR threshold: {level:.1f} dB above the surroundings (false alarm rate"
-        f" {detector.options.pfa:g}, {np.median(looks):.1f} looks). Detected objects"
-        " are not always ships.",
+        f"CA-CFAR with a false alarm rate of {detector.options.pfa:g} per pixel."
+        " Detected objects are not always ships.",
     ]
     if not detector.land:
         notes.append("land was searched too (--land none)")
@@ -332,8 +330,8 @@ class _Detector:
         intensity = convert_unit(pixels, self.unit, "intensity").astype(np.float32)
         return np.where(np.isfinite(intensity) & (pixels != 0), intensity, 0)
 
-    def measure_water(self, windows: Iterable[PixelWindow]) -> Floats:
-        """Measure the looks of each block (B, r, c), and set the thresholds.
+    def measure_water(self, windows: Iterable[PixelWindow]) -> None:
+        """Measure the looks of each block, and set the thresholds.
 
         Without polygons, find bright land.
 
@@ -364,7 +362,6 @@ class _Detector:
             cell_looks = np.where(self.land.mask, np.nan, cell_looks)
         looks = np.stack([looks_by_block(plane) for plane in cell_looks])
         self.thresholds = cfar_threshold(self.options.pfa, looks, self.window.cells)
-        return looks
 
     def _check_unit(self, median: float) -> None:
         """Check the median: without their noise, single pixels may be below 0."""

@@ -31,7 +31,7 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from rsft.data.imagery.products.elements import TiePoint
-from rsft.scenes.control_points import describe_outliers, find_outliers
+from rsft.scenes.control_points import describe_outliers
 from rsft.types import LONLAT, Floats, Spacing
 
 MAX_SPLINE_POINTS = 2000
@@ -294,9 +294,9 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
         (float(point.row), float(point.col), x, y)
         for point, (x, y) in zip(points, meters.tolist(), strict=True)
     ]
-    outliers = find_outliers(points, meters)
+    outliers = describe_outliers(points, meters)
     if outliers:
-        description += f"; check them: {describe_outliers(outliers)}"
+        description += f"; check them: {outliers}"
     return Georeference(description, local.to_wkt(), points=tuple(local_points))
 
 

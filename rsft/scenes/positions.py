@@ -188,10 +188,12 @@ def _leave_out_others(
     )
     if not inside:
         rows, cols = np.array([(x.row, x.col) for x in result.locations]).T
+        scene_crs = scene.georeference.description if scene.georeference else PIXEL
         note += (
             f"; check the coordinate system of their file ({result.crs}): they lie at"
             f" row {rows.min():.6g} to {rows.max():.6g}, col {cols.min():.6g} to"
             f" {cols.max():.6g} of {scene.height:,} x {scene.width:,} pixels"
+            f" ({scene_crs})"
         )
     result.outside_note = note
     result.notes.append(note)

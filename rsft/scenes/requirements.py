@@ -1,5 +1,7 @@
 """What a model or a chip store needs of a scene: its unit, its bands, its spacing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rsft.data.imagery.chip_spec import ChipSpec
@@ -71,7 +73,7 @@ def check_scene(
     declaration: Declaration,
     options: ChipOptions | None = None,
 ) -> list[int]:
-    """Check bands, unit and spacing of a scene.
+    """Check bands, unit and spacing of a scene, and report all faults together.
 
     Args:
         scene: the scene.
@@ -90,17 +92,35 @@ def check_scene(
     """
     names = declaration.bands or scene.bands
     count = len(spec.used_bands)
-    try:
+    indices = []
+    errors: list[DataError | RequestError] = []
+    with _collect(errors):
         check_declared_bands(declaration.bands, scene.bands, scene.path)
         indices = spec.band_indices(scene.count, names)
         is_gray = scene.count == 3 and names is None and count == 1
         if not is_gray:  # the pixels show whether three bands are one
             count = len(indices)
+    with _collect(errors):
         spec.check_header(scene.dtype, count, declaration.unit or scene.unit)
-        if options:
+    if options:
+        with _collect(errors):
             resampling_factors(spec, resolve_spacing(scene.spacing, options), options)
-    except DataError as error:
-        raise DataError(error.message, scene.path, error.hint) from error
-    if options and not options.size:
-        default_size(spec)
-    return indices
+        with _collect(errors):
+            if not options.size:
+                default_size(spec)
+    if not errors:
+        return indices
+    if len(errors) == 1 and isinstance(errors[0], RequestError):
+        raise errors[0]
+    message = "; ".join(error.message for error in errors)
+    hint = "; ".join(error.hint for error in errors)
+    raise DataError(message, scene.path, hint) from errors[0]
+
+
+@contextmanager
+def _collect(errors: list[DataError | RequestError]) -> Iterator[None]:
+    """Keep an error that is raised in the block."""
+    try:
+        yield
+    except (DataError, RequestError) as error:
+        errors.append(error)

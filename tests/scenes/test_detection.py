@@ -81,9 +81,7 @@ def test_ships_are_found_once_with_every_window_size(
         "s_d000003",
     ]
     assert locations.notes[0] == "s.tif: 3 bright objects"
-    assert (
-        "not always ships" in locations.notes[1] and "4.0 looks" in locations.notes[1]
-    )
+    assert "not always ships" in locations.notes[1]
     assert "0.0 % of the scene is land (brightness" in locations.notes[2]
 
 

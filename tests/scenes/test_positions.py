@@ -376,6 +376,7 @@ def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
         "positions outside of s.tif: 3 of 3; check the coordinate system of their file"
         " (EPSG:4326): they lie at row "
     )
+    assert positions.outside_note.endswith("(geotransform, EPSG:32633)")
 
 
 def test_the_range_of_positions_outside_of_the_scene(bare, tmp_path):
@@ -383,6 +384,4 @@ def test_the_range_of_positions_outside_of_the_scene(bare, tmp_path):
         written(tmp_path / "b.csv", "row,col\n5000,9000\n6000,9500\n"), bare, "pixel"
     ).notes
     size = f"{bare.height:,} x {bare.width:,} pixels"
-    assert f"row 5000 to 6000, col 9000 to 9500 of {size}" in note
-
-
+    assert f"row 5000 to 6000, col 9000 to 9500 of {size} (pixel)" in note

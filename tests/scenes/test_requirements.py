@@ -13,8 +13,8 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.scene_chips import describe_scene
-from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
-from rsft.scenes.query import Query
+from rsft.scenes.options import UNDECLARED
+from rsft.scenes.query import CfarOptions, Query
 from rsft.scenes.raster import PixelWindow, open_scene
 from rsft.scenes.reader import SceneReader
 from rsft.scenes.requirements import check_scene, select_unit
@@ -53,21 +53,27 @@ def read(path, model, unit=None, options=DEFAULT_OPTIONS):
 
 
 @pytest.mark.parametrize(
-    ("declaration", "options", "hint"),
+    ("query", "side"),
     [
-        (UNDECLARED, ChipOptions(), "--unit"),
-        (Declaration("sigma0"), ChipOptions(), "--resample-to 20"),
-        (Declaration("sigma0"), ChipOptions(resample_to=20.0), "--size 64"),
+        (Query(detect=CfarOptions(land="none")), "--size 64"),
+        (Query(grid=16), None),
     ],
 )
-def test_unit_spacing_and_side_are_needed(tmp_path, declaration, options, hint):
+def test_unit_spacing_and_side_are_one_answer(monkeypatch, tmp_path, query, side):
+    use_toy_model(
+        monkeypatch, toy_bundle(contract=contract("sigma0", crop=None, spacing_m=20.0))
+    )
     path = write_geotiff(
         tmp_path / "s.tif", np.abs(DECIBELS), crs="EPSG:32633", transform=UTM
     )
-    spec = contract("sigma0", crop=None, spacing_m=20.0)
-    with pytest.raises((DataError, RequestError)) as error:
-        check_scene(open_scene(path), spec, declaration, options)
-    assert hint in error.value.hint
+    with pytest.raises(
+        DataError,
+        match=mentions("without a declared unit", "pixels of 10 m", "takes 20 m"),
+    ) as error:
+        predict("bundle", [path], tmp_path / "out.csv", PredictionRequest(query=query))
+    assert "--unit" in error.value.hint and "--resample-to 20" in error.value.hint
+    assert ("no fixed size" in error.value.message) is (side is not None)
+    assert side is None or side in error.value.hint
 
 
 @pytest.fixture

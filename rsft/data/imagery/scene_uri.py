@@ -38,8 +38,8 @@ def file_state(path: str | Path) -> FileState:
 class LastImageCache:
     """Reads images and caches the last one.
 
-    Consecutive chips are often cut from the same image. An image that cannot be read is
-    cached as its error. An image whose file has changed is read again.
+    Consecutive chips are often cut from the same image. An image whose file has changed
+    is read again.
 
     Args:
         read: reads an image file.
@@ -49,7 +49,6 @@ class LastImageCache:
         self.read = read
         self._key: object = None
         self._image: Pixels | None = None
-        self._error: DataError | None = None
 
     def __call__(self, path: Path) -> Pixels:
         """Return the image at `path`.
@@ -58,20 +57,13 @@ class LastImageCache:
             Pixels (H, W, B); callers must not change them.
 
         Raises:
-            DataError: `read` raised it, now or at the first call.
+            DataError: `read` raised it.
         """
         key = path, file_state(path)
-        if self._key != key:
-            self._key = key
+        if self._image is None or self._key != key:
             self._image = None  # frees the memory before the next image is decoded
-            self._error = None
-            try:
-                self._image = self.read(path)
-            except DataError as error:
-                self._error = error
-        if self._image is None:
-            assert self._error
-            raise self._error.with_traceback(None)
+            self._image = self.read(path)
+            self._key = key
         return self._image
 
 

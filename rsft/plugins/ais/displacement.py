@@ -161,24 +161,20 @@ class Acquisition:
                 "give a product with ground control points or a geotransform",
             )
         product = scene.product
+        source = "the product"
+        times = [product.acquired, product.finished]
         if time is not None:
             source = "--time"
-            start = end = _parse_time(time, source)
+            times = [time]
         elif product.acquired is None:
-            start, source = _tag_time(scene)
-            end = start
-        elif product.finished is None:
-            source = "that of the first one"
-            start = end = _parse_time(product.acquired, scene.path)
-        else:
-            source = "the middle of the product"
-            start = _parse_time(product.acquired, scene.path)
-            end = _parse_time(product.finished, scene.path)
-        has_motion = product.motion is not None and product.incidence is not None
-        if time is None and product.acquired is not None and has_motion:
-            times = f"{format_time(start)} to {format_time(end)}"
-            note = f"azimuth times of the lines: {times}"
-            return cls(georeference, start, end, scene, note)
+            tag, source = _find_time_tag(scene)
+            times = [tag]
+        seconds = [_parse_time(text, scene.path) for text in times if text]
+        start, end = seconds[0], seconds[-1]
+        is_timed = time is None and product.acquired is not None
+        if is_timed and product.motion and product.incidence:
+            note = f"azimuth times of the lines: {format_time(start)} to"
+            return cls(georeference, start, end, scene, f"{note} {format_time(end)}")
         middle = (start + end) / 2
         note = f"one time for all lines ({source}): {format_time(middle)}"
         return cls(georeference, middle, middle, None, note)
@@ -247,7 +243,7 @@ def _read_tags(name: str) -> dict[str, str]:
     return {key.upper(): text.strip() for key, text in tags.items()}
 
 
-def _tag_time(scene: RasterScene) -> tuple[float, str]:
+def _find_time_tag(scene: RasterScene) -> tuple[str, str]:
     """Return the time in a tag of the first file of a scene, and the name of the tag.
 
     Raises:
@@ -255,9 +251,8 @@ def _tag_time(scene: RasterScene) -> tuple[float, str]:
     """
     texts = _read_tags(scene.files[0])
     for name in _TIME_TAGS:
-        text = texts.get(name)
-        if text:
-            return _parse_time(text, f"{scene.path}, tag {name}"), f"tag {name}"
+        if texts.get(name):
+            return texts[name], f"tag {name}"
     raise RequestError(
         "the scene says no time of its acquisition", scene.path, _NO_TIME
     )

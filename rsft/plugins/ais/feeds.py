@@ -113,10 +113,8 @@ def read_messages(
     selection = _Selection(area)
     total = sum(path.stat().st_size for path in paths if path.is_file())
     done = 0
-    files_without_messages = 0
     for path in paths:
         feed = FeedFile(path)
-        before = selection.counts["kept"]
         try:
             for batch in feed.read():
                 selection.add(feed, batch)
@@ -130,13 +128,7 @@ def read_messages(
                 f"the AIS file cannot be read: {reason}", path, FORMATS
             ) from error
         done += path.stat().st_size
-        files_without_messages += selection.counts["kept"] == before
         selection.finish_file(feed)
-    if 0 < files_without_messages < len(paths):
-        selection.notes.append(
-            "AIS files without messages near the scene:"
-            f" {files_without_messages:,} of {len(paths):,}"
-        )
     location = ", ".join(map(str, paths))
     if not selection.counts["kept"]:
         raise selection.make_error(location)

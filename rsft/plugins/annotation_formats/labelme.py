@@ -36,14 +36,8 @@ class LabelMe(DocumentFormat):
             if kind not in _KINDS:
                 objects.left_out[kind] += 1
                 continue
-            attributes = {"class": values.get("label")}
-            for key in ("group_id", "description"):
-                if values.get(key) not in (None, ""):
-                    attributes[key] = values[key]
-            if isinstance(values.get("flags"), dict):
-                attributes |= {str(key): flag for key, flag in values["flags"].items()}
             shape = try_shape(_make_shape, kind, values.get("points"))
-            objects.add(shape, attributes, number, image)
+            objects.add(shape, {"class": values.get("label")}, number, image)
 
 
 def _make_shape(kind: str, points: Any) -> shapely.Geometry:

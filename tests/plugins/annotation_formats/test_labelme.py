@@ -75,11 +75,6 @@ def test_labelme(tmp_path):
         (7.5, 8.5, 7.5, 8.5),
         (45, 55, 55, 65),
     ]
-    assert (
-        table.loc[1, "group_id"],
-        table.loc[1, "sure"],
-        table.loc[2, "description"],
-    ) == (3, True, "moored")
     assert table["_fault"][7] == "a rectangle has two points" and all(
         table["_fault"][[8, 9, 10]]
     )
