@@ -259,7 +259,12 @@ def open_scene(
         check_exists(uri)
         files = (uri.gdal_name,)
         if uri.is_path and uri.text.lower().endswith(".zip"):
-            files = (f"/vsizip/{{{Path(uri.text).absolute()}}}",)
+            raise DataError(
+                "the archive is no product of Sentinel-1 with images",
+                uri,
+                "unpack it, and give its folder; or name a raster in it:"
+                " /vsizip/{FILE.zip}/NAME.tif",
+            )
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
             handles = [stack.enter_context(rasters.open_raster(file)) for file in files]
@@ -280,8 +285,7 @@ def _opening_error(error: Exception, uri: SceneUri, title: str) -> RsftError:
         return NetworkError(f"GDAL cannot open the scene: {error}", uri, hint)
     message = f"GDAL cannot read the scene{title} in a format that rsft allows"
     hint = (
-        "give the folder of a product, or a GeoTIFF, COG, NITF or ENVI; of an archive"
-        " with several files, name one: /vsizip/{FILE.zip}/NAME.tif; other formats:"
+        "give the folder of a product, or a GeoTIFF, COG, NITF or ENVI; other formats:"
         f" {_CONVERT}"
     )
     if isinstance(error, rasters.ForeignFilesError):

@@ -267,7 +267,7 @@ def beside(
             for member in sorted(place.folder.glob("a.tif*")):
                 file.write(member, member.name)
                 member.unlink()
-        return place.folder / "a.zip"
+        return Path(f"/vsizip/{place.folder}/a.zip/a.tif")
 
     return build
 
@@ -325,7 +325,7 @@ def link_in_an_archive(place: Place) -> Path:
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(place.folder / "a.zip", "w") as file:
         file.writestr(info, str(place.image))
-    return place.folder / "a.zip"
+    return Path(f"/vsizip/{place.folder}/a.zip/a.tif")
 
 
 @carrier(SCENES)

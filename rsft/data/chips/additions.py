@@ -35,13 +35,7 @@ from rsft.data.chips.manifest import (
     SPLITS,
     read_manifest,
 )
-from rsft.data.chips.record import (
-    HEAD_COUNT,
-    ChipRecord,
-    group_by_class,
-    group_by_count,
-    head_limit,
-)
+from rsft.data.chips.record import ChipRecord, group_by_class, group_by_count
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import (
     AUDIT_FILE,
@@ -378,14 +372,11 @@ class _Addition:
         classes = [*store.classes, *fresh]
         train = manifest["class"][manifest["split"] == "train"].value_counts()
         counts = {name: int(train.get(name, 0)) for name in classes}
-        limit: float = HEAD_COUNT
-        if store.groups.get("head"):
-            limit = head_limit(counts)
         groups = {group: list(names) for group, names in store.groups.items()}
         # the others stay, so that runs can be compared
-        added_counts = {name: counts[name] for name in fresh}
-        for group, names in group_by_count(added_counts, limit).items():
-            groups.setdefault(group, []).extend(names)
+        group_of = group_by_class(group_by_count(counts))
+        for name in fresh:
+            groups.setdefault(group_of[name], []).append(name)
         manifest["group"] = manifest["class"].map(group_by_class(groups))
         dataset = read_dataset(self.root)
         dataset |= {"classes": classes, "groups": groups}

@@ -146,16 +146,13 @@ class FeedFile:
             else:
                 codecs = [_CODECS[x] for x in _CODECS if start.startswith(x)]
                 yield from self._read_csv(file, *codecs)
-        if not self.rows and not self.broken:
-            raise RequestError(
-                "the AIS file has no rows", self.path, "download it again"
-            )
         if not self.rows:
             raise RequestError(
-                f"none of {self.broken:,} lines has as many values as the header, as"
-                " with decimal commas",
+                f"the AIS file has no rows; {self.broken:,} lines have not as many"
+                " values as the header, as with decimal commas",
                 self.path,
-                "write decimals with a point (57.87), or separate values by ;",
+                "download it again; write decimals with a point (57.87), or separate"
+                " values by ;",
             )
 
     def _read_parquet(self, file: BinaryIO) -> Iterator[pa.RecordBatch]:

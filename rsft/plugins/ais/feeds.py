@@ -145,7 +145,6 @@ class _Selection:
         self.tables: list[pd.DataFrame] = []
         self.static: list[pd.DataFrame] = []
         self.exchanged = 0
-        self.first = ""  # position, as the file has it
         self.ranges = {name: (np.inf, -np.inf) for name in ("lat", "lon", "time")}
 
     def add(self, feed: FeedFile, batch: pa.RecordBatch) -> None:
@@ -155,9 +154,6 @@ class _Selection:
         self._extend("lat", lat[np.abs(lat) <= 90])
         self._extend("lon", lon[np.abs(lon) <= 180])
         has_position = np.isfinite(lat) & np.isfinite(lon)
-        if has_position.any() and not self.first:
-            row = int(has_position.argmax())
-            self.first = f"lat {lat[row]:.10g}, lon {lon[row]:.10g}"
         is_inside = has_position & self.area.contains(lon, lat)
         self.exchanged += int((has_position & self.area.contains(lat, lon)).sum())
         self._count("rows", np.ones(len(lat), bool))
@@ -208,14 +204,9 @@ class _Selection:
         positions = self.counts["rows"] - self.counts["without a position"]
         if self.counts["outside of the area"] < positions:
             return self._make_error_of_times(location)
-        if not np.isfinite([self.ranges["lat"], self.ranges["lon"]]).all():
-            return NoMessagesError(
-                "no AIS message has a position in degrees; the first one has"
-                f" {self.first or 'none'}",
-                location,
-                "write latitude and longitude in degrees, such as 57.87",
-            )
-        ranges = _describe_ranges(self.ranges["lat"], self.ranges["lon"])
+        ranges = "none in degrees, such as 57.87"
+        if np.isfinite([self.ranges["lat"], self.ranges["lon"]]).all():
+            ranges = _describe_ranges(self.ranges["lat"], self.ranges["lon"])
         message = (
             f"no AIS position lies near the scene ({self.area.describe()}); those of"
             f" the file have {ranges}"

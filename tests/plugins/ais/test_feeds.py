@@ -288,8 +288,8 @@ def test_local_times_of_parquet(tmp_path):
     ("old", "new", "parts"),
     [
         ("219000001", "2.19E+08", ["MMSI", "2.19E+08", "spreadsheet"]),
-        ("57.1,10.2", "34260000,6120000", ["in degrees", "lat 34260000"]),
-        ("57.1,10.2", "57.1N,10.2E", ["no AIS message has a position"]),
+        ("57.1,10.2", "34260000,6120000", ["none in degrees"]),
+        ("57.1,10.2", "57.1N,10.2E", ["none in degrees"]),
         ("57.1,10.2", "0,0", ["no AIS position lies near", "lat 0.00"]),
         ("LAT,LON", "LAT,Lat", ["no column for lon"]),
         ("SOG,COG", "SOG,sog", ["several columns", "SOG"]),

@@ -325,5 +325,5 @@ def test_archives(tmp_path):
     for name, write in (("rs2", write_radarsat2), ("rcm", write_rcm)):
         write(tmp_path / name / name)
         shutil.make_archive(str(tmp_path / name), "zip", tmp_path / name)
-        with pytest.raises(DataError, match=mentions("RADARSAT", "unpack")):
+        with pytest.raises(DataError, match=mentions("archive", "unpack")):
             open_scene(tmp_path / f"{name}.zip")

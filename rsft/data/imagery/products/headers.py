@@ -4,11 +4,9 @@ GDAL reads the pixels with the driver of the raster, so no driver of a product n
 trust.
 """
 
-import fnmatch
 import os
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
 from xml.etree.ElementTree import Element
@@ -160,8 +158,6 @@ class HeaderProduct(SensorProduct):
             DataError: the folder contains several products, or the product is damaged,
                 incomplete or complex.
         """
-        if path.suffix.lower() == ".zip":
-            cls._refuse_archive(path)
         root = cls._root_of(path)
         is_whole = root == path or path.name in cls.entries
         products = []
@@ -208,29 +204,6 @@ class HeaderProduct(SensorProduct):
                     images = product.load()
                 if images is not None:
                     yield product, {x: _normalize(images[x]) for x in images}
-
-    @classmethod
-    def _refuse_archive(cls, path: Path) -> None:
-        """Raise an error if an archive contains such a product.
-
-        `Sentinel1` reports archives that cannot be read.
-        """
-        with (
-            suppress(OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError),
-            zipfile.ZipFile(path) as archive,
-        ):
-            names = []
-            for name in archive.namelist():
-                if any(fnmatch.fnmatch(f"/{name}", f"*/{x}") for x in cls.headers):
-                    names.append(name)
-            for name in names[:_MAX_FILES]:
-                with archive.open(name) as file:
-                    if cls.marker in file.read(_START):
-                        raise DataError(
-                            f"the archive is a product of {cls.title}",
-                            path,
-                            "unpack it, give its folder",
-                        )
 
     @classmethod
     def complex_error(cls, kind: str, path: object) -> DataError:

@@ -141,6 +141,8 @@ class Sentinel1(SensorProduct):
         inside = [entry for entry in entries if entry.startswith(prefix)]
         names = tuple(sorted(entry.removeprefix(prefix) for entry in inside))
         measurements = _measurements(names)
+        if not measurements:  # RCM has a manifest, too
+            return None
         folder = f"/vsizip/{{{path.absolute()}}}/{prefix}"
         files = tuple(f"{folder}{name}" for name in measurements)
         return cls(path, files, path, prefix, names, measurements)

@@ -1,7 +1,5 @@
 """Products whose header lists rasters beside it."""
 
-import zipfile
-
 import pytest
 
 from rsft.data.imagery.products.headers import (
@@ -94,16 +92,6 @@ def test_several_headers_and_complex_pixels(tmp_path):
     write(tmp_path / "slc", complex="SLC")
     with pytest.raises(DataError, match=mentions("complex (SLC)", "detected product")):
         Toy.find(tmp_path / "slc")
-
-
-def test_an_archive_must_be_unpacked(tmp_path):
-    write(tmp_path / "p")
-    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
-        archive.write(tmp_path / "p/a.toy.xml", "p/a.toy.xml")
-    with pytest.raises(DataError, match=mentions("archive", "Toy", "unpack")):
-        Toy.find(tmp_path / "p.zip")
-    (tmp_path / "broken.zip").write_text("no archive")
-    assert Toy.find(tmp_path / "broken.zip") is None
 
 
 @pytest.mark.parametrize(
