@@ -36,11 +36,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from rsft.backbones import simship
-from rsft.plugins.demo.ships import DECK_OBJECT_KINDS, Ship, sample_ship
+from rsft.plugins.demo.ships import Ship, sample_ship
 from rsft.utils.atomic_files import atomic_file, sha256, write_text
 from tools.errors import explained_errors
 from tools.simulation.optical import SURFACES, render_optical_scene
-from tools.simulation.ships import SHIP_KINDS
+from tools.simulation.ships import DECK_OBJECT_KINDS, SHIP_KINDS
 
 CELLS = simship.SIZE // 2  # side of the dense targets: 4 x 4 cells per patch
 GEOMETRY = 6 + len(DECK_OBJECT_KINDS)

@@ -9,15 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.plugins.demo.ships import (
-    DECK_OBJECT_KINDS,
-    FRACTION_BITS,
-    DeckObject,
-    Ship,
-    box_corners,
-)
+from rsft.plugins.demo.ships import FRACTION_BITS, DeckObject, Ship, box_corners
 from rsft.types import Floats
 from tools.simulation.backgrounds import GROUND_TYPES, Float, power_law_noise
+from tools.simulation.ships import DECK_OBJECT_KINDS
 
 Color = NDArray[np.float64]
 """R, G, B (3,) in 0-255."""
@@ -228,7 +223,7 @@ class Canvas:
         """
         paints = sample_paints(ship, rng)
         outline = self.view.to_canvas(ship.outline())
-        bases = self.view.to_canvas(box_corners(ship.deck_objects))
+        bases = self.view.to_canvas(box_corners(ship.boxes))
         self.cast_shadow(outline, 0, ship.freeboard)
         for box, base in zip(ship.deck_objects, bases, strict=True):
             self.cast_shadow(base, 0, ship.freeboard + box.height)

@@ -202,7 +202,8 @@ def _draw_quay(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
                 x, side * y, length, width, ship.beam * rng.uniform(0.1, 0.6), kind
             )
         )
-    bases = canvas.view.to_canvas(box_corners(sheds))
+    boxes = np.array([shed[:4] for shed in sheds]).reshape(-1, 4)
+    bases = canvas.view.to_canvas(box_corners(boxes))
     canvas.draw_deck_objects(sheds, bases, height, sample_paints(ship, rng))
     canvas.ground_truth[..., 0] = 0  # the relief contains the ship only
 

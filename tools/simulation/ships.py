@@ -13,6 +13,21 @@ from rsft.plugins.demo.ships import (
     deck_house,
 )
 
+DECK_OBJECT_KINDS = (
+    "hatch",
+    "house",
+    "container",
+    "pipe",
+    "manifold",
+    "hopper",
+    "crane",
+    "mast",
+    "funnel",
+    "gear",
+    "deck",
+)
+"""Kinds of objects on deck."""
+
 
 @ShipClass(
     (30, 330),

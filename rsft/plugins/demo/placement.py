@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.random import Generator as Rng
 
-from rsft.plugins.demo.radar import Pose, Shore
+from rsft.plugins.demo.radar import Pose, Shore, rotation
 from rsft.plugins.demo.ships import Ship, sample_ship
 from rsft.types import Floats
 
@@ -66,13 +66,12 @@ def _sample_pose(ship: Ship, shore: Shore | None, sides: Floats, rng: Rng) -> Po
     if shore is not None and shore.has_quay and rng.random() < 0.5:
         berth = shore.offset - ship.beam / 2 - rng.uniform(1, 15)
         along = rng.uniform(-0.5, 0.5) * sides.max()
-        x = berth * np.cos(shore.angle) - along * np.sin(shore.angle)
-        y = berth * np.sin(shore.angle) + along * np.cos(shore.angle)
+        center = shore.to_image_frame(np.array([along, berth]))
         heading = shore.angle + rng.choice([-1, 1]) * np.pi / 2
     else:
-        x, y = rng.uniform(-0.5, 0.5, 2) * sides
+        center = rng.uniform(-0.5, 0.5, 2) * sides
         heading = rng.uniform(0, 2 * np.pi)
-    return Pose(ship, float(x), float(y), float(heading))
+    return Pose(ship, *center.tolist(), float(heading))
 
 
 def _is_free(
@@ -98,10 +97,8 @@ def _is_free(
 
 def _are_separated(pose: Pose, other: Pose, clearance: float) -> bool:
     """Return whether an axis of `pose` separates the two boxes."""
-    cos = np.cos(pose.heading)
-    sin = np.sin(pose.heading)
     corners = other.bounding_box() - (pose.x, pose.y)
-    offset = corners @ np.array([[cos, -sin], [sin, cos]])
+    offset = corners @ rotation(-pose.heading)
     half = np.array([pose.ship.length, pose.ship.beam]) / 2 + clearance
     return bool(np.any((offset.min(axis=0) > half) | (offset.max(axis=0) < -half)))
 

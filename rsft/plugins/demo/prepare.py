@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,7 +45,7 @@ DEMO_COUNTS: Counts = {
 DEMO_SCENES = 10
 """Number of simulated SRSDD scenes."""
 
-_SCENE_SHARES = (0.7, 0.1, 0.2)  # shares of the scenes for train, val and test
+_SCENE_LIMITS = (0.7, 0.8)  # shares of the scenes, in random order, where splits end
 
 
 def scene_files(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -102,7 +102,6 @@ def _build_store(
     from rsft.data.chips.builder import find_finished_store, work_folders
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.formats.fusar_files import FUSARChips
-    from rsft.data.datasets.formats.fusrs_classes import FUSAR_CLASSES
     from rsft.data.datasets.formats.srsdd_files import SRSDDShips
     from rsft.plugins.demo.archives import write_fusar_tree, write_srsdd_tree
     from rsft.utils.atomic_files import work_folder
@@ -123,12 +122,12 @@ def _build_store(
         if not srsdd_root.exists():  # an interrupted build has left it
             write_srsdd_tree(srsdd_root, scenes, seed=seed, **options)
         srsdd = SRSDDShips(srsdd_root)
-        records, skipped = _scene_records(srsdd, counts, seed)
-        missing = _count_missing(counts, records)
+        missing = {split: dict(by_class) for split, by_class in counts.items()}
+        records, skipped = _scene_records(srsdd, missing, seed)
         if not fusar_root.exists():
-            categories = {}
-            for category, name in FUSAR_CLASSES.items():
-                categories[category] = sum(split[name] for split in missing.values())
+            categories = Counter[str]()
+            for by_class in missing.values():
+                categories.update({name.title(): by_class[name] for name in by_class})
             write_fusar_tree(fusar_root, categories, seed=seed, **options)
         fusar = FUSARChips(fusar_root)
         records += _chip_records(fusar, missing, seed)
@@ -142,17 +141,6 @@ def _build_store(
             license="MIT",  # as all images that rsft simulates
         )
         return build.write(records, description)
-
-
-def _count_missing(counts: Counts, records: Iterable[ChipRecord]) -> Counts:
-    """Return the number of chips by split and class that are not among the records."""
-    available = Counter((record.split, record.label) for record in records)
-    missing = {}
-    for split, by_class in counts.items():
-        missing[split] = {
-            name: count - available[split, name] for name, count in by_class.items()
-        }
-    return missing
 
 
 def prepare_demo_scene(folder: Path, seed: int = 0, overwrite: bool = False) -> None:
@@ -190,16 +178,18 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
 
     if not folder.exists():
         return
+    files = {*SCENE_FILES.values()}
     names = {folder.name}
     if folder.is_dir():
         names = {path.name for path in folder.iterdir()}
-    if not names <= {*SCENE_FILES.values()}:
+    if names - files:
         raise RequestError(
             "the folder contains other files",
             folder,
             "give another folder for the scene",
         )
-    if names and not overwrite and read_scene_seed(folder) != seed:
+    is_finished = names == files and read_scene_seed(folder) == str(seed)
+    if names and not overwrite and not is_finished:
         raise RequestError(
             "the scene exists already",
             folder,
@@ -208,9 +198,14 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
 
 
 def _scene_records(
-    srsdd: SRSDDShips, counts: Counts, seed: int
+    srsdd: SRSDDShips, missing: Counts, seed: int
 ) -> tuple[list[ChipRecord], Counter[str]]:
-    """Make one record per ship, at most `counts` per split and class.
+    """Make one record per ship, as long as chips of its split and class are missing.
+
+    Args:
+        srsdd: the simulated images.
+        missing: number of missing chips by split and class; changed in place.
+        seed: seed of the splits.
 
     Returns:
         The records, and the number of skipped ships by reason.
@@ -223,34 +218,33 @@ def _scene_records(
     from rsft.data.datasets.gaofen_chips import crop_srsdd_ship, srsdd_columns
 
     order = np.random.default_rng((seed, 1)).permutation(len(srsdd.images))
-    boundaries = np.rint(np.cumsum(_SCENE_SHARES)[:-1] * len(order)).astype(int)
-    split_of: dict[Path, str] = {}
-    for split, indices in zip(SPLITS, np.split(order, boundaries), strict=True):
-        split_of |= dict.fromkeys([srsdd.images[index] for index in indices], split)
+    ranks = (np.arange(len(order)) + 0.5) / len(order)
+    splits = np.searchsorted(_SCENE_LIMITS, ranks)
+    split_of = {srsdd.images[x]: SPLITS[y] for x, y in zip(order, splits, strict=True)}
     records = []
     skipped = Counter[str]()
-    taken = Counter[tuple[str, str]]()
     for ship in srsdd.ships:
         split = split_of[ship.image]
         label = SRSDD_CLASSES.get(ship.category)
         if label is None:
             skipped[f"SRSDD {ship.category}: not among the classes"] += 1
-        elif taken[split, label] == counts[split][label]:
+            continue
+        if not missing[split][label]:
             skipped[f"SRSDD {ship.category}: beyond the count of its class"] += 1
-        else:
-            taken[split, label] += 1
-            columns = srsdd_columns(ship, "simulated SRSDD", "simulated")
-            record = ChipRecord(
-                ship.name,
-                split,
-                label,
-                ship.label_file,
-                partial(crop_srsdd_ship, ship),
-                ship.line,
-                DEMO_BANDS,
-                {**columns, "polarisation": "HH"},
-            )
-            records.append(record)
+            continue
+        missing[split][label] -= 1
+        columns = srsdd_columns(ship, "simulated SRSDD", "simulated")
+        record = ChipRecord(
+            ship.name,
+            split,
+            label,
+            ship.label_file,
+            partial(crop_srsdd_ship, ship),
+            ship.line,
+            DEMO_BANDS,
+            {**columns, "polarisation": "HH"},
+        )
+        records.append(record)
     return records, skipped
 
 
@@ -258,30 +252,26 @@ def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> list[ChipReco
     """Make one record per chip, with random splits."""
     import numpy as np
 
-    from rsft.data.chips.manifest import SPLITS
     from rsft.data.chips.record import ChipRecord
-    from rsft.data.datasets.chip_names import make_chip_names
-    from rsft.data.datasets.formats.fusrs_classes import FUSAR_CLASSES
     from rsft.data.datasets.gaofen_chips import fusar_columns
 
     rng = np.random.default_rng((seed, 2))
     splits = {}
     for name in DEMO_CLASSES:
-        numbers = [counts[split][name] for split in SPLITS]
-        splits[name] = iter(rng.permutation(np.repeat(SPLITS, numbers)).tolist())
+        numbers = [by_class[name] for by_class in counts.values()]
+        splits[name] = rng.permutation(np.repeat(list(counts), numbers)).tolist()
     records = []
-    names = make_chip_names(
-        [chip.path for chip in fusar.chips],
-        [chip.category for chip in fusar.chips],
-        fusar.root,
-    )
-    for name, chip in zip(names, fusar.chips, strict=True):
-        label = FUSAR_CLASSES[chip.category]
+    for chip in fusar.chips:
+        label = chip.category.lower()
         columns = fusar_columns(chip, "simulated FUSAR-Ship", "simulated")
         columns["flags"] = ",".join(chip.flags)
-        split = next(splits[label])
         record = ChipRecord(
-            name, split, label, chip.path, bands=DEMO_BANDS, extra_columns=columns
+            chip.path.stem,
+            splits[label].pop(0),
+            label,
+            chip.path,
+            bands=DEMO_BANDS,
+            extra_columns=columns,
         )
         records.append(record)
     return records

@@ -15,7 +15,6 @@ single steady point, 0 for a point with Rayleigh fluctuation.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -24,14 +23,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import gamma
 
-from rsft.plugins.demo.ships import (
-    UNIT_BOX,
-    Ship,
-    box_corners,
-    fill_polygon,
-    list_boxes,
-)
-from rsft.types import Bytes, Floats, Spacing
+from rsft.plugins.demo.ships import Ship, box_corners, fill_polygon
+from rsft.types import Bytes, Floats, Indices, Reals, Spacing
 
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
@@ -64,6 +57,13 @@ _RCS_DB = {
 }
 _CORNER_SPREAD_DB = 4.0
 _QUAY_RCS_DB = 22.0
+
+
+def rotation(angle: float) -> Floats:
+    """Return the matrix R (2, 2) so that points @ R are turned from +x to +y."""
+    cos = np.cos(angle)
+    sin = np.sin(angle)
+    return np.array([[cos, sin], [-sin, cos]])
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,12 @@ class Shore:
         cos = np.float32(np.cos(self.angle))
         sin = np.float32(np.sin(self.angle))
         distance = x * cos + y * sin - np.float32(self.offset)
-        if self.bends:
-            return distance - self._bend(y * cos - x * sin)
-        return distance
+        return distance - self._bend(y * cos - x * sin)
+
+    def to_image_frame(self, points: Reals) -> Floats:
+        """Transform points (..., 2), meters along the shore and inland, to the image."""
+        inward, along = rotation(self.angle)
+        return points[..., :1] * along + points[..., 1:] * inward
 
     def outline(self, reach: float) -> Float:
         """Return the land within `reach` meters of the image center as a polygon.
@@ -112,13 +115,10 @@ class Shore:
         """
         along = np.linspace(-reach, reach, _OUTLINE_POINTS, dtype=np.float32)
         inland = self.offset + self._bend(along)
-        along = np.append(along, [reach, -reach])
-        inland = np.append(inland, [inland.max() + 2 * reach] * 2)
-        cos = np.cos(self.angle)
-        sin = np.sin(self.angle)
-        x = inland * cos - along * sin
-        y = inland * sin + along * cos
-        return np.stack([x, y], axis=1).astype(np.float32)
+        back = inland.max() + 2 * reach
+        land = np.stack([along, inland], axis=1)
+        land = np.concatenate([land, [(reach, back), (-reach, back)]])
+        return self.to_image_frame(land).astype(np.float32)
 
     def _bend(self, along: Float) -> Float:
         """Return how far inland the coast lies, relative to `offset`.
@@ -153,10 +153,7 @@ class Pose:
         Args:
             points: meters along the keel and toward starboard.
         """
-        cos = np.cos(self.heading)
-        sin = np.sin(self.heading)
-        rotation = np.array([[cos, sin], [-sin, cos]])
-        return np.asarray(points @ rotation + (self.x, self.y))
+        return np.asarray(points @ rotation(self.heading) + (self.x, self.y))
 
     def bounding_box(self) -> Floats:
         """Return the corners (4, 2) of the rotated box around the ship.
@@ -280,20 +277,21 @@ def _draw_relief(poses: list[Pose], sensor: SarSensor, size: int) -> Float:
     center = (size - 1) / 2
     for pose in poses:
         ship = pose.ship
-        boxes = ship.deck_objects
-        bases = [ship.outline(), *box_corners(boxes)]
-        heights = [ship.freeboard, *(ship.freeboard + box.height for box in boxes)]
-        for base, height in zip(bases, heights, strict=True):
+        prisms = [(ship.outline(), 0.0)]
+        for box, corners in zip(
+            ship.deck_objects, box_corners(ship.boxes), strict=True
+        ):
+            prisms.append((corners, box.height))
+        for base, height in prisms:
             pixels = pose.to_image_frame(base) / sensor.spacing[::-1] + center
-            fill_polygon(relief, pixels, height)
+            fill_polygon(relief, pixels, ship.freeboard + height)
     return relief
 
 
-def _nearest_pixel(x: Floats, y: Floats, sensor: SarSensor, size: int) -> list[Any]:
-    """Return row and column (N,) of points in an image, which may be outside of it."""
-    center = (size - 1) / 2
-    places = [y / sensor.spacing[0] + center, x / sensor.spacing[1] + center]
-    return [np.rint(place).astype(int) for place in places]
+def _nearest_pixel(x: Floats, y: Floats, sensor: SarSensor, size: int) -> Indices:
+    """Return row and column (2, N) of points in an image, which may be outside of it."""
+    steps = np.stack([y, x], axis=1) / sensor.spacing
+    return np.rint(steps + (size - 1) / 2).astype(int).T
 
 
 def _select_lit(scatterers: Floats, lit_from: Floats, sensor: SarSensor) -> Floats:
@@ -306,10 +304,10 @@ def _select_lit(scatterers: Floats, lit_from: Floats, sensor: SarSensor) -> Floa
     """
     x, y, z, *_ = scatterers
     size = len(lit_from)
-    row, column = _nearest_pixel(x, y, sensor, size)
-    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    nearer = np.where(inside, column - 1, 0).clip(0)
-    limit = lit_from[np.where(inside, row, 0), nearer] - 0.5 * sensor.spacing[1]
+    pixels = _nearest_pixel(x, y, sensor, size)
+    inside = ((pixels >= 0) & (pixels < size)).all(axis=0)
+    row, column = pixels.clip(0, size - 1)
+    limit = lit_from[row, (column - 1).clip(0)] - 0.5 * sensor.spacing[1]
     return scatterers[:, inside & (x + z * sensor.tan_incidence > limit)]
 
 
@@ -422,16 +420,17 @@ def _gamma_field(rng: Rng, size: int, spectrum: Float, shape: float) -> Float:
 def _ship_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
     """Draw all scatterers of a ship, including hidden ones."""
     ship = pose.ship
-    boxes = ship.deck_objects
-    tops = np.array([ship.freeboard + box.height for box in boxes])
-    rcs_db = np.array([_RCS_DB[box.kind] for box in boxes]).reshape(-1, 3)
+    tops = np.array([ship.freeboard + box.height for box in ship.deck_objects])
+    rcs_db = np.array([_RCS_DB[box.kind] for box in ship.deck_objects])
     surface_db, wall_db, corner_db = rcs_db.T
-    corners = pose.to_image_frame(box_corners(boxes))
+    corners = pose.to_image_frame(box_corners(ship.boxes))
     hull = pose.to_image_frame(ship.outline())[None]
+    hull_db = np.array([_RCS_DB["hull"][1]])
+    freeboard = np.array([ship.freeboard])
     groups = [
         _deck_scatterers(pose, pixel_area, rng),
         _top_scatterers(pose, tops, surface_db, pixel_area, rng),
-        _walls(hull, 0, ship.freeboard, _RCS_DB["hull"][1], pixel_area, rng),
+        _walls(hull, 0, freeboard, hull_db, pixel_area, rng),
         _walls(corners, ship.freeboard, tops, wall_db, pixel_area, rng),
         _corner_scatterers(corners, tops, corner_db, rng),
     ]
@@ -448,8 +447,8 @@ def _deck_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
     width = 2 * ship.half_beam(x)
     y = rng.uniform(-0.5, 0.5, count) * width
     position = pose.to_image_frame(np.stack([x, y], axis=1))
-    rcs = _from_decibel(_RCS_DB["hull"][0]) * width * ship.length / count
-    return _stack(position, np.full(count, ship.freeboard), rcs)
+    area = width * ship.length / count
+    return _stack(position, ship.freeboard, _RCS_DB["hull"][0], area)
 
 
 def _top_scatterers(
@@ -464,19 +463,33 @@ def _top_scatterers(
         pixel_area: area of a pixel in square meters.
         rng: source of randomness.
     """
-    boxes = list_boxes(pose.ship.deck_objects)
+    boxes = pose.ship.boxes
     area = boxes[:, 2] * boxes[:, 3]
     counts = np.maximum(4, _DENSITY * area / pixel_area).astype(int)
     owner = np.repeat(np.arange(len(boxes)), counts)
     offset = rng.uniform(-0.5, 0.5, (len(owner), 2)) * boxes[owner, 2:]
     position = pose.to_image_frame(boxes[owner, :2] + offset)
-    rcs = _from_decibel(rcs_db) * area / counts
-    return _stack(position, tops[owner], rcs[owner])
+    return _stack(position, tops[owner], rcs_db[owner], (area / counts)[owner])
 
 
-def _stack(position: Floats, z: Floats, rcs: Floats, steady: float = 0) -> Floats:
-    """Return scatterers (5, N) of positions (N, 2), heights and cross sections (N,)."""
-    return np.stack([*position.T, z, rcs, np.full(len(rcs), steady, float)])
+def _stack(
+    position: Floats,
+    z: Floats | float,
+    rcs_db: Floats | float,
+    area: Floats | float = 1,
+    steady: float = 0,
+) -> Floats:
+    """Return scatterers (5, N).
+
+    Args:
+        position: x and y (N, 2).
+        z: heights.
+        rcs_db: radar cross sections in dB, of a point or of a square meter.
+        area: square meters of a surface that each point stands for.
+        steady: 1 for steady points, 0 for fluctuating ones.
+    """
+    rcs = 10 ** (rcs_db / 10) * area
+    return np.stack(np.broadcast_arrays(*position.T, z, rcs, steady))
 
 
 def _shore_scatterers(
@@ -490,72 +503,56 @@ def _shore_scatterers(
         pixel_area: area of a pixel in square meters.
         rng: source of randomness.
     """
-    along = np.array([-np.sin(shore.angle), np.cos(shore.angle)])
-    inward = np.array([np.cos(shore.angle), np.sin(shore.angle)])
-    ends = shore.offset * inward + 1.5 * reach * np.array([[-1], [1]]) * along
-    quay = np.concatenate([ends, ends[::-1] + 30 * inward])[None]
-    groups = [_walls(quay, 0, 3.0, _QUAY_RCS_DB, pixel_area, rng)]
+    ends = np.array([(-1.5 * reach, shore.offset), (1.5 * reach, shore.offset)])
+    front = shore.to_image_frame(ends)
+    back = front[::-1] + shore.to_image_frame(np.array([0, 30]))
+    quay = np.concatenate([front, back])[None]
+    quay_db = np.array([_QUAY_RCS_DB])
+    groups = [_walls(quay, 0, np.array([3.0]), quay_db, pixel_area, rng)]
     count = int(rng.integers(0, 1 + int(reach / 6)))
-    extent = np.stack([rng.uniform(15, 70, count), rng.uniform(10, 30, count)], axis=1)
+    lengths = rng.uniform(15, 70, count)
+    depths = rng.uniform(10, 30, count)
     inland = (rng.integers(0, 8, count) + 0.7) * 45 + shore.offset
-    sideways = rng.uniform(-1.5, 1.5, (count, 1)) * reach * along
-    centers = sideways + inland[:, None] * inward
-    corners = centers[:, None] + UNIT_BOX * extent[:, None] @ np.stack([along, inward])
-    height = rng.uniform(5, 25, count)
+    along = rng.uniform(-1.5, 1.5, count) * reach
+    boxes = np.stack([along, inland, lengths, depths], axis=1)
+    corners = shore.to_image_frame(box_corners(boxes))
+    heights = rng.uniform(5, 25, count)
     wall_db = rng.uniform(12, 24, count)
-    groups.append(_walls(corners, 0, height, wall_db, pixel_area, rng))
-    groups.append(_corner_scatterers(corners, height, rng.uniform(24, 36, count), rng))
+    groups.append(_walls(corners, 0, heights, wall_db, pixel_area, rng))
+    corner_db = rng.uniform(24, 36, count)
+    groups.append(_corner_scatterers(corners, heights, corner_db, rng))
     return np.concatenate(groups, axis=1)
 
 
 def _walls(
-    base: Floats,
-    low: float,
-    top: Floats | float,
-    db: Floats | float,
-    pixel_area: float,
-    rng: Rng,
+    base: Floats, low: float, top: Floats, rcs_db: Floats, pixel_area: float, rng: Rng
 ) -> Floats:
     """Draw scatterers of walls that face the radar: half at the foot, half higher up.
 
     Args:
-        base: polygons (P, K, 2).
+        base: convex polygons (P, K, 2).
         low: height of the foot in meters.
-        top: heights of the tops, of each polygon (P,) or of all.
-        db: radar cross sections, of each polygon (P,) or of all.
+        top: heights of the tops (P,).
+        rcs_db: radar cross section per square meter of each polygon (P,).
         pixel_area: area of a pixel in square meters.
         rng: source of randomness.
     """
-    high = np.broadcast_to(top, len(base))
-    rcs_db = np.broadcast_to(db, len(base))
     along = np.roll(base, -1, axis=1) - base
-    length = np.hypot(*np.moveaxis(along, -1, 0))
-    facing = np.maximum(0, -_outward_normals(base, along, length)[..., 0])
-    facing = facing**_DIHEDRAL_WIDTH
+    length = np.maximum(np.hypot(along[..., 0], along[..., 1]), 1e-9)
+    outward = base + along / 2 - base.mean(axis=1, keepdims=True)
+    # 1 if the corners go from +x to +y around the center, else -1
+    turn = np.sign(outward[..., 0] * along[..., 1] - outward[..., 1] * along[..., 0])
+    facing = np.maximum(0, -turn * along[..., 1] / length) ** _DIHEDRAL_WIDTH
     counts = np.maximum(2, 2 * _DENSITY * length / np.sqrt(pixel_area))
     counts = np.where(facing > 1e-3, counts, 0).astype(int)
-    rcs = _from_decibel(rcs_db[:, None]) * length * (high - low)[:, None] * facing
-    rcs = rcs / np.maximum(counts, 1)
-    polygon, wall = np.repeat(
-        np.indices(counts.shape).reshape(2, -1), counts.ravel(), axis=1
-    )
-    shift = rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
-    up = rng.uniform(0, 1, len(wall)) * (rng.random(len(wall)) < 0.5)
-    height = low + up * (high - low)[polygon]
-    return _stack(base[polygon, wall] + shift, height, rcs[polygon, wall])
-
-
-def _outward_normals(base: Floats, along: Floats, length: Floats) -> Floats:
-    """Return the normals (P, K, 2) of the edges of polygons, pointing outward.
-
-    Args:
-        base: corners (P, K, 2).
-        along: edges (P, K, 2).
-        length: their lengths (P, K).
-    """
-    normal = along[..., ::-1] * (1, -1) / np.maximum(length, 1e-9)[..., None]
-    outward = base + along / 2 - base.mean(axis=1, keepdims=True)
-    return np.asarray(normal * np.sign((normal * outward).sum(axis=-1, keepdims=True)))
+    # of each scatterer
+    polygon, wall = np.repeat(np.nonzero(counts), counts[counts > 0], axis=1)
+    shift = rng.random((len(wall), 1)) * along[polygon, wall]
+    up = rng.random(len(wall)) * (rng.random(len(wall)) < 0.5)
+    height = (top - low)[polygon]
+    area = (length * facing / np.maximum(counts, 1))[polygon, wall] * height
+    position = base[polygon, wall] + shift
+    return _stack(position, low + up * height, rcs_db[polygon], area)
 
 
 def _corner_scatterers(
@@ -564,12 +561,8 @@ def _corner_scatterers(
     """Draw one strong point per box, at one of its corners."""
     count = len(corners)
     position = corners[np.arange(count), rng.integers(0, 4, count)]
-    rcs = _from_decibel(rcs_db + rng.normal(0, _CORNER_SPREAD_DB, count))
-    return _stack(position, tops * rng.uniform(0.6, 1, count), rcs, steady=1)
-
-
-def _from_decibel(decibel: Floats | float) -> Floats:
-    return np.asarray(10 ** (np.asarray(decibel) / 10))
+    rcs_db = rcs_db + rng.normal(0, _CORNER_SPREAD_DB, count)
+    return _stack(position, tops * rng.uniform(0.6, 1, count), rcs_db, steady=1)
 
 
 def _draw_points(scatterers: Floats, sensor: SarSensor, rng: Rng, size: int) -> Complex:
@@ -580,10 +573,9 @@ def _draw_points(scatterers: Floats, sensor: SarSensor, rng: Rng, size: int) -> 
     signal = _normal(rng, x.shape) / np.sqrt(2)
     signal = np.where(steady > 0, signal / abs(signal), signal)
     signal = (signal * np.sqrt(rcs / sensor.pixel_area))[inside]
-    index = (row * size + column)[inside]
-    real = np.bincount(index, signal.real, size * size)
-    imaginary = np.bincount(index, signal.imag, size * size)
-    return (real + 1j * imaginary).astype(np.complex64).reshape(size, size)
+    image = np.zeros((size, size), complex)
+    np.add.at(image, (row[inside], column[inside]), signal)
+    return image.astype(np.complex64)
 
 
 def _normal(rng: Rng, shape: tuple[int, ...]) -> Complex:

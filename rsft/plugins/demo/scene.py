@@ -64,17 +64,6 @@ _CLEARANCE = 150.0  # meters between ships, so that a chip shows one of them
 _GAIN = 100.0
 _SEED_TAG = "RSFT_SEED"
 _DESCRIPTION = "Simulated SAR image (rsft). The place is not real."
-_MESSAGE_COLUMNS = (
-    "MMSI",
-    "BaseDateTime",
-    "LAT",
-    "LON",
-    "SOG",
-    "COG",
-    "VesselType",
-    "Length",
-    "Width",
-)
 
 
 def write_scene(folder: Path, *, seed: int = 0) -> None:
@@ -111,25 +100,20 @@ def write_scene(folder: Path, *, seed: int = 0) -> None:
         layer.to_file(temporary / LAND_FILE, layer="land", engine="pyogrio")
 
 
-def read_scene_seed(folder: Path) -> int | None:
+def read_scene_seed(folder: Path) -> str:
     """Return the seed of a simulated scene.
 
     Returns:
-        The seed; None if the folder has no complete scene, or one of another
-        simulation.
+        The seed as text; "" if the folder has no scene of this simulation.
     """
     import rasterio
 
-    names = (SCENE_FILE, SHIPS_FILE, LAND_FILE)
-    if not all((folder / name).is_file() for name in names):
-        return None
-    seed = ""
     with (
         suppress(rasterio.errors.RasterioError),
         rasterio.open(folder / SCENE_FILE, driver="GTiff") as file,
     ):
-        seed = file.tags().get(_SEED_TAG, "")
-    return int(seed) if seed.isdecimal() else None
+        return str(file.tags().get(_SEED_TAG, ""))
+    return ""
 
 
 def _describe_ship(pose: Pose) -> JsonObject:
@@ -195,20 +179,19 @@ def _write_messages(
             distance = knots * _KNOT * 60 * minutes
             lon, lat, _ = earth.fwd(*center, course, distance)
             time = SCENE_TIME + timedelta(days=seed, minutes=minutes)
-            rows.append(
-                (
-                    _MMSI + 100 * (seed % 1000) + number,
-                    time.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    round(lat, 6),
-                    round(lon, 6),
-                    round(knots, 1),
-                    course,
-                    ship["class"],
-                    round(ship["length_m"]),
-                    round(ship["beam_m"]),
-                )
-            )
-    pd.DataFrame(rows, columns=_MESSAGE_COLUMNS).to_csv(path, index=False)
+            message = {
+                "MMSI": _MMSI + 100 * (seed % 1000) + number,
+                "BaseDateTime": time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "LAT": round(lat, 6),
+                "LON": round(lon, 6),
+                "SOG": round(knots, 1),
+                "COG": course,
+                "VesselType": ship["class"],
+                "Length": round(ship["length_m"]),
+                "Width": round(ship["beam_m"]),
+            }
+            rows.append(message)
+    pd.DataFrame(rows).to_csv(path, index=False)
 
 
 def _extent(margin: int = 0) -> Spacing:

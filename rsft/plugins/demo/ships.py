@@ -7,8 +7,9 @@ fishing vessels, so that structure, not size, has to tell the two common classes
 quick start apart.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,22 +18,7 @@ from numpy.typing import NDArray
 
 from rsft.types import Floats
 
-DECK_OBJECT_KINDS = (
-    "hatch",
-    "house",
-    "container",
-    "pipe",
-    "manifold",
-    "hopper",
-    "crane",
-    "mast",
-    "funnel",
-    "gear",
-    "deck",
-)
-"""Kinds of objects on deck."""
-
-UNIT_BOX = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+_UNIT_BOX = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
 """Corners (4, 2) of a square with side 1, in turn."""
 
 FRACTION_BITS = 4
@@ -41,15 +27,14 @@ FRACTION_BITS = 4
 _OUTLINE_POINTS = 12  # per taper and side
 
 
-@dataclass(frozen=True)
-class DeckObject:
+class DeckObject(NamedTuple):
     """A box on deck, in meters. Boxes may overlap; a higher box covers a lower one.
 
     Attributes:
         x: center along the keel, from midships toward the bow.
         y: center across the keel, toward starboard.
         height: height of the top above the deck.
-        kind: one of DECK_OBJECT_KINDS.
+        kind: a kind of object with radar cross sections in `rsft.plugins.demo.radar`.
     """
 
     x: float
@@ -76,7 +61,12 @@ class Ship:
     freeboard: float
     bow: float
     stern: float
-    deck_objects: tuple[DeckObject, ...]
+    deck_objects: tuple[DeckObject, ...] = ()
+
+    @property
+    def boxes(self) -> Floats:
+        """Center, length and width (N, 4) of the objects on deck."""
+        return np.array([box[:4] for box in self.deck_objects])
 
     def half_beam(self, x: float | Floats) -> Floats:
         """Return half the width of the hull at `x` from midships.
@@ -87,6 +77,11 @@ class Ship:
         ahead = np.clip((0.5 - x / self.length) / self.bow, 0, 1)
         astern = np.clip((0.5 + x / self.length) / self.stern, 0, 1)
         return self.beam / 2 * (1 - (1 - ahead) ** 2) * (1 - 0.28 * (1 - astern) ** 2)
+
+    def half_room(self, x: float, length: float) -> float:
+        """Return half the width of the widest box of a length that fits at `x`."""
+        ends = np.array([x - length / 2, x + length / 2])
+        return float(self.half_beam(ends).min())
 
     def outline(self) -> Floats:
         """Return the hull as a closed polygon (N, 2) of (x, y).
@@ -102,16 +97,9 @@ class Ship:
         return np.concatenate([starboard, starboard[::-1] * (1, -1)])
 
 
-def list_boxes(deck_objects: Sequence[DeckObject]) -> Floats:
-    """Return center, length and width (N, 4) of N boxes on deck."""
-    columns = [(box.x, box.y, box.length, box.width) for box in deck_objects]
-    return np.array(columns, float).reshape(-1, 4)
-
-
-def box_corners(deck_objects: Sequence[DeckObject]) -> Floats:
-    """Return the corners (N, 4, 2) of N boxes on deck, in ship coordinates."""
-    boxes = list_boxes(deck_objects)[:, None]
-    return boxes[..., :2] + UNIT_BOX * boxes[..., 2:]
+def box_corners(boxes: Floats) -> Floats:
+    """Return the corners (N, 4, 2) of boxes (N, 4): center, length and width."""
+    return boxes[:, None, :2] + _UNIT_BOX * boxes[:, None, 2:]
 
 
 def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> None:
@@ -136,29 +124,20 @@ def sample_ship(kind: str, rng: Rng) -> Ship:
     length = float(np.exp(rng.uniform(*np.log(ranges.length))))
     beam = length / rng.uniform(*ranges.slenderness)
     freeboard = beam * rng.uniform(*ranges.freeboard)
-    hull = Ship(
-        kind,
-        length,
-        beam,
-        freeboard,
-        rng.uniform(*ranges.bow),
-        rng.uniform(*ranges.stern),
-        (),
-    )
-    boxes = _fit_boxes(hull, list(ranges.deck_layout(hull, rng)))
+    bow = rng.uniform(*ranges.bow)
+    hull = Ship(kind, length, beam, freeboard, bow, rng.uniform(*ranges.stern))
+    boxes = [_fit_box(box, hull) for box in ranges.deck_layout(hull, rng)]
     return replace(hull, deck_objects=tuple(sorted(boxes, key=lambda box: box.height)))
 
 
-def _fit_boxes(hull: Ship, boxes: list[DeckObject]) -> list[DeckObject]:
-    """Shift and narrow boxes until they lie within the hull."""
-    x, y, length, width = list_boxes(boxes).T
-    half = length / 2
-    x = np.clip(x, half - hull.length / 2, 0.46 * hull.length - half)
-    room = 0.98 * hull.half_beam(np.stack([x - half, x + half])).min(axis=0)
-    width = np.minimum(width, 2 * room)
-    y = np.clip(y, width / 2 - room, room - width / 2)
-    fitted = zip(boxes, x.tolist(), y.tolist(), width.tolist(), strict=True)
-    return [replace(box, x=x, y=y, width=width) for box, x, y, width in fitted]
+def _fit_box(box: DeckObject, hull: Ship) -> DeckObject:
+    """Shift and narrow a box until it lies within the hull."""
+    half = box.length / 2
+    x = np.clip(box.x, half - hull.length / 2, 0.46 * hull.length - half)
+    room = 0.98 * hull.half_room(x, box.length)
+    width = min(box.width, 2 * room)
+    y = np.clip(box.y, width / 2 - room, room - width / 2)
+    return box._replace(x=x, y=y, width=width)
 
 
 Range = tuple[float, float]
@@ -212,19 +191,16 @@ def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     length = pitch * rng.uniform(0.6, 0.78)
     width = beam * rng.uniform(0.6, 0.8)
     height = rng.uniform(1, 3)
-    side = rng.choice([0, 0, -0.35, 0.35])
-    geared = rng.random() < 0.5
+    y = beam * rng.choice([0, 0, -0.35, 0.35])
     for index in range(count):
-        x = aft + (index + 0.5) * pitch
-        yield DeckObject(x, 0, length, width, height, "hatch")
-        if geared and index:
-            post = beam * 0.1
-            y = beam * side
+        yield DeckObject(aft + (index + 0.5) * pitch, 0, length, width, height, "hatch")
+    if rng.random() < 0.5:
+        post = beam * 0.1
+        for gap in range(1, count):
+            x = aft + gap * pitch
             jib = pitch * rng.uniform(0.6, 0.95)
-            yield DeckObject(x - pitch / 2, y, post, post, beam * 0.6, "crane")
-            yield DeckObject(
-                x - pitch / 2 + jib / 2, y, jib, post * 0.4, beam * 0.35, "crane"
-            )
+            yield DeckObject(x, y, post, post, beam * 0.6, "crane")
+            yield DeckObject(x + jib / 2, y, jib, post * 0.4, beam * 0.35, "crane")
 
 
 @ShipClass(
@@ -237,32 +213,26 @@ def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
 def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Bays of forty-foot containers, a house aft or (on the largest) well forward."""
     ship_length = hull.length
-    house = min(0.12, 16 / ship_length)
-    if rng.random() < 0.6:
-        center = rng.uniform(-0.42, -0.3)
-    else:
-        center = rng.uniform(0.1, 0.2)
+    house = ship_length * min(0.12, 16 / ship_length)
+    is_aft = rng.random() < 0.6
+    share = rng.uniform(-0.42, -0.3) if is_aft else rng.uniform(0.1, 0.2)
+    center = ship_length * share
     yield from _forecastle(hull)
-    yield from deck_house(hull, rng, ship_length * center, ship_length * house)
+    yield from deck_house(hull, rng, center, house)
     pitch = rng.uniform(13.4, 14.6)  # a forty-foot bay and its lashing gap
     load = rng.uniform(0.5, 1)
     tiers = int(rng.integers(2, 4 + int(ship_length / 90)))
-    for x in np.arange(
-        -0.46 * ship_length + pitch / 2,
-        0.46 * ship_length - 0.6 * hull.bow * ship_length,
-        pitch,
-    ):
-        if (
-            abs(x - ship_length * center) < (ship_length * house + pitch) / 2
-            or rng.random() > load
-        ):
+    aft = -0.46 * ship_length + pitch / 2
+    fore = 0.46 * ship_length - 0.6 * hull.bow * ship_length
+    for x in np.arange(aft, fore, pitch):
+        if abs(x - center) < (house + pitch) / 2 or rng.random() > load:
             continue
         blocks = int(rng.integers(1, 4))
-        room = 1.9 * float(hull.half_beam(np.array([x - 6.1, x + 6.1])).min())
+        width = 1.9 * hull.half_room(x, 12.2) / blocks
         for block in range(blocks):
             height = 2.6 * float(rng.integers(max(1, tiers - 2), tiers + 1))
-            y = room * ((block + 0.5) / blocks - 0.5)
-            yield DeckObject(float(x), y, 12.2, room / blocks, height, "container")
+            y = width * (block + 0.5 - blocks / 2)
+            yield DeckObject(x, y, 12.2, width, height, "container")
 
 
 @ShipClass(
@@ -292,7 +262,7 @@ def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
         )
     for x in np.linspace(aft, fore, int(rng.integers(3, 7)) + 2)[1:-1]:
         for y in (-beam * 0.27, beam * 0.27):
-            yield DeckObject(float(x), y, thick * 1.5, thick * 1.5, 1.2, "hatch")
+            yield DeckObject(x, y, thick * 1.5, thick * 1.5, 1.2, "hatch")
 
 
 @ShipClass(
@@ -317,7 +287,7 @@ def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     thin = max(0.8, beam * 0.06)
     for gantry in np.linspace(x - length / 2, x + length / 2, int(rng.integers(2, 5))):
         yield DeckObject(
-            float(gantry),
+            gantry,
             0,
             thin,
             beam * 0.95,

@@ -4,12 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.plugins.demo.ships import (
-    DECK_OBJECT_KINDS,
-    SHIP_CLASSES,
-    sample_ship,
-)
-from tools.simulation.ships import SHIP_KINDS
+from rsft.plugins.demo.ships import SHIP_CLASSES, sample_ship
+from tools.simulation.ships import DECK_OBJECT_KINDS, SHIP_KINDS
 
 
 def sample_ships(kind, count=40):
