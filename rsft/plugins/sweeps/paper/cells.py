@@ -72,7 +72,6 @@ class PaperTable(Section):
     """
 
     title: str
-    varies: str
     note: str = ""
     part: str = "lora"
     overrides: JsonObject = Field(default={})
@@ -109,37 +108,31 @@ class PaperTable(Section):
         printed = self.rows[row].paper or [None] * len(self.columns)
         return dict(zip(self.columns, printed, strict=True))
 
-    def for_one_dataset(self, column: str = "") -> PaperTable:
-        """Return the table with the columns of one data set, without means over sets.
+    def find_sets(self, column: str, one_dataset: bool) -> dict[str, ColumnSet]:
+        """Return the sets that are run.
 
         Args:
-            column: name of a set; "" for DOTA, or else the first set, with all sets of
-                the same recipe.
-
-        Returns:
-            A smaller table with the paper's numbers of these columns.
+            column: name of the only set; "" for all.
+            one_dataset: whether all sets have one data set: without `column`, that of
+                DOTA, or else of the first set.
 
         Raises:
             RequestError: the table has no such set.
         """
         if column:
             names = [name for name in self.sets if name.lower() == column.lower()]
-        else:
+        elif one_dataset:
             first = self.sets.get("DOTA", next(iter(self.sets.values())))
             names = [name for name, x in self.sets.items() if x.recipe == first.recipe]
+        else:
+            names = list(self.sets)
         if not names:
             raise RequestError(
                 f"the table has no column {column}",
                 "--column",
                 f"choose from {', '.join(self.sets)}",
             )
-        sets = {name: self.sets[name] for name in names}
-        rows = {}
-        for name, row in self.rows.items():
-            values = self.paper_values(name).items()
-            paper = [value for (set_name, _), value in values if set_name in sets]
-            rows[name] = row.model_copy(update={"paper": paper})
-        return self.model_copy(update={"sets": sets, "means": {}, "rows": rows})
+        return {name: self.sets[name] for name in names}
 
 
 class Cell(NamedTuple):
@@ -161,15 +154,15 @@ class TableSettings:
         overrides: KEY=VALUE for every recipe.
         seeds: one run per cell and seed; empty for the recipe's seed.
         column: name of the one set of the table that is run; "" for all.
-        root: folder of the data, see `rsft.plugins.sweeps.paper.stores`; "" for the
-            folders in the recipes.
+        root: folder of the chip stores, see `store_path`; None for the folders in the
+            recipes.
     """
 
     base_recipe: str = ""
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     column: str = ""
-    root: str = ""
+    root: Path | None = None
 
 
 def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
@@ -185,41 +178,24 @@ def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
     return {str(key): PaperTable.model_validate(x) for key, x in tables.items()}
 
 
-def table_cells(table: PaperTable, root: Path | None = None) -> Iterator[Cell]:
-    """Iterate over the cells of a table, row by row.
-
-    Args:
-        table: a table of the paper.
-        root: folder of the data, see `store_path`; None for the folders in the recipes.
-
-    Yields:
-        One cell per row and set.
-    """
-    roots = {}
-    if root is not None:
-        for name, columns in table.sets.items():
-            recipe = load_recipe(find_recipe(columns.recipe.format(table.part)))
-            roots[name] = {"data.root": str(store_path(store_name(recipe), root))}
+def table_cells(table: PaperTable, sets: Mapping[str, ColumnSet]) -> Iterator[Cell]:
+    """Iterate over the cells of some sets of a table, row by row."""
     for row_name, row in table.rows.items():
-        for name, columns in table.sets.items():
+        for name, columns in sets.items():
             part = columns.recipe.format(row.part or table.part)
-            keys = table.overrides | row.keys | columns.keys | roots.get(name, {})
-            yield Cell(row_name, name, part, keys)
+            yield Cell(row_name, name, part, table.overrides | row.keys | columns.keys)
 
 
-def store_name(recipe: Recipe) -> str:
-    """Return the name of the chip store of a recipe."""
-    return Path(recipe.data.root).name
-
-
-def store_path(name: str, root: Path) -> Path:
-    """Return a chip store: `root` itself if it is one, or a folder in it.
+def store_path(recipe: Recipe, root: Path) -> Path:
+    """Return the chip store of a recipe: `root` itself if it is one, or a folder in it.
 
     Args:
-        name: name of the folder, such as "fusrs".
+        recipe: names the folder, such as "fusrs", by the last part of its `data.root`.
         root: folder that the user names.
     """
-    return root if (root / DATASET).is_file() else root / name
+    if (root / DATASET).is_file():
+        return root
+    return root / Path(recipe.data.root).name
 
 
 def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:
@@ -255,12 +231,24 @@ def build_recipe(name: str, settings: TableSettings, keys: Mapping[str, Any]) ->
 
     Args:
         name: name of the shipped recipe that has the method.
-        settings: base recipe and overrides.
+        settings: base recipe, overrides and folder of the chip stores.
         keys: values by dotted recipe key, which replace those of recipe and overrides.
 
     Returns:
         The shipped recipe, or its method on the base recipe.
     """
+    recipe = _build_recipe(name, settings, keys)
+    if settings.root is None:
+        return recipe
+    root = str(store_path(recipe, settings.root))
+    data = recipe.data.model_copy(update={"root": root})
+    return recipe.model_copy(update={"data": data})
+
+
+def _build_recipe(
+    name: str, settings: TableSettings, keys: Mapping[str, Any]
+) -> Recipe:
+    """Return the recipe of a run without `settings.root`, see `build_recipe`."""
     if not settings.base_recipe:
         changes = [f"{key}={to_yaml(value)}" for key, value in keys.items()]
         return load_recipe(find_recipe(name), [*settings.overrides, *changes])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import console, escape_controls, progress
+from rsft.cli.display.console import console, escape_controls, print_rows, progress
 from rsft.cli.options import documented
 from rsft.utils.command_options import Argument, Option
 
@@ -59,17 +59,18 @@ def reproduce(
         find_table,
         reproduce_table,
     )
-    from rsft.plugins.sweeps.paper.pages import overview_markdown
+    from rsft.plugins.sweeps.paper.pages import table_name
 
     def say(text: str) -> None:
         for line in text.splitlines():
             console.print(escape_controls(line), markup=False, highlight=False)
 
     if not table:
-        say(overview_markdown(read_tables()))
+        tables = read_tables().items()
+        print_rows({table_name(number): table.title for number, table in tables})
         return
     settings = TableSettings(
-        base, tuple(overrides or ()), tuple(range(seeds)), column, str(root or "")
+        base, tuple(overrides or ()), tuple(range(seeds)), column, root
     )
     request = ReproductionRequest(
         find_table(table),

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics.pairwise import cosine_distances
+from sklearn.preprocessing import normalize
 
 from rsft.types import GROUPS, Floats, Labels, Reals
 from rsft.utils.atomic_files import write_text
@@ -66,16 +68,7 @@ def class_mean_distances(features: Reals, labels: Labels, n_classes: int) -> Flo
     distances = np.full(n_classes, np.nan)
     if len(present) < 2:
         return distances
-    directions = _unit(features.astype(np.float64))
-    means = _unit(
-        np.stack([directions[labels == index].mean(axis=0) for index in present])
-    )
-    pairwise = 1 - means @ means.T
-    np.fill_diagonal(pairwise, 0)
-    distances[present] = pairwise.sum(axis=1) / (len(present) - 1)
+    directions = normalize(features.astype(np.float64))
+    means = np.stack([directions[labels == index].mean(axis=0) for index in present])
+    distances[present] = cosine_distances(means).sum(axis=1) / (len(present) - 1)
     return distances
-
-
-def _unit(rows: Floats) -> Floats:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-12))

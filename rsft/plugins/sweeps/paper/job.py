@@ -96,12 +96,12 @@ def reproduce_table(
         runs.read_outcomes()  # with the hashes of the chips
         runs.run(request.threads, say)
         if request.metalora is not None:
-            for name, trial in runs.named_trials().values():
+            for id, trial in runs.trials.items():
                 device = choose_device(trial.recipe.train.device).type
                 folder = authors_folder(runs.results, trial)
                 is_possible = run_authors(request.metalora, device, trial, folder)
                 result = "done" if is_possible else "no such method"
-                say(f"authors' code: {name}: {result}")
+                say(f"authors' code: {runs.names[id]}: {result}")
     return table_markdown(request.number, runs)
 
 
@@ -110,9 +110,9 @@ def _prepare_inputs(
 ) -> None:
     """Prepare the chip stores, name all that is missing at once, and hash the chips."""
     recipes = {}
-    for cell, trials in runs.cells:
-        if trials:
-            recipes[request.settings.base_recipe or cell.recipe] = trials[-1].recipe
+    for trial in runs.trials.values():
+        name = request.settings.base_recipe or trial.keys["recipe"]
+        recipes[name] = trial.recipe
     missing = prepare_stores(recipes, request.lists, progress)
     missing += list_missing_weights(recipes.values())
     if missing:

@@ -1,17 +1,10 @@
 """Print tables of the paper in Markdown: paper, authors' code and rsft."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from rsft.plugins.sweeps.paper.cells import (
-    Column,
-    PaperTable,
-    store_name,
-    table_cells,
-)
+from rsft.plugins.sweeps.paper.cells import Column
 from rsft.plugins.sweeps.paper.runs import TableRuns, Value
-from rsft.recipe.library import find_recipe
-from rsft.recipe.load import load_recipe
 from rsft.utils.templates import render_template
 
 NOT_RUN = "-"
@@ -26,41 +19,23 @@ def table_markdown(number: str, runs: TableRuns) -> str:
         runs: its runs.
     """
     table = runs.table
+    is_whole = runs.sets == table.sets
     rows = []
     for row in table.rows:
         for column, paper in table.paper_values(row).items():
             set_name, measure = column
-            name = measure if len(table.sets) == 1 else f"{set_name} {measure}".strip()
+            if set_name not in runs.sets and (set_name or not is_whole):
+                continue
+            name = measure if len(runs.sets) == 1 else f"{set_name} {measure}".strip()
             printed = MISSING if paper is None else _number(paper, column)
             authors = _cell(column_values(runs, row, column, authors=True), column)
             ours = _cell(column_values(runs, row, column), column)
             rows.append([row, name, printed, authors, ours])
-    paper_stores = []
-    if runs.settings.base_recipe:
-        for name in dict.fromkeys(cell.recipe for cell in table_cells(table)):
-            paper_stores.append(store_name(load_recipe(find_recipe(name))))
-    data = [store_name(trial.recipe) for trial in runs.trials]
     return render_template(
         __package__,
         "page.md.jinja",
         title=f"{table_name(number)}: {table.title}",
         runs=runs,
-        headings=["", "", "paper", "authors' code", "rsft"],
-        rows=rows,
-        data=", ".join(dict.fromkeys(data)),
-        paper_data=dict.fromkeys(paper_stores),
-        missing=dict.fromkeys(cell.recipe for cell, trials in runs.cells if not trials),
-    )
-
-
-def overview_markdown(tables: Mapping[str, PaperTable]) -> str:
-    """Return one line per table, given tables by number: title and what varies."""
-    rows = [[table_name(x), table.title, table.varies] for x, table in tables.items()]
-    return render_template(
-        __package__,
-        "page.md.jinja",
-        runs=None,
-        headings=["", "title", "varies"],
         rows=rows,
     )
 

@@ -1,7 +1,6 @@
 """Run the trials of one table of the paper, and read their results."""
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from pathlib import Path
 
 from rsft.plugins.sweeps.lines import TrialLines
@@ -37,8 +36,11 @@ class TableRuns:
         results: folder of the runs.
 
     Attributes:
-        table: the table; with another base recipe only the columns of one data set.
-        cells: each cell with its trials, one per seed; none if rsft has no such recipe.
+        sets: the sets that are run; with another base recipe those of one data set.
+        cells: trials, one per seed, by row and set.
+        trials: trials by id; cells of the same experiment share them.
+        names: names of the trials by id.
+        unknown_recipes: names of recipes that rsft does not have.
         outcomes: outcomes by trial id.
     """
 
@@ -47,41 +49,29 @@ class TableRuns:
     ) -> None:
         if table.only_counts_parameters:
             settings = TableSettings()
-        if settings.base_recipe or settings.column:
-            table = table.for_one_dataset(settings.column)
         self.table = table
         self.settings = settings
         self.results = results
-        root = Path(settings.root) if settings.root else None
-        self.cells = []
-        for cell in table_cells(table, root):
-            self.cells.append((cell, cell_trials(cell, settings)))
+        self.sets = table.find_sets(settings.column, bool(settings.base_recipe))
+        self.cells: dict[tuple[str, str], list[Trial]] = {}
+        self.trials: dict[str, Trial] = {}
+        self.names: dict[str, str] = {}
+        self.unknown_recipes: list[str] = []
+        for cell in table_cells(table, self.sets):
+            trials = cell_trials(cell, settings)
+            self.cells[cell.row, cell.set] = trials
+            if not trials and cell.recipe not in self.unknown_recipes:
+                self.unknown_recipes.append(cell.recipe)
+            for trial in trials:
+                seed = trial.recipe.seed
+                self.trials[trial.id] = trial
+                self.names[trial.id] = f"{cell.row}, {cell.set}, seed {seed}"
         self.outcomes: dict[str, TrialOutcome] = {}
-        if not table.only_counts_parameters:
-            self.read_outcomes()
-
-    @property
-    def trials(self) -> list[Trial]:
-        """The trials of all cells; cells of the same experiment share them."""
-        return [*chain.from_iterable(trials for _, trials in self.cells)]
+        self.read_outcomes()
 
     def read_outcomes(self) -> None:
         """Read the outcomes of all trials."""
-        self.outcomes = read_outcomes(self.results, self.trials)
-
-    def _trials(self, row: str, set_name: str) -> list[Trial]:
-        """Return the trials of a cell."""
-        cells = {(cell.row, cell.set): trials for cell, trials in self.cells}
-        return cells[row, set_name]
-
-    def named_trials(self) -> dict[str, tuple[str, Trial]]:
-        """Return name and trial by id."""
-        named = {}
-        for cell, trials in self.cells:
-            for trial in trials:
-                name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
-                named[trial.id] = (name, trial)
-        return named
+        self.outcomes = read_outcomes(self.results, self.trials.values())
 
     def run(self, threads: int, say: Callable[[str], None]) -> None:
         """Run the missing trials; failed ones are run again.
@@ -94,28 +84,24 @@ class TableRuns:
             Interrupted: SIGINT or SIGTERM; the trials have saved their state.
         """
         finished = drop_failed(self.outcomes)
-        named = self.named_trials()
-        missing = [trial for id, (_, trial) in named.items() if id not in finished]
+        missing = [trial for id, trial in self.trials.items() if id not in finished]
         if not missing:
             return
-        names = {id: name for id, (name, _) in named.items()}
-        executor = open_executor(jobs=1, cpus=threads, modules=MODULES)
         TrialRunner(
             self.results,
             list_strategy(missing),
             TrialSettings("avg", threads),
-            executor,
-            TrialLines("avg", len(names), len(finished), say, names=names),
+            open_executor(jobs=1, cpus=threads, modules=MODULES),
+            TrialLines("avg", len(self.trials), len(finished), say, names=self.names),
         ).run()
         self.read_outcomes()
 
     def failures(self) -> list[str]:
-        """Return one line per failed trial: its cell and the reason."""
-        cells = {x.id: cell for cell, trials in self.cells for x in trials}
+        """Return one line per failed trial: its name and the reason."""
         lines = []
         for id, outcome in self.outcomes.items():
             if outcome.status == "failed":
-                lines.append(f"{cells[id].row}, {cells[id].set}: {outcome.reason}")
+                lines.append(f"{self.names[id]}: {outcome.reason}")
         return lines
 
     def values(self, row: str, column: Column, authors: bool = False) -> list[Value]:
@@ -135,7 +121,7 @@ class TableRuns:
             if authors:
                 return []
             classes = self.table.rows[row].classes
-            counts = count_parameters(self._trials(row, set_name), classes)
+            counts = count_parameters(self.cells[row, set_name], classes)
             return [(counts[measure.startswith("head")] / 1e6,)]
         values: list[Value] = []
         for folder in self._run_folders(row, set_name, authors):
@@ -153,7 +139,7 @@ class TableRuns:
     def _run_folders(self, row: str, set_name: str, authors: bool) -> list[Path]:
         """Return the folders of the finished runs of a cell."""
         folders = []
-        for trial in self._trials(row, set_name):
+        for trial in self.cells[row, set_name]:
             outcome = self.outcomes.get(trial.id)
             folder = authors_folder(self.results, trial)
             if authors:

@@ -112,14 +112,14 @@ def make_request(folder, **changes):
         "train.batch_size=16",
         "train.precision=fp32",
     )
-    settings = TableSettings("", overrides, (), "SAR", str(folder))
+    settings = TableSettings("", overrides, (), "SAR", folder)
     return ReproductionRequest("4", settings, folder / "results", folder, **changes)
 
 
 def test_all_that_is_missing_is_named_at_once(folder, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     request = ReproductionRequest(
-        "4", TableSettings(column="SAR", root=str(empty)), folder / "results", folder
+        "4", TableSettings(column="SAR", root=empty), folder / "results", folder
     )
     with pytest.raises(RequestError, match="2 inputs") as error:
         reproduce_table(request, print)

@@ -24,10 +24,9 @@ def recipe_on(name, root):
 
 
 def test_a_store_is_the_named_folder_or_a_folder_in_it(root, tmp_path):
-    assert (
-        store_path("fusrs", root) == root
-        and store_path("fusrs", tmp_path) == tmp_path / "fusrs"
-    )
+    recipe = recipe_on("satmae_sar_lora", "data/fusrs")
+    assert store_path(recipe, root) == root
+    assert store_path(recipe, tmp_path) == tmp_path / "fusrs"
 
 
 def test_dota_is_prepared_from_the_folder_beside_the_store(tmp_path):
