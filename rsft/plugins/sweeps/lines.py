@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rsft.plugins.sweeps.sweep import SweepWatcher
 from rsft.study.outcomes import TrialOutcome, describe_keys, format_measure
 from rsft.study.trials import KeyValues
 from rsft.types import Progress
 
 
 @dataclass
-class TrialLines(SweepWatcher):
+class TrialLines:
     """Says a line for each trial that ended, and shows how many have.
 
     Attributes:
@@ -30,10 +29,12 @@ class TrialLines(SweepWatcher):
     names: dict[str, str] = field(default_factory=dict)
 
     def on_start(self, id: str, keys: KeyValues) -> None:
+        """Show that a trial starts."""
         self.names.setdefault(id, describe_keys(keys))
         self._show_progress()
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
+        """Show that a trial ends, with its outcome; None if a signal stopped it."""
         self.ended += outcome is not None
         self._show_progress()
         line = f"{self.ended}/{self.total}  {self.names[id]}"

@@ -7,10 +7,9 @@ from typing import Any
 
 from rsft.errors import RsftError
 from rsft.plugins.sweeps.sweep_file import Space, Sweep
-from rsft.plugins.sweeps.trial_list import MAX_TRIALS, make_trial, round_to_four_digits
+from rsft.plugins.sweeps.trial_list import MAX_TRIALS, make_trial
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
-from rsft.recipe.text import parse_value, to_yaml
 from rsft.study.outcomes import RECIPE, TRIALS, read_outcome
 from rsft.study.trials import KeyValues, Trial
 from rsft.utils.dependencies import require
@@ -73,9 +72,8 @@ class TpeSearch:
         """Return the keys of a new trial, given those before it."""
         optuna = self._optuna
         states = optuna.trial.TrialState
-        space = {
-            key: self._distribution(space) for key, space in self.sweep.search.items()
-        }
+        search = self.sweep.search
+        distributions = {key: self._distribution(search[key]) for key in search}
         study = optuna.create_study(
             direction="maximize" if self.sweep.mode == "max" else "minimize",
             sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
@@ -90,42 +88,34 @@ class TpeSearch:
             past = optuna.trial.create_trial(
                 state=state,
                 value=value,
-                params=_parameters(self.sweep, trial.keys),
-                distributions=space,
+                params={
+                    key: _parameter(search[key], trial.keys[key]) for key in search
+                },
+                distributions=distributions,
             )
             study.add_trial(past)
-        return _keys(self.sweep, study.ask(space).params)
+        parameters = study.ask(distributions).params
+        return {key: _value(search[key], parameters[key]) for key in search}
 
     def _distribution(self, space: Space) -> Any:
         optuna = self._optuna.distributions
-        ((kind, values),) = space.items()
-        if kind == "choice":  # Optuna keeps simple values only
-            return optuna.CategoricalDistribution(list(map(to_yaml, values)))
-        if kind == "integer":
-            return optuna.IntDistribution(*values)
-        return optuna.FloatDistribution(*values, log=kind == "log")
+        if space.kind == "choice":
+            return optuna.CategoricalDistribution(list(range(len(space.values))))
+        if space.kind == "integer":
+            return optuna.IntDistribution(*space.values)
+        return optuna.FloatDistribution(*space.values, log=space.kind == "log")
 
 
-def _parameters(sweep: Sweep, keys: KeyValues) -> KeyValues:
-    """Return the keys of a trial as parameters of Optuna."""
-    parameters = dict(keys)
-    for key, space in sweep.search.items():
-        if "choice" in space:
-            parameters[key] = to_yaml(keys[key])
-    return parameters
+def _parameter(space: Space, value: Any) -> Any:
+    """Return a value of a key for Optuna: a choice is an index."""
+    return space.values.index(value) if space.kind == "choice" else value
 
 
-def _keys(sweep: Sweep, parameters: KeyValues) -> KeyValues:
-    """Return the keys of a trial from parameters of Optuna."""
-    keys = {}
-    for key, space in sweep.search.items():
-        ((kind, values),) = space.items()
-        keys[key] = parameters[key]
-        if kind == "choice":
-            keys[key] = parse_value(parameters[key])
-        elif kind != "integer":
-            keys[key] = round_to_four_digits(parameters[key], *values)
-    return keys
+def _value(space: Space, parameter: Any) -> Any:
+    """Return the value of a key for what Optuna proposes."""
+    if space.kind == "choice":
+        return space.values[parameter]
+    return parameter if space.kind == "integer" else space.round(parameter)
 
 
 def list_proposals(sweep: Sweep, folder: Path) -> list[Trial]:
@@ -153,16 +143,11 @@ def _find_keys(sweep: Sweep, recipe: Recipe) -> KeyValues | None:
     """Return the searched keys of a recipe; None if it is outside of the search."""
     keys = {}
     for key, space in sweep.search.items():
-        ((kind, values),) = space.items()
         value: Any = recipe
         for name in key.split("."):
             value = getattr(value, name, None)
-        if kind == "choice":
-            equal = [choice for choice in values if str(choice) == str(value)]
-            if not equal:
-                return None
-            value = equal[0]
-        elif not isinstance(value, int | float) or not values[0] <= value <= values[1]:
+        values = space.find(value)
+        if not values:
             return None
-        keys[key] = value
+        keys[key] = values[0]
     return keys

@@ -10,6 +10,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.errors import Interrupted
 from rsft.plugins.sweeps.figures import draw_figures
 from rsft.plugins.sweeps.halving import Halving
+from rsft.plugins.sweeps.lines import TrialLines
 from rsft.plugins.sweeps.strategies import (
     Strategy,
     TpeSearch,
@@ -35,7 +36,7 @@ from rsft.study.outcomes import (
     read_outcomes,
     read_run_outcome,
 )
-from rsft.study.trials import KeyValues, Trial
+from rsft.study.trials import Trial
 from rsft.utils.atomic_files import write_text
 from rsft.utils.executor import (
     Executor,
@@ -43,16 +44,6 @@ from rsft.utils.executor import (
     TaskStoppedError,
     open_executor,
 )
-
-
-class SweepWatcher:
-    """Shows the progress of a study."""
-
-    def on_start(self, id: str, keys: KeyValues) -> None:
-        """Show that a trial starts."""
-
-    def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
-        """Show that a trial ends, with its outcome; None if a signal stopped it."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +105,7 @@ def drop_failed(outcomes: Mapping[str, TrialOutcome]) -> dict[str, TrialOutcome]
 
 def run_sweep(
     folder: SweepFolder,
-    watcher: SweepWatcher,
+    watcher: TrialLines,
     *,
     address: str | None = None,
     jobs: int | None = None,
@@ -173,7 +164,7 @@ class TrialRunner:
     strategy: Strategy
     settings: TrialSettings
     executor: Executor
-    watcher: SweepWatcher
+    watcher: TrialLines
     _running: dict[Future[TrialOutcome], Trial] = field(default_factory=dict)
 
     def run(self) -> None:

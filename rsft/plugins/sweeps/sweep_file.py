@@ -1,6 +1,8 @@
 """A sweep file: its keys, and all checks before any run starts."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,25 +37,63 @@ Metric = Literal[
 evaluated split."""
 
 
-def _check_space(space: dict[str, list[Any]]) -> dict[str, list[Any]]:
+@dataclass(frozen=True)
+class Space:
+    """The values of a key that a search may choose.
+
+    Attributes:
+        kind: "uniform", "log", "integer" or "choice".
+        values: the choices, or the lowest and the highest value.
+    """
+
+    kind: str
+    values: list[Any]
+
+    def value_at(self, share: float) -> Any:
+        """Return the value at a position in [0, 1)."""
+        if self.kind == "choice":
+            return self.values[int(share * len(self.values))]
+        low, high = self.values
+        if self.kind == "integer":
+            return low + int(share * (high - low + 1))
+        value = low + share * (high - low)
+        if self.kind == "log":
+            value = low * math.exp(share * math.log(high / low))
+        return self.round(value)
+
+    def round(self, value: float) -> float:
+        """Round a value to four significant digits, within the limits."""
+        low, high = self.values
+        return min(max(float(f"{value:.4g}"), low), high)
+
+    def find(self, value: Any) -> list[Any]:
+        """Return the value of a recipe as the search has it; nothing if it has not."""
+        if self.kind == "choice":
+            return [choice for choice in self.values if str(choice) == str(value)]
+        low, high = self.values
+        is_number = isinstance(value, int | float)
+        return [value] if is_number and low <= value <= high else []
+
+
+def _make_space(space: dict[str, list[Any]]) -> Space:
     """Raise an error unless a range consists of two ascending limits."""
     ((kind, values),) = space.items()
     if kind == "choice":
-        return space
+        return Space(kind, values)
     kinds = (int,) if kind == "integer" else (int, float)
     are_numbers = all(type(value) in kinds for value in values)
     if not are_numbers or len(values) != 2 or values[0] >= values[1]:
         raise ValueError("two ascending limits")
     if kind == "log" and values[0] <= 0:
         raise ValueError("limits above 0")
-    return space
+    return Space(kind, values)
 
 
 Values = Annotated[list[Any], Field(min_length=1)]
-Space = Annotated[
+SpaceText = Annotated[
     dict[Literal["uniform", "log", "integer", "choice"], Values],
     Field(min_length=1, max_length=1),
-    AfterValidator(_check_space),
+    AfterValidator(_make_space),
 ]
 Choices = (
     "{uniform: [low, high]}, {log: [low, high]}, {integer: [low, high]} or {choice:"
@@ -82,7 +122,9 @@ class Sweep(Section):
         default={}, json_schema_extra={"words": "lists of values by key"}
     )
     """every combination is run"""
-    search: dict[str, Space] = Field(default={}, json_schema_extra={"words": Choices})
+    search: dict[str, SpaceText] = Field(
+        default={}, json_schema_extra={"words": Choices}
+    )
     """ranges or choices of the search"""
     method: Literal["random", "tpe"] = "random"
     """random: independent draws; tpe: Optuna's tree-structured Parzen estimator"""

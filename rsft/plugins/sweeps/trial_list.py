@@ -2,10 +2,8 @@
 
 import functools
 import itertools
-import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -19,9 +17,6 @@ from rsft.study.trials import KeyValues, Trial
 
 MAX_TRIALS = 10_000
 """Largest number of trials of one sweep; a larger number is probably a typing error."""
-
-
-_ALMOST_ONE = 1 - 1e-12
 
 
 def make_trial(sweep: Sweep, keys: KeyValues) -> Trial:
@@ -109,41 +104,15 @@ def _draws(sweep: Sweep) -> list[KeyValues]:
     draws = []
     for number in range(sweep.trials or 0):
         generator = np.random.default_rng((sweep.seed, number))
-        draws.append(_sample(sweep.search, generator.random(len(sweep.search))))
+        shares = generator.random(len(sweep.search)).tolist()
+        pairs = zip(sweep.search.items(), shares, strict=True)
+        draws.append({key: space.value_at(share) for (key, space), share in pairs})
     return draws
 
 
 def _limits(search: Mapping[str, Space]) -> Iterator[KeyValues]:
-    """Iterate over the limits and choices of a search."""
-    if not search:
-        return
-    lowest = _sample(search, itertools.repeat(0.0))
-    yield lowest
-    yield _sample(search, itertools.repeat(_ALMOST_ONE))
+    """Iterate over the limits and choices of a search, one key after the other."""
+    lowest = {key: space.values[0] for key, space in search.items()}
     for key, space in search.items():
-        for value in space.get("choice", ()):
+        for value in space.values:
             yield lowest | {key: value}
-
-
-def _sample(search: Mapping[str, Space], shares: Iterable[float]) -> KeyValues:
-    """Map one number in [0, 1) per key to a value of the key."""
-    pairs = zip(search.items(), shares, strict=False)
-    return {key: _value_at(space, float(share)) for (key, space), share in pairs}
-
-
-def _value_at(space: Space, share: float) -> Any:
-    ((kind, values),) = space.items()
-    if kind == "choice":
-        return values[int(share * len(values))]
-    low, high = values
-    if kind == "integer":
-        return low + int(share * (high - low + 1))
-    value = low + share * (high - low)
-    if kind == "log":
-        value = low * math.exp(share * math.log(high / low))
-    return round_to_four_digits(value, low, high)
-
-
-def round_to_four_digits(value: float, low: float, high: float) -> float:
-    """Round a value to four significant digits, within the limits."""
-    return min(max(float(f"{value:.4g}"), low), high)
