@@ -71,7 +71,8 @@ def _sample_pose(ship: Ship, shore: Shore | None, sides: Floats, rng: Rng) -> Po
     else:
         center = rng.uniform(-0.5, 0.5, 2) * sides
         heading = rng.uniform(0, 2 * np.pi)
-    return Pose(ship, *center.tolist(), float(heading))
+    x, y = center.tolist()
+    return Pose(ship, x, y, float(heading))
 
 
 def _is_free(

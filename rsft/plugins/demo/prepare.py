@@ -198,7 +198,7 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
 
 
 def _scene_records(
-    srsdd: SRSDDShips, missing: Counts, seed: int
+    srsdd: SRSDDShips, missing: dict[str, dict[str, int]], seed: int
 ) -> tuple[list[ChipRecord], Counter[str]]:
     """Make one record per ship, as long as chips of its split and class are missing.
 

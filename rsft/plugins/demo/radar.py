@@ -105,7 +105,7 @@ class Shore:
     def to_image_frame(self, points: Reals) -> Floats:
         """Transform points (..., 2), meters along the shore and inland, to the image."""
         inward, along = rotation(self.angle)
-        return points[..., :1] * along + points[..., 1:] * inward
+        return np.asarray(points[..., :1] * along + points[..., 1:] * inward)
 
     def outline(self, reach: float) -> Float:
         """Return the land within `reach` meters of the image center as a polygon.

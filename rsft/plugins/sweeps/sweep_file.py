@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
 
 from rsft.errors import RequestError
 from rsft.recipe.components import Section, Text
@@ -37,12 +37,15 @@ Metric = Literal[
 evaluated split."""
 
 
+_KINDS = ("uniform", "log", "integer", "choice")
+
+
 @dataclass(frozen=True)
 class Space:
     """The values of a key that a search may choose.
 
     Attributes:
-        kind: "uniform", "log", "integer" or "choice".
+        kind: one of _KINDS.
         values: the choices, or the lowest and the highest value.
     """
 
@@ -64,7 +67,7 @@ class Space:
     def round(self, value: float) -> float:
         """Round a value to four significant digits, within the limits."""
         low, high = self.values
-        return min(max(float(f"{value:.4g}"), low), high)
+        return float(min(max(float(f"{value:.4g}"), low), high))
 
     def find(self, value: Any) -> list[Any]:
         """Return the value of a recipe as the search has it; nothing if it has not."""
@@ -75,13 +78,21 @@ class Space:
         return [value] if is_number and low <= value <= high else []
 
 
-def _make_space(space: dict[str, list[Any]]) -> Space:
-    """Raise an error unless a range consists of two ascending limits."""
-    ((kind, values),) = space.items()
+def _make_space(value: Any) -> Space:
+    """Return the values of a key from the text of a sweep file, such as {log: [1, 2]}.
+
+    Raises:
+        ValueError: there is not one kind with its choices or two ascending limits.
+    """
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError("one kind of values")
+    ((kind, values),) = value.items()
+    if kind not in _KINDS or not isinstance(values, list) or not values:
+        raise ValueError("a kind and its values")
     if kind == "choice":
         return Space(kind, values)
     kinds = (int,) if kind == "integer" else (int, float)
-    are_numbers = all(type(value) in kinds for value in values)
+    are_numbers = all(type(limit) in kinds for limit in values)
     if not are_numbers or len(values) != 2 or values[0] >= values[1]:
         raise ValueError("two ascending limits")
     if kind == "log" and values[0] <= 0:
@@ -90,11 +101,6 @@ def _make_space(space: dict[str, list[Any]]) -> Space:
 
 
 Values = Annotated[list[Any], Field(min_length=1)]
-SpaceText = Annotated[
-    dict[Literal["uniform", "log", "integer", "choice"], Values],
-    Field(min_length=1, max_length=1),
-    AfterValidator(_make_space),
-]
 Choices = (
     "{uniform: [low, high]}, {log: [low, high]}, {integer: [low, high]} or {choice:"
     " [...]}, by key"
@@ -122,7 +128,7 @@ class Sweep(Section):
         default={}, json_schema_extra={"words": "lists of values by key"}
     )
     """every combination is run"""
-    search: dict[str, SpaceText] = Field(
+    search: dict[str, Annotated[Space, BeforeValidator(_make_space)]] = Field(
         default={}, json_schema_extra={"words": Choices}
     )
     """ranges or choices of the search"""
