@@ -6,7 +6,7 @@ TorchGeo's class gives splits, class names and samples.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -183,57 +183,40 @@ def _open_splits(
 
     name = dataset_class.__name__
     parameter = inspect.signature(dataset_class).parameters.get("split")
-    declared = ["train"]
+    declared: Sequence[str] = ("train",)
     if parameter is not None:
-        declared = [
-            *(get_args(parameter.annotation) or getattr(dataset_class, "splits", ()))
-        ]
+        declared = get_args(parameter.annotation)
+        declared = declared or getattr(dataset_class, "splits", ())
+    usable = [split for split in declared or SPLIT_FOLDERS if split in SPLIT_FOLDERS]
     splits = {}
     faults = []
-    refusal = ""
-    for split in _choose_splits(name, declared, requested, notes):
-        place = ""
+    refusals = []
+    for split in requested or declared or SPLIT_FOLDERS:
+        title = f"{name} (split {split})"
+        if split not in usable:
+            faults.append(f"{title} is not one of {', '.join(usable)}")
+            continue
         if parameter is not None:
             arguments = {**arguments, "split": split}
-            place = f" (split {split})"
         try:
             splits[split] = _open_dataset(dataset_class, arguments)
         except DatasetNotFoundError:
-            faults.append(f"the folder does not contain {name}{place}")
+            faults.append(f"the folder does not contain {title}")
         # of an unknown split, or of settings
         except (AssertionError, KeyError, TypeError) as error:
-            refusal = str(error) or repr(error)
-            if declared or requested:
-                faults.append(f"TorchGeo refuses the arguments: {refusal}{place}")
+            reason = str(error) or repr(error)
+            refusals.append(f"TorchGeo refuses the arguments: {reason}: {title}")
+    if requested or declared or not splits:  # else the splits were guessed
+        faults += refusals
     if not splits or (requested and faults):
         raise RequestError(
-            "; ".join(faults) or f"TorchGeo refuses the arguments: {refusal}",
+            "; ".join(faults),
             arguments["root"],
             f"give --data or --download, and check --split and --settings; {name} of"
             " TorchGeo says what it needs",
         )
     notes += [f"left out: {fault}" for fault in faults]
     return splits
-
-
-def _choose_splits(
-    name: str,
-    declared: Sequence[str],
-    requested: Sequence[str] | None,
-    notes: list[str],
-) -> list[str]:
-    """Return the splits to open: those requested, or all that a chip store can have."""
-    usable = [split for split in declared or SPLIT_FOLDERS if split in SPLIT_FOLDERS]
-    wrong = [split for split in requested or declared if split not in usable]
-    if wrong and requested:
-        message = f"{name} has no split {', '.join(wrong)} for a chip store"
-        raise RequestError(message, "--split", f"choose from {', '.join(usable)}")
-    if wrong:
-        notes.append(
-            f"left out: the splits {', '.join(wrong)}, which are neither train, val nor"
-            " test"
-        )
-    return list(requested or usable)
 
 
 def _open_dataset(dataset_class: Any, arguments: Mapping[str, Any]) -> Any:
@@ -277,25 +260,21 @@ def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
     # rejected later
     except Exception:
         return
-    fault = ""
-    if not {"image", "label"} <= sample.keys():
-        keys = ", ".join(sorted(sample)) or "nothing"
-        fault = f"a sample has {keys}, not image and label"
-    else:
-        label = np.asarray(sample["label"])
-        dimensions = np.ndim(sample["image"])
-        if label.dtype.kind not in "iu":
-            fault = f"its labels are of the type {label.dtype} (regression)"
-        elif label.size != 1:
-            fault = f"a sample has {label.size} labels (multi-label)"
-        elif dimensions != 3:
-            fault = f"an image has {dimensions} dimensions (time series)"
-    if fault:
-        raise RequestError(
-            f"{name} is no data set of single labels: {fault}",
-            "NAME",
-            "choose a data set, or --settings, with one class for each image",
-        )
+    label = np.asarray(sample.get("label"))
+    has_class = label.size == 1 and label.dtype.kind in "iu"
+    if has_class and np.ndim(sample.get("image")) == 3:
+        return
+    shapes = []
+    for key, value in sample.items():
+        dtype = getattr(value, "dtype", type(value).__name__)
+        shapes.append(f"{key} {dtype} {list(getattr(value, 'shape', ()))}")
+    raise RequestError(
+        f"{name} is no data set of single labels: a sample has"
+        f" {', '.join(shapes) or 'nothing'}",
+        "NAME",
+        "choose a data set, or --settings, whose samples have an image of three"
+        " dimensions and a whole number as label",
+    )
 
 
 def _class_names(name: str, dataset: Any, classes: Sequence[str] | None) -> list[str]:
@@ -356,30 +335,25 @@ class _Reader:
         from rsft.data.chips.record import ChipRecord
         from rsft.data.datasets.chip_names import make_chip_names
 
-        count = len(dataset)
-        labels: Sequence[int | None] = [None] * count
+        labels = None
         # TorchGeo names no file
-        paths = [Path(self.folder, split, f"{index:06}") for index in range(count)]
-        root = self.folder
+        paths = [Path(self.folder, split, f"{x:06}") for x in range(len(dataset))]
+        chip_names: Iterable[str] = [path.name for path in paths]
         if isinstance(dataset, ImageFolder):
             labels = dataset.targets
             paths = [Path(path) for path, _ in dataset.samples]
-            root = Path(dataset.root)
-        chip_names = make_chip_names(paths, labels, root)
+            chip_names = make_chip_names(paths, labels, Path(dataset.root))
+        by_label = dict(enumerate(names))
         for index, (path, chip_name) in enumerate(zip(paths, chip_names, strict=True)):
-            label = labels[index]
             try:
-                if label is None:
-                    label = int(dataset[index]["label"])
-                if label < 0:
-                    raise ValueError(f"the label is {label}")
-                label_name = names[label]
+                label = labels[index] if labels else dataset[index]["label"]
+                label_name = by_label[int(label)]
             # readers of other packages raise anything for a damaged file
             except Exception as error:
                 self.rejected.append((str(path), 0, f"no class: {error}"))
                 continue
             if self.progress is not None and index % 1000 == 0:
-                self.progress(index, count, f"reading the labels of {split}")
+                self.progress(index, len(paths), f"reading the labels of {split}")
             record = ChipRecord(
                 chip_name,
                 split,

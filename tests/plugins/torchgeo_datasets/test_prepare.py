@@ -134,7 +134,9 @@ def test_splits_classes_and_pixels_are_those_of_torchgeo(toy, tmp_path):
 def test_only_the_requested_splits_and_bands_are_stored(toy, tmp_path):
     store = prepare(tmp_path, split=("train", "test"), val=0.0)
     assert set(store.table["split"]) == {"train", "test"}
-    with pytest.raises(RequestError, match=mentions("no split extra", "--split")):
+    with pytest.raises(
+        RequestError, match=mentions("(split extra) is not one of", "--split")
+    ):
         prepare(tmp_path / "b", split=("extra",))
     del toy.samples["test"]
     with pytest.raises(RequestError, match=mentions("Toy (split test)", tmp_path)):
@@ -198,9 +200,9 @@ def test_a_data_set_without_usable_chips_is_an_error(toy, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"label": torch.tensor([1, 0, 1])}, "3 labels (multi-label)"),
-        ({"label": torch.tensor(0.5)}, "float32 (regression)"),
-        ({"image": torch.ones(3, 2, 6, 6)}, "4 dimensions"),
+        ({"label": torch.tensor([1, 0, 1])}, "label torch.int64 [3]"),
+        ({"label": torch.tensor(0.5)}, "label torch.float32 []"),
+        ({"image": torch.ones(3, 2, 6, 6)}, "image torch.float32 [3, 2, 6, 6]"),
     ],
 )
 def test_other_tasks_are_refused_with_the_reason(toy, tmp_path, changes, reason):
@@ -316,7 +318,7 @@ def test_class_folders_keep_their_file_names(monkeypatch, tmp_path, rsft):
     assert (
         code == 0
         and "2 of the 21 classes" in text
-        and "left out: the splits unlabeled" in text
+        and "left out: UCMerced (split unlabeled) is not one of train, val" in text
     )
     names = sorted(
         path.relative_to("out/chips").as_posix()
