@@ -102,11 +102,11 @@ def write_fusar_tree(
             tasks.append((category, index % kinds, index // kinds + 1))
     with atomic_folder(root) as folder:
         write_chip = partial(_write_fusar_chip, folder, size, seed)
-        rows = dict(_map(write_chip, tasks, jobs, progress, "simulating chips"))
+        rows = sorted(_map(write_chip, tasks, jobs, progress, "simulating chips"))
         with (folder / "meta.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\r\n")
             table.writerow(META_COLUMNS)
-            table.writerows(rows[task] for task in tasks)
+            table.writerows(rows)
 
 
 def write_srsdd_tree(
@@ -143,8 +143,8 @@ def _map(
 
 def _write_fusar_chip(
     folder: Path, size: int, seed: int, task: FusarTask
-) -> tuple[FusarTask, tuple[object, ...]]:
-    """Write a chip; return its task and its row of meta.csv."""
+) -> tuple[Any, ...]:
+    """Write a chip; return its row of meta.csv."""
     category, sub, number = task
     code, subcategories = _FUSAR[category]
     subcategory = list(subcategories)[sub]
@@ -159,7 +159,7 @@ def _write_fusar_chip(
     else:
         pixels = amplitude_to_uint16(amplitude, rng.uniform(*_GAIN))
     _save(folder / category / subcategory / f"{name}.tiff", pixels)
-    row = (
+    return (
         name,
         rng.integers(9 * 10**8, 10**9),
         round(ship.length),
@@ -170,7 +170,6 @@ def _write_fusar_chip(
         f"{sensor.spacing[1]:.6f}",
         f"{category}\\{subcategory}",
     )
-    return task, row
 
 
 def _save(path: Path, pixels: Plane, **options: Any) -> None:

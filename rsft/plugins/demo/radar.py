@@ -211,12 +211,14 @@ class SarSensor:
 
 def sample_sensor(rng: Rng, spacing: Spacing) -> SarSensor:
     """Draw a sensor with the usual parameters of spaceborne SAR, see `SarSensor`."""
-    incidence = rng.uniform(30, 48)
-    looks = int(rng.integers(2, 5))
-    oversampling = rng.uniform(1.1, 1.5)
-    taper = rng.uniform(0.7, 1.0)
-    defocus = rng.uniform(0, 8) * (rng.random() < 0.3)
-    return SarSensor(spacing, incidence, looks, oversampling, taper, defocus)
+    return SarSensor(
+        spacing,
+        incidence=rng.uniform(30, 48),
+        looks=int(rng.integers(2, 5)),
+        oversampling=rng.uniform(1.1, 1.5),
+        taper=rng.uniform(0.7, 1.0),
+        defocus=rng.uniform(0, 8) * (rng.random() < 0.3),
+    )
 
 
 def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) -> Float:
@@ -368,9 +370,7 @@ def sea_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
     spectrum = decay * np.float32(length)
     if rng.random() < 0.7:
         wavenumber = 1 / rng.uniform(60, 180)
-        direction = rng.uniform(0, 2 * np.pi)
-        swell_x = wavenumber * np.cos(direction)
-        swell_y = wavenumber * np.sin(direction)
+        swell_x, swell_y = wavenumber * rotation(rng.uniform(0, 2 * np.pi))[0]
         distance = (frequency_x - swell_x) ** 2 + (frequency_y - swell_y) ** 2
         width = np.float32(2 * (wavenumber / 4) ** 2)
         spectrum += rng.uniform(0, 25) * np.exp(-distance / width)

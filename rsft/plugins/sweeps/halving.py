@@ -37,24 +37,20 @@ class Halving:
         self, trial: Sequence[Epoch], others: Iterable[Sequence[Epoch]]
     ) -> bool:
         """Return whether a trial stops after its last epoch, given the other trials."""
-        rungs = self._rungs(trial) - self._rungs(trial[:-1])
+        rungs = []
+        rung = self.grace_period
+        while rung < self.epochs:
+            is_new = self._value_at(trial[:-1], rung) is None
+            if is_new and self._value_at(trial, rung) is not None:
+                rungs.append(rung)
+            rung *= REDUCTION
         if not rungs:
             return False
-        rung = max(rungs)
-        value = self._value_at(trial, rung)
-        values = [self._value_at(other, rung) for other in others]
+        value = self._value_at(trial, rungs[-1])
+        values = [self._value_at(other, rungs[-1]) for other in others]
         rivals = [rival for rival in values if rival is not None]
         better = [rival for rival in rivals if value is not None and rival > value]
         return len(better) >= max(1, (len(rivals) + 1) // REDUCTION)
-
-    def _rungs(self, trial: Sequence[Epoch]) -> set[int]:
-        """Return those numbers of epochs that count and that a trial has finished."""
-        rungs = set()
-        rung = self.grace_period
-        while rung < self.epochs and self._value_at(trial, rung) is not None:
-            rungs.add(rung)
-            rung *= REDUCTION
-        return rungs
 
     def _value_at(self, trial: Sequence[Epoch], rung: int) -> float | None:
         """Return the first value after some epochs, larger if it is better."""

@@ -262,7 +262,7 @@ def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
         return
     label = np.asarray(sample.get("label"))
     has_class = label.size == 1 and label.dtype.kind in "iu"
-    if has_class and np.ndim(sample.get("image")) == 3:
+    if has_class and np.ndim(sample.get("image", 0)) == 3:
         return
     shapes = []
     for key, value in sample.items():
