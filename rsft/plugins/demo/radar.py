@@ -103,7 +103,7 @@ class Shore:
         return distance - self._bend(y * cos - x * sin)
 
     def to_image_frame(self, points: Reals) -> Floats:
-        """Transform points (..., 2), meters along the shore and inland, to the image."""
+        """Transform points (..., 2), meters along the shore and inland."""
         inward, along = rotation(self.angle)
         return np.asarray(points[..., :1] * along + points[..., 1:] * inward)
 
@@ -291,7 +291,7 @@ def _draw_relief(poses: list[Pose], sensor: SarSensor, size: int) -> Float:
 
 
 def _nearest_pixel(x: Floats, y: Floats, sensor: SarSensor, size: int) -> Indices:
-    """Return row and column (2, N) of points in an image, which may be outside of it."""
+    """Return row and column (2, N) of points; they may be outside of the image."""
     steps = np.stack([y, x], axis=1) / sensor.spacing
     return np.rint(steps + (size - 1) / 2).astype(int).T
 

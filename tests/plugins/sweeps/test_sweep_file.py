@@ -126,7 +126,7 @@ SEARCH = "search: {peft.rank: {choice: [1, 2]}}\n"
             "train.lr",
             "a number > 0",
         ),
-        ("grid: [", "syntax", "valid YAML"),
+        ("grid: [", "syntax", "YAML"),
     ],
 )
 def test_contradicting_keys(write_sweep, text, key, allowed):
