@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from rsft.errors import RequestError
 from rsft.recipe.components import Section, Text
@@ -37,7 +37,12 @@ Metric = Literal[
 evaluated split."""
 
 
-_KINDS = ("uniform", "log", "integer", "choice")
+Values = Annotated[list[Any], Field(min_length=1)]
+SpaceText = Annotated[
+    dict[Literal["uniform", "log", "integer", "choice"], Values],
+    Field(min_length=1, max_length=1),
+]
+_SPACES = TypeAdapter(SpaceText)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Space:
     """The values of a key that a search may choose.
 
     Attributes:
-        kind: one of _KINDS.
+        kind: "uniform", "log", "integer" or "choice".
         values: the choices, or the lowest and the highest value.
     """
 
@@ -84,11 +89,7 @@ def _make_space(value: Any) -> Space:
     Raises:
         ValueError: there is not one kind with its choices or two ascending limits.
     """
-    if not isinstance(value, dict) or len(value) != 1:
-        raise ValueError("one kind of values")
-    ((kind, values),) = value.items()
-    if kind not in _KINDS or not isinstance(values, list) or not values:
-        raise ValueError("a kind and its values")
+    ((kind, values),) = _SPACES.validate_python(value).items()
     if kind == "choice":
         return Space(kind, values)
     kinds = (int,) if kind == "integer" else (int, float)
@@ -100,7 +101,9 @@ def _make_space(value: Any) -> Space:
     return Space(kind, values)
 
 
-Values = Annotated[list[Any], Field(min_length=1)]
+SearchSpace = Annotated[
+    Space, BeforeValidator(_make_space, json_schema_input_type=SpaceText)
+]
 Choices = (
     "{uniform: [low, high]}, {log: [low, high]}, {integer: [low, high]} or {choice:"
     " [...]}, by key"
@@ -128,7 +131,7 @@ class Sweep(Section):
         default={}, json_schema_extra={"words": "lists of values by key"}
     )
     """every combination is run"""
-    search: dict[str, Annotated[Space, BeforeValidator(_make_space)]] = Field(
+    search: dict[str, SearchSpace] = Field(
         default={}, json_schema_extra={"words": Choices}
     )
     """ranges or choices of the search"""
