@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
+from rsft.data.loading.batches import ChipImages, ChipLoader
 from rsft.models.averaging import with_tta
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
@@ -42,5 +42,5 @@ def classify_chips(
     if indices is None:
         batches = chips.batches(evaluate.batch_size)
     else:
-        batches = UnaugmentedLoader(chips, indices, evaluate.batch_size)
+        batches = ChipLoader(chips.batch, indices, evaluate.batch_size)
     return collect_outputs(model, batches, progress, task)

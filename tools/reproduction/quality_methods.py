@@ -306,9 +306,8 @@ def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
         order = np.random.default_rng((recipe.seed, epoch)).permutation(
             len(setup.train)
         )
-        for inputs, labels in ChipLoader(
-            AugmentedChips(setup.train, augmentation, recipe.seed, epoch), order, size
-        ):
+        augmented = AugmentedChips(setup.train, augmentation, recipe.seed, epoch)
+        for inputs, labels in ChipLoader(augmented.batch, order, size):
             optimizer.zero_grad()
             logits = model(copy_to_device(inputs, "cpu"))
             torch.autograd.backward(F.cross_entropy(logits, labels))

@@ -98,9 +98,9 @@ class ChipImages:
         image: Bytes = self.images[index]
         return image
 
-    def batches(self, size: int) -> "UnaugmentedLoader":
+    def batches(self, size: int) -> "ChipLoader":
         """Return batches of all chips in order: inputs and labels (b,)."""
-        return UnaugmentedLoader(self, np.arange(len(self)), size)
+        return ChipLoader(self.batch, np.arange(len(self)), size)
 
     def batch(
         self, indices: Indices, images: Sequence[Bytes] | None = None
@@ -133,31 +133,29 @@ class ChipImages:
         return read_stored_image(self.root / chip["path"], chip["sha256"], convert)
 
 
-class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
+@dataclass(frozen=True)
+class AugmentedChips:
     """Augmented images of one epoch.
 
     The augmentation of a chip only depends on (seed, epoch, chip).
 
-    Args:
+    Attributes:
         chips: the images.
         augmentation: the transforms.
         seed: seed of the run.
         epoch: number of the epoch from 0.
     """
 
-    def __init__(
-        self, chips: ChipImages, augmentation: Augmentation, seed: int, epoch: int
-    ) -> None:
-        self.chips = chips
-        self.augmentation = augmentation
-        self.seed = seed
-        self.epoch = epoch
-        self.has_equal_planes = chips.contract.has_equal_planes
+    chips: ChipImages
+    augmentation: Augmentation
+    seed: int
+    epoch: int
 
-    def __len__(self) -> int:
-        return len(self.chips)
+    def batch(self, indices: Indices) -> LoadedBatch:
+        """Return the augmented chips at `indices` (b,): inputs and labels (b,)."""
+        return self.chips.batch(indices, list(map(self._image, indices.tolist())))
 
-    def image(self, index: int) -> Bytes:
+    def _image(self, index: int) -> Bytes:
         """Return the augmented image (S, S, P) of a chip.
 
         It is (S, S, 1) if all planes have the same bytes.
@@ -166,59 +164,10 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
             image = self.chips.full_size_image(index)
         else:
             image = self.chips.image(index)
-        if self.has_equal_planes:
+        if self.chips.contract.has_equal_planes:
             image = image[:, :, :1]
         seeds = np.random.SeedSequence((self.seed, self.epoch, index))
         return self.augmentation(image, int(seeds.generate_state(1)[0]))
-
-    def __getitem__(self, index: int) -> tuple[Bytes, int] | RsftError:
-        try:
-            return self.image(index), int(self.chips.labels[index])
-        # returned, because the loader turns an exception of a worker into a long text
-        except RsftError as error:
-            return error
-
-
-class ChipLoader:
-    """Batches of augmented chips: inputs and labels (b,).
-
-    Args:
-        augmented: the chips of an epoch.
-        indices: their order, over all processes.
-        batch_size: chips per batch, over all processes.
-        workers: number of worker processes.
-        shard: rank and number of processes, see `shard_batches`.
-    """
-
-    def __init__(
-        self,
-        augmented: AugmentedChips,
-        indices: Indices,
-        batch_size: int,
-        workers: int = 0,
-        shard: ProcessShard = SINGLE_PROCESS,
-    ) -> None:
-        self.contract = augmented.chips.contract
-        batches = shard_batches(indices, batch_size, shard)
-        self.byte_batches = DataLoader(
-            augmented,
-            batch_sampler=[batch.tolist() for batch in batches],
-            num_workers=min(workers, len(batches)),
-            collate_fn=_stack,
-            worker_init_fn=_start_worker,
-            # leaves the global generator to the training steps
-            generator=torch.Generator(),
-        )
-
-    def __len__(self) -> int:
-        return len(self.byte_batches)
-
-    def __iter__(self) -> Iterator[LoadedBatch]:
-        for batch in self.byte_batches:
-            if isinstance(batch, RsftError):
-                raise batch
-            images, labels = batch
-            yield ByteImages(images, self.contract), labels
 
 
 class BatchSource(Protocol):
@@ -247,14 +196,15 @@ class BatchSource(Protocol):
         """
 
 
-class UnaugmentedLoader:
-    """Batches of chips without augmentation: inputs and labels (b,).
+class ChipLoader(Dataset[LoadedBatch | RsftError]):
+    """Batches of chips: inputs and labels (b,).
 
     Args:
-        chips: the chips.
-        indices: their order, over all processes.
+        load: returns the batch of some chips (b,), for example `ChipImages.batch`.
+        indices: the chips in order, over all processes.
         batch_size: chips per batch, over all processes.
         shard: rank and number of processes, see `shard_batches`.
+        workers: number of worker processes, each of which loads whole batches.
 
     Attributes:
         count: number of chips of this process.
@@ -262,20 +212,41 @@ class UnaugmentedLoader:
 
     def __init__(
         self,
-        chips: BatchSource,
+        load: Callable[[Indices], LoadedBatch],
         indices: Indices,
         batch_size: int,
         shard: ProcessShard = SINGLE_PROCESS,
+        workers: int = 0,
     ) -> None:
-        self.chips = chips
+        self.load = load
         self.batches = shard_batches(indices, batch_size, shard)
         self.count = sum(map(len, self.batches))
+        self.workers = min(workers, len(self.batches))
 
     def __len__(self) -> int:
         return len(self.batches)
 
+    def __getitem__(self, number: int) -> LoadedBatch | RsftError:
+        try:
+            return self.load(self.batches[number])
+        # returned, because the loader turns an exception of a worker into a long text
+        except RsftError as error:
+            return error
+
     def __iter__(self) -> Iterator[LoadedBatch]:
-        return map(self.chips.batch, self.batches)
+        loaded = DataLoader(
+            self,
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=_keep,
+            worker_init_fn=_start_worker,
+            # leaves the global generator to the training steps
+            generator=torch.Generator(),
+        )
+        for batch in loaded:
+            if isinstance(batch, RsftError):
+                raise batch
+            yield batch
 
 
 @dataclass(eq=False)
@@ -326,9 +297,7 @@ class EpochBatches:
         """
         return self.chip_order(epoch)[number * self.batch_size :][: self.batch_size]
 
-    def training_loader(
-        self, epoch: int, first: int = 0
-    ) -> ChipLoader | UnaugmentedLoader:
+    def training_loader(self, epoch: int, first: int = 0) -> ChipLoader:
         """Return the training batches of an epoch from the batch `first` on.
 
         A resumed run begins within an epoch.
@@ -337,15 +306,9 @@ class EpochBatches:
             A loader of this process's part of each batch.
         """
         indices = self.chip_order(epoch)[first * self.batch_size :]
-        if self.augmentation.is_active:
-            return ChipLoader(
-                self._augmented(epoch),
-                indices,
-                self.batch_size,
-                self.workers,
-                self.shard,
-            )
-        return UnaugmentedLoader(self.train, indices, self.batch_size, self.shard)
+        workers = self.workers if self.augmentation.is_active else 0
+        load = self._source(epoch).batch
+        return ChipLoader(load, indices, self.batch_size, self.shard, workers)
 
     def load(self, indices: Indices, epoch: int) -> LoadedBatch:
         """Return this process's part of a training batch, augmented.
@@ -354,22 +317,21 @@ class EpochBatches:
             Inputs and labels (b,).
         """
         chips = shard_batches(indices, len(indices), self.shard)[0]
-        if isinstance(self.train, ChipImages) and self.augmentation.is_active:
-            augmented = self._augmented(epoch)
-            images = [augmented.image(index) for index in chips.tolist()]
-            return self.train.batch(chips, images)
-        return self.train.batch(chips)
+        return self._source(epoch).batch(chips)
 
-    def validation_loader(self) -> UnaugmentedLoader:
+    def validation_loader(self) -> ChipLoader:
         """Return the validation batches.
 
         Every process loads a contiguous part of the chips, in order.
         """
         rank, world_size = self.shard
         indices = np.array_split(np.arange(len(self.val)), world_size)[rank]
-        return UnaugmentedLoader(self.val, indices, self.eval_batch_size)
+        return ChipLoader(self.val.batch, indices, self.eval_batch_size)
 
-    def _augmented(self, epoch: int) -> AugmentedChips:
+    def _source(self, epoch: int) -> AugmentedChips | BatchSource:
+        """Return what loads the training batches of an epoch."""
+        if not self.augmentation.is_active:
+            return self.train
         assert isinstance(self.train, ChipImages)
         return AugmentedChips(self.train, self.augmentation, self.seed, epoch)
 
@@ -384,15 +346,8 @@ class EpochBatches:
         )
 
 
-def _stack(
-    items: list[tuple[Bytes, int] | RsftError],
-) -> tuple[Tensor, Tensor] | RsftError:
-    """Return a batch, or the first error of its chips."""
-    for item in items:
-        if isinstance(item, RsftError):
-            return item
-    images, labels = zip(*items, strict=True)
-    return torch.from_numpy(np.stack(images)), torch.tensor(labels)
+def _keep(batch: LoadedBatch | RsftError) -> LoadedBatch | RsftError:
+    return batch
 
 
 def _start_worker(number: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
+from rsft.data.loading.batches import ChipImages, ChipLoader
 from rsft.models.batch_outputs import join_rows
 from rsft.models.classifier import Classifier
 from rsft.models.devices import copy_to_device
@@ -98,7 +98,7 @@ def compute_features(
     device = next(classifier.parameters()).device
     (features,) = join_rows(
         lambda inputs: [classifier.head_inputs(copy_to_device(inputs, device)).float()],
-        UnaugmentedLoader(chips, indices, batch_size),
+        ChipLoader(chips.batch, indices, batch_size),
         progress,
         "frozen features",
     )
