@@ -23,7 +23,6 @@ from rsft.models.bundle.bundle import (
 )
 from rsft.models.devices import choose_device, move_network
 from rsft.peft.methods.registry import packages_of
-from rsft.peft.modules.adapter_module import stage_depths
 from rsft.recipe.schema import Recipe
 from rsft.training.assembly import make_learner, part_kinds
 from rsft.training.calibration import calibrate_bundle
@@ -159,7 +158,6 @@ def _describe_sizes(setup: TrainingSetup, learner: Learner) -> JsonObject:
         "train_chips": len(setup.train),
         "val_chips": len(setup.val),
         "backbone_sha256": setup.encoder.sha256,
-        "stage_depths": stage_depths(classifier.adapted.vit),
         "blocks_kept": blocks_kept,
     }
 
@@ -222,7 +220,6 @@ SHARED_METADATA = (
     "total_parameters",
     "train_chips",
     "val_chips",
-    "stage_depths",
     "blocks_kept",
     "start",
     "pool",

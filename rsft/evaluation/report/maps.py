@@ -1,6 +1,5 @@
 """Make the tables behind the heat maps and the t-SNE maps; `charts` draws them."""
 
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,49 +42,6 @@ class HeatMap(NamedTuple):
     has_labels: bool = True
 
 
-def block_names(
-    blocks: Iterable[int], stage_depths: Sequence[int] | None
-) -> dict[int, str]:
-    """Name blocks for readers.
-
-    Args:
-        blocks: numbers of the blocks, counted from 0 through all stages.
-        stage_depths: number of blocks in each stage of the network; None if it is
-            unknown.
-
-    Returns:
-        Number -> "block 5" in a plain vision transformer, "block 2.1" (stage and block
-        in it, from 0) in a hierarchical network.
-
-    Example:
-        >>> block_names([1, 5], [3, 4, 6, 3])
-        {1: 'block 0.1', 5: 'block 1.2'}
-    """
-    names = {block: f"block {block}" for block in blocks}
-    if stage_depths and len(stage_depths) > 1:
-        first = 0
-        for stage, depth in enumerate(stage_depths):
-            for block in range(depth):
-                if first + block in names:
-                    names[first + block] = f"block {stage}.{block}"
-            first += depth
-    return names
-
-
-def _site_table(
-    rows: pd.DataFrame, column: str, stage_depths: Sequence[int] | None
-) -> pd.DataFrame:
-    """Return a value of every site by name of the block and by position."""
-    table = rows.pivot_table(column, "block", "position", aggfunc="last")
-    ordered = [name for name in POSITIONS if name in table]
-    table = table[[*ordered, *table.columns.difference(ordered)]]
-    return table.rename(index=block_names(table.index, stage_depths))
-
-
-def _format_cells(table: pd.DataFrame, number: str) -> pd.DataFrame:
-    return table.map(lambda value: "" if np.isnan(value) else number.format(value))
-
-
 def _last_scales(run: RunFiles) -> pd.DataFrame | None:
     """Return the rows of the last epoch in modulator.csv.
 
@@ -104,17 +60,21 @@ def _last_scales(run: RunFiles) -> pd.DataFrame | None:
 def modulator_map(run: RunFiles) -> HeatMap | None:
     """Return the scale of every site after the last epoch; None without a modulator.
 
-    The shade is the distance from the initial scale.
+    The shade is the distance from the initial scale. Blocks are counted from 0 through
+    all stages of a network, as in modulator.csv.
     """
     scales = _last_scales(run)
     if scales is None or not run.recipe.meta:
         return None
-    table = _site_table(scales, "value", run.metadata.stage_depths)
+    table = scales.pivot_table("value", "block", "position", aggfunc="last")
+    ordered = [name for name in POSITIONS if name in table]
+    table = table[[*ordered, *table.columns.difference(ordered)]]
+    table = table.rename(index="block {}".format)
     distances = table.to_numpy() - run.recipe.meta.init_scale
     return HeatMap(
         "Modulator by block and position",
         f"{int(table.count().sum())} sites",
-        _format_cells(table, "{:.2f}"),
+        table.map(lambda value: "" if np.isnan(value) else f"{value:.2f}"),
         distances / max(SMALLEST_RANGE, float(np.nanmax(np.abs(distances)))),
     )
 

@@ -104,7 +104,6 @@ class RunMetadata(BaseModel):
         status: status of the run, such as "done" or "interrupted".
         data: "root" and "manifest_sha256" of the chip store.
         start: of a run that started at a bundle, its path ("bundle") and its hash.
-        stage_depths: number of blocks in each stage of the network.
         choice: of a run with a recipe that rsft chose, what was tried.
     """
 
@@ -117,7 +116,6 @@ class RunMetadata(BaseModel):
     data: dict[str, str] = {}
     trained_parameters: Count | None = None
     total_parameters: Annotated[Count, Field(gt=0)] | None = None
-    stage_depths: list[Count] | None = None
     start: JsonObject = {}
     backbone_sha256: str | None = None
     bundle_sha256: str | None = None

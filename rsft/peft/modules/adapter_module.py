@@ -212,23 +212,6 @@ def is_hierarchical(network: nn.Module) -> bool:
     return not next(iter(named_blocks(network))).startswith("blocks.")
 
 
-def stage_depths(network: nn.Module) -> list[int]:
-    """Return the number of blocks in each stage of a network.
-
-    A plain vision transformer has one number.
-
-    Example:
-        >>> import timm
-        >>> stage_depths(timm.create_model("resnet18"))
-        [2, 2, 2, 2]
-    """
-    stages = [
-        name.removesuffix(f".{name.rpartition('.')[2]}")
-        for name in named_blocks(network)
-    ]
-    return [stages.count(stage) for stage in dict.fromkeys(stages)]
-
-
 def require_tokens(network: nn.Module, name: str, reason: str) -> None:
     """Raise an error if a network is hierarchical.
 

