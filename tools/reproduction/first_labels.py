@@ -26,7 +26,7 @@ from sklearn.cluster import KMeans
 from rsft.data.chips.store import ChipStore
 from rsft.plugins.suggestions.chip_selection import select_chips, uncertainty
 from rsft.plugins.suggestions.first_chips import START, reduce_features, typical_chips
-from rsft.plugins.suggestions.label_audit import read_audit_inputs
+from rsft.plugins.suggestions.label_audit import read_chip_features
 from rsft.types import Floats, Indices
 from rsft.utils.atomic_files import atomic_file, write_text
 from tools.errors import explained_errors
@@ -218,7 +218,7 @@ def read_chips(store: ChipStore, folder: Path) -> Chips:
     """Return the features of a store, which are computed once."""
     file = folder / f"{store.root.name}.npz"
     if not file.is_file():
-        inputs = read_audit_inputs(store, device="cpu")
+        inputs = read_chip_features(store, device="cpu")
         classes = [store.classes.index(name) for name in inputs.table["class"]]
         is_pool = (inputs.table["split"] == "train").to_numpy()
         with atomic_file(file) as temporary, temporary.open("wb") as stream:

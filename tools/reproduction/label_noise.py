@@ -34,9 +34,9 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.loading import load_classifier
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.plugins.suggestions.label_audit import (
-    AuditInputs,
+    ChipFeatures,
     predict_out_of_fold,
-    read_audit_inputs,
+    read_chip_features,
 )
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         other = other
     store = ChipStore.open(options.store)
-    inputs = read_audit_inputs(store, device="cpu")
+    inputs = read_chip_features(store, device="cpu")
     rows = []
     for share in SHARES:
         for seed in range(options.seeds):
@@ -137,7 +137,7 @@ def flip_labels(
 
 def _measure(
     store: ChipStore,
-    inputs: AuditInputs,
+    inputs: ChipFeatures,
     other: Mapping[str, str],
     share: float,
     seed: int,
@@ -151,8 +151,8 @@ def _measure(
     indices = np.array([store.classes.index(name) for name in labels])
     truth = np.array([store.classes.index(name) for name in true])
 
-    def audit(source: AuditInputs, names: Sequence[str]) -> list[dict[str, Any]]:
-        noisy = AuditInputs(
+    def audit(source: ChipFeatures, names: Sequence[str]) -> list[dict[str, Any]]:
+        noisy = ChipFeatures(
             table, source.features[is_train], source.pixels[is_train], []
         )
         result = predict_out_of_fold(noisy, store.classes)

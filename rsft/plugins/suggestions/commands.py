@@ -117,14 +117,14 @@ def _audit_labels(root: Path) -> Suggestions:
     from rsft.data.chips.store import ChipStore
     from rsft.plugins.suggestions.label_audit import (
         predict_out_of_fold,
-        read_audit_inputs,
+        read_chip_features,
     )
     from rsft.plugins.suggestions.label_check import suggest_audited_labels
 
     store = ChipStore.open(root)
     with progress() as report:
         result = predict_out_of_fold(
-            read_audit_inputs(store, progress=report), store.classes, report
+            read_chip_features(store, progress=report), store.classes, report
         )
     return suggest_audited_labels(
         store, result.table, result.probabilities, result.notes

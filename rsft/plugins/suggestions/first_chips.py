@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 from rsft.data.chips.chip_content import StoredChip, make_chip
 from rsft.data.chips.record import ChipRecord
 from rsft.errors import DataError, RequestError
-from rsft.plugins.suggestions.label_audit import UnreadChips, compute_chip_features
+from rsft.plugins.suggestions.label_audit import compute_chip_features
 from rsft.plugins.suggestions.suggest import Suggestions, suggestion_table
 from rsft.scenes.options import Declaration
 from rsft.types import Floats, Pixels, Progress, Reals
@@ -76,38 +76,38 @@ def suggest_first_chips(
         notes.append(f"{limit:,} of {len(paths):,} chips, drawn at random")
         paths = [paths[number] for number in sorted(drawn)]
     chips, faults = _read_chips({path: files[path] for path in paths})
-    if not chips:
-        raise RequestError(
-            "no chip can be used", "chips", "; ".join(faults[:3]) or "give image files"
-        )
-    names = list(chips)
-    units = [str(chip.row["unit"]) for chip in chips.values()]
-    bands = tuple(str(chips[names[0]].row["bands"]).split(","))
-    unread = UnreadChips(names, units, bands, lambda n: chips[names[n]].pixels)
-    features = compute_chip_features(unread, progress=progress)
-    faults += features.faults
     if faults:
         notes.append(f"chips that were left out: {len(faults):,}, such as {faults[0]}")
+    rows = [chip.row for chip in chips.values()]
+    pixels = [chip.pixels for chip in chips.values()]
+    units = [str(row["unit"]) for row in rows]
+    table = pd.DataFrame({"path": list(chips), "class": "", "unit": units})
+    bands = tuple(str(rows[0]["bands"]).split(","))
+    features = compute_chip_features(
+        table, bands, pixels.__getitem__, progress=progress
+    )
     vectors = reduce_features(features.features)
     clusters = typical_chips(vectors, count)
     rest = np.setdiff1d(np.arange(len(vectors)), list(clusters))
     order = [*clusters, *rest]
-    files_in_order = [names[features.numbers[number]] for number in order]
-    table = pd.DataFrame({"path": files_in_order, "class": ""})
+    table = features.table[["path", "class"]].iloc[order].reset_index(drop=True)
     first = table[: len(clusters)]
     reasons = [f"typical of {size:,} similar chips" for size in clusters.values()]
     suggested, path_notes = suggestion_table(first, reasons)
-    suggestions = Suggestions(
-        suggested, first, (), {}, len(table), [*notes, *path_notes]
-    )
-    pixels = [chips[path].pixels for path in files_in_order]
+    notes += features.notes + path_notes
+    suggestions = Suggestions(suggested, first, (), {}, len(table), notes)
+    pixels = [chips[path].pixels for path in table["path"]]
     return FirstChips(suggestions, table, vectors[order], pixels)
 
 
 def _read_chips(
     files: Mapping[str, Declaration],
 ) -> tuple[dict[str, StoredChip], list[str]]:
-    """Return the chips that have the most common bands, and faults of the others."""
+    """Return the chips that have the most common bands, and faults of the others.
+
+    Raises:
+        RequestError: no chip can be used.
+    """
     chips = {}
     faults = []
     for path, declared in files.items():
@@ -123,12 +123,16 @@ def _read_chips(
             chips[path] = make_chip(record)
         except DataError as error:
             faults.append(f"{path_to_text(Path(path))}: {error.message}")
-    bands = Counter(chip.row["bands"] for chip in chips.values())
-    for common, _ in bands.most_common(1):
-        for path, chip in list(chips.items()):
-            if chip.row["bands"] != common:
-                faults.append(f"{path_to_text(Path(path))}: bands other than {common}")
-                del chips[path]
+    if not chips:
+        raise RequestError(
+            "no chip can be used", "chips", "; ".join(faults[:3]) or "give image files"
+        )
+    bands = {path: chip.row["bands"] for path, chip in chips.items()}
+    common, _ = Counter(bands.values()).most_common(1)[0]
+    for path, names in bands.items():
+        if names != common:
+            faults.append(f"{path_to_text(Path(path))}: bands other than {common}")
+            del chips[path]
     return chips, faults
 
 

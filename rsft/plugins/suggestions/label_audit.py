@@ -10,7 +10,6 @@ labels best.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,14 +57,14 @@ _FLOOR = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class AuditInputs:
-    """What the classifiers of the audit read.
+class ChipFeatures:
+    """Features of the chips that can be read.
 
     Attributes:
-        table: manifest rows of the N chips.
+        table: rows of these N chips, such as those of a manifest.
         features: of an encoder (N, D).
         pixels: small images (N, P).
-        notes: which chips were left out, and what limits the features.
+        notes: which chips were left out.
     """
 
     table: pd.DataFrame
@@ -100,82 +99,33 @@ class OutOfFoldPredictions:
         return (1 - weight) * self.probe + weight * self.neighbors
 
 
-class UnreadChips(NamedTuple):
-    """Chips whose features are computed.
-
-    Attributes:
-        names: names of the N chips, for messages.
-        units: unit of each chip (N,).
-        bands: names of the bands of all chips.
-        read: reads a chip by its number.
-    """
-
-    names: Sequence[str]
-    units: Sequence[str]
-    bands: Names
-    read: Callable[[int], Pixels]
+ReadChip = Callable[[int], Pixels]
+"""Reads a chip by its number."""
 
 
-class ChipFeatures(NamedTuple):
-    """Features of the chips that can be read.
-
-    Attributes:
-        numbers: numbers of these M chips.
-        features: of an encoder (M, D).
-        pixels: small images (M, P).
-        faults: name and fault of each other chip.
-    """
-
-    numbers: list[int]
-    features: Reals
-    pixels: Reals
-    faults: list[str]
-
-
-def read_audit_inputs(
-    store: ChipStore,
-    device: str = "auto",
-    progress: Progress | None = None,
-) -> AuditInputs:
+def read_chip_features(
+    store: ChipStore, device: str = "auto", progress: Progress | None = None
+) -> ChipFeatures:
     """Read the chips of all splits of a store, and compute their features.
 
     Nothing is written into the store. The cache of training is not used, because it
     lies in the store.
-
-    Args:
-        store: the chips.
-        device: "auto", "cpu" or "cuda".
-        progress: called while chips are read.
-
-    Raises:
-        DataError: no chip can be read.
     """
-    paths = store.table["path"].tolist()
-    chips = UnreadChips(
-        paths,
-        store.table["unit"].tolist(),
-        store.bands,
-        lambda number: read_chip(store.root / paths[number]),
-    )
-    numbers, features, pixels, faults = compute_chip_features(chips, device, progress)
-    if not numbers:
-        raise DataError(
-            f"no chip can be read, such as {faults[0]}",
-            store.root,
-            "prepare the data again",
-        )
-    notes = []
-    if faults:
-        notes.append(
-            f"chips that cannot be read, and were left out: {len(faults):,}, such as"
-            f" {faults[0]}"
-        )
-    return AuditInputs(store.table.iloc[numbers], features, pixels, notes)
+    paths = [store.root / path for path in store.table["path"]]
+
+    def read(number: int) -> Pixels:
+        return read_chip(paths[number])
+
+    return compute_chip_features(store.table, store.bands, read, device, progress)
 
 
 @torch.inference_mode()
 def compute_chip_features(
-    chips: UnreadChips, device: str = "auto", progress: Progress | None = None
+    table: pd.DataFrame,
+    bands: Names,
+    read: ReadChip,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> ChipFeatures:
     """Compute the features of chips by the embedded encoder.
 
@@ -183,32 +133,32 @@ def compute_chip_features(
     1.
 
     Args:
-        chips: the chips.
+        table: one row per chip; `path`, for messages, and `unit`.
+        bands: names of the bands of all chips.
+        read: reads the chip of a row.
         device: "auto", "cpu" or "cuda".
         progress: called while chips are read.
 
-    Returns:
-        The features of the readable chips, and the faults of the others.
+    Raises:
+        DataError: no chip can be read.
     """
     target = choose_device(device)
-    classifier, contract = _load_encoder(chips)
+    units = table["unit"].tolist()
+    classifier, contract = _load_encoder(units, bands, read)
     move_network(classifier, target).eval()
-    count = len(chips.names)
     parts = 1 + len(classifier.adapted.output_blocks)
-    usable = []
+    usable: list[int] = []
     features = []
     pixels: list[Reals] = []
     faults = []
-    for start in range(0, count, _BATCH):
+    for start in range(0, len(table), _BATCH):
         images = []
-        for number in range(start, min(start + _BATCH, count)):
+        for number in range(start, min(start + _BATCH, len(table))):
             try:
-                images.append(
-                    contract.to_image(chips.read(number), chips.units[number])
-                )
+                images.append(contract.to_image(read(number), units[number]))
                 usable.append(number)
             except DataError as error:
-                faults.append(f"{chips.names[number]}: {error.message}")
+                faults.append(f"{table['path'].iloc[number]}: {error.message}")
         if images:
             x = classifier.head_inputs(
                 copy_to_device(ByteImages.stack(images, contract), target)
@@ -217,33 +167,41 @@ def compute_chip_features(
             features.append(x.flatten(1).cpu().numpy())
             pixels += map(flatten_small_image, images)
         if progress is not None:
-            progress(min(start + _BATCH, count), count, "reading chips")
+            done = min(start + _BATCH, len(table))
+            progress(done, len(table), "reading chips")
+    notes = []
+    if faults:
+        notes.append(
+            f"chips that cannot be read, and were left out: {len(faults):,}, such as"
+            f" {faults[0]}"
+        )
     if not usable:
-        empty = np.zeros((0, 0), np.float32)
-        return ChipFeatures([], empty, empty, faults)
+        raise DataError("no chip can be read", faults[0], "prepare the chips again")
     return ChipFeatures(
-        usable, np.concatenate(features), np.concatenate(pixels), faults
+        table.iloc[usable], np.concatenate(features), np.concatenate(pixels), notes
     )
 
 
-def _load_encoder(chips: UnreadChips) -> tuple[Classifier, Contract]:
+def _load_encoder(
+    units: Sequence[str], bands: Names, read: ReadChip
+) -> tuple[Classifier, Contract]:
     """Return the embedded encoder as a classifier, and its contract."""
 
-    def read(unit: str) -> Iterator[Pixels]:
-        for number, other in enumerate(chips.units):
+    def read_all(unit: str) -> Iterator[Pixels]:
+        for number, other in enumerate(units):
             if other == unit:
                 with suppress(DataError):  # they are counted later
-                    yield chips.read(number)
+                    yield read(number)
 
     recipe = Recipe.model_validate(_RECIPE)
-    encoder = load_encoder(recipe, chips.bands)
-    units = [x for x in sorted(set(chips.units)) if next(read(x), None) is not None]
+    encoder = load_encoder(recipe, bands)
+    readable = [x for x in sorted(set(units)) if next(read_all(x), None) is not None]
     classifier = build_classifier(encoder, 2, recipe)
-    return classifier, fit_contract(recipe.data, encoder, chips.bands, units, read)
+    return classifier, fit_contract(recipe.data, encoder, bands, readable, read_all)
 
 
 def predict_out_of_fold(
-    inputs: AuditInputs, classes: Sequence[str], progress: Progress | None = None
+    inputs: ChipFeatures, classes: Sequence[str], progress: Progress | None = None
 ) -> OutOfFoldPredictions:
     """Predict each chip by classifiers fitted on chips of other scenes and vessels.
 

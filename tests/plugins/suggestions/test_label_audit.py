@@ -11,10 +11,10 @@ import pytest
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.plugins.suggestions.label_audit import (
-    AuditInputs,
+    ChipFeatures,
     choose_weight,
     predict_out_of_fold,
-    read_audit_inputs,
+    read_chip_features,
 )
 from tests.helpers.messages import mentions
 
@@ -32,7 +32,7 @@ def make_inputs(labels, x, scenes=None):
     )
     frame["sha256"] = [f"{row}" for row in range(len(frame))]
     features = np.column_stack([x, np.ones(len(x))]).astype(np.float32)
-    return AuditInputs(frame, features, features, [])
+    return ChipFeatures(frame, features, features, [])
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def store(class_folders, tmp_path):
 def test_a_wrong_label_is_contradicted_and_nothing_is_written(store):
     before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
     steps = []
-    inputs = read_audit_inputs(
+    inputs = read_chip_features(
         store, device="cpu", progress=lambda *step: steps.append(step)
     )
     result = predict_out_of_fold(
@@ -80,7 +80,7 @@ def test_a_wrong_label_is_contradicted_and_nothing_is_written(store):
 def test_chips_that_cannot_be_read_are_left_out(store):
     paths = [store.root / path for path in store.table["path"]]
     paths[3].write_bytes(b"no image")
-    inputs = read_audit_inputs(store, device="cpu")
+    inputs = read_chip_features(store, device="cpu")
     assert len(inputs.table) == len(inputs.features) == 39
     assert inputs.notes[0].startswith(
         "chips that cannot be read, and were left out: 1, such as chips/"
@@ -88,7 +88,7 @@ def test_chips_that_cannot_be_read_are_left_out(store):
     for path in paths:
         path.unlink(missing_ok=True)
     with pytest.raises(DataError, match=mentions("no chip can be read")):
-        read_audit_inputs(store, device="cpu")
+        read_chip_features(store, device="cpu")
 
 
 def test_chips_of_one_scene_do_not_confirm_each_other():
@@ -139,4 +139,4 @@ def test_the_weight_follows_the_better_classifier():
 def test_relative_paths(store, monkeypatch):
     monkeypatch.chdir(store.root.parent)
     relative = type(store).open(Path(store.root.name))
-    assert len(read_audit_inputs(relative, device="cpu").table) == 40
+    assert len(read_chip_features(relative, device="cpu").table) == 40
