@@ -16,16 +16,14 @@ from rsft.data.chips.record import (
 )
 from rsft.data.datasets.formats.label_rows import (
     describe_row_fault,
-    exists,
     sort_class_names,
 )
-from rsft.data.datasets.formats.labeled_files import LabeledFile
-from rsft.data.datasets.formats.text_files import SourceReport
+from rsft.data.datasets.formats.labeled_files import LabeledRows
 from rsft.errors import RequestError
 from rsft.utils.untrusted.text_tables import read_text_table
 
 
-class LabelTable(SourceReport):
+class LabelTable(LabeledRows):
     """The images in the rows of a CSV table.
 
     The columns are `path` (relative to the folder of the table), `class` and optionally
@@ -48,8 +46,6 @@ class LabelTable(SourceReport):
 
     def __init__(self, path: Path, not_a_target: str | None = None) -> None:
         super().__init__()
-        self.files: list[LabeledFile] = []
-        seen: dict[Path, int] = {}
         table = _read_table(path)
         for number, row in zip(table.index, table.to_dict("records"), strict=True):
             image = (path.parent / row["path"]).absolute()
@@ -60,12 +56,10 @@ class LabelTable(SourceReport):
                 self.skipped[reason] += 1
                 continue
             fault = describe_verdict_fault(row["verdict"])
-            fault = fault or _describe_fault(image, label, split, seen)
-            if fault:
-                self.reject(path, fault, number)
-            else:
-                seen[image] = number
-                self.files.append(LabeledFile(str(image), label, split))
+            if split not in SPLITS:
+                fault = f"unknown split {split}; it must be train, val or test"
+            fault = fault or describe_row_fault(image.name, label)
+            self.add(path, number, image, label, split, fault)
         if not self.files:
             hint = "each row needs an existing file and a class"
             hint = describe_rejections(self.rejected, self.skipped, hint)
@@ -92,13 +86,3 @@ def _read_table(path: Path) -> pd.DataFrame:
         if name not in table:  # reindex refuses a column that is there twice
             table[name] = ""
     return table
-
-
-def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
-    if not exists(image):
-        return f"the file does not exist: {str(image)[:600]}"
-    if split not in SPLITS:
-        return f"unknown split {split}; it must be train, val or test"
-    if image in seen:
-        return f"{image.name} is already listed in line {seen[image]}"
-    return describe_row_fault(image.name, label)

@@ -50,7 +50,43 @@ class LabeledFile:
         return Path(self.name)
 
 
-class LabeledFiles(SourceReport):
+class LabeledRows(SourceReport):
+    """The images in the rows of lists or tables.
+
+    Attributes:
+        files: in the order of the rows.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: list[LabeledFile] = []
+        self._lines: dict[Path, int] = {}
+
+    def add(
+        self, source: Path, line: int, image: Path, label: str, split: str, fault: str
+    ) -> None:
+        """Add the image of a row, or reject the row.
+
+        Args:
+            source: the list or table.
+            line: line of the row.
+            image: path of the image.
+            label: its class.
+            split: its split.
+            fault: why the row cannot be used, or "".
+        """
+        if not fault and not exists(image):
+            fault = f"the file does not exist: {str(image)[:600]}"
+        elif not fault and image in self._lines:
+            fault = f"{image.name} is already listed in line {self._lines[image]}"
+        if fault:
+            self.reject(source, fault, line)
+        else:
+            self._lines[image] = line
+            self.files.append(LabeledFile(str(image), label, split))
+
+
+class LabeledFiles(LabeledRows):
     """The labeled images of a folder.
 
     It has one of three layouts; the first one that matches is read.
@@ -84,7 +120,6 @@ class LabeledFiles(SourceReport):
             raise RequestError(fault, root, _HINT)
         super().__init__()
         self.root = root
-        self.files: list[LabeledFile] = []
         self.layout = self._find_files()
         self.skipped = +self.skipped
         if not self.files:
@@ -120,21 +155,12 @@ class LabeledFiles(SourceReport):
 
     def _read_list(self, split: str) -> None:
         path = self.root / f"{split}.txt"
-        seen: dict[Path, int] = {}
         for number, relative, label in read_list_rows(path):
             fault = describe_row_fault(relative, label)
             image = self.root / relative
             if not exists(image):
                 image = self.root / split / relative
-            if not fault and not exists(image):
-                fault = f"the file {relative[:300]} does not exist"
-            elif not fault and image in seen:
-                fault = f"{relative} is already listed in line {seen[image]}"
-            if fault:
-                self.reject(path, fault, number)
-            else:
-                seen[image] = number
-                self.files.append(LabeledFile(str(image), label, split))
+            self.add(path, number, image, label, split, fault)
 
     def _read_class_folders(self, folder: Path, split: str) -> None:
         for entry in sorted(folder.iterdir()):

@@ -40,7 +40,7 @@ def test_rows(tmp_path):
     ] == [
         (4, "a.tif is already listed in line 2"),
         (5, "the file does not exist: "),
-        (7, "a.tif is already listed in line 2"),
+        (7, "label ../x cannot name a class"),
     ]
 
 

@@ -73,7 +73,7 @@ def test_rows_that_cannot_be_used_are_listed_with_their_line(tmp_path):
     assert len(folder.files) == 1
     assert [(line, reason) for _, line, reason in folder.rejected] == [
         (2, "a row is `path label`"),
-        (3, "the file gone.jpg does not exist"),
+        (3, f"the file does not exist: {tmp_path}/train/gone.jpg"),
         (4, "1.jpg is already listed in line 1"),
     ]
 
