@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from rsft.errors import DataError
+from rsft.evaluation.files import read_json
 from rsft.evaluation.schema import Evaluation
 from rsft.metrics.intervals import Interval
 from rsft.models.bundle.bundle import Bundle, find_bundle
@@ -132,12 +132,7 @@ def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
     """Return the accuracies of an evaluation of the run; None without one."""
     if not path.is_file():
         return None
-    try:
-        evaluation = TypeAdapter(Evaluation).validate_python(load_json(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            "the file is damaged", path, "evaluate again: rsft evaluate"
-        ) from error
+    evaluation = read_json(path, Evaluation)
     if evaluation.classes != bundle.classes:
         return None
     methods = {}

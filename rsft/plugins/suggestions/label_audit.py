@@ -250,7 +250,7 @@ def predict_out_of_fold(
     neighbors = neighbors[is_checked]
     labels = labels[is_checked]
     weight = choose_weight(probe, neighbors, labels)
-    notes = [*inputs.notes]
+    notes = list(inputs.notes)
     if not is_checked.all():
         notes.append(
             "chips that were not checked, because their class has too few chips or"

@@ -40,13 +40,15 @@ def suggest_audited_labels(
     selected = order[margins[order] < 0]
     chips = chips.iloc[selected]
     probabilities = probabilities[selected]
-    given = given[selected]
+    best = np.array(classes, object)[probabilities.argmax(axis=1)]
     predictions = pd.DataFrame(probabilities, columns=probability_columns(classes))
-    predictions["class"] = np.array(classes, object)[probabilities.argmax(axis=1)]
-    predictions["chip"] = chips["path"].to_list()
-    predictions["path"] = [str(store.root / path) for path in chips["path"]]
-    predictions["probability"] = probabilities.max(axis=1)
-    predictions["scene"] = chips["group_key"].fillna("").map(str).to_list()
+    predictions = predictions.assign(
+        chip=chips["path"].to_list(),
+        path=[str(store.root / path) for path in chips["path"]],
+        probability=probabilities.max(axis=1),
+        scene=chips["group_key"].fillna("").map(str).to_list(),
+        **{"class": best},
+    )
     metadata = {
         "bundle_sha256": "",
         "recipe": "label audit",
@@ -56,11 +58,11 @@ def suggest_audited_labels(
         "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
     }
     labels = chips["class"].tolist()
-    columns = predictions["class"], predictions["probability"]
     reasons = []
-    for label, share, best, probability in zip(labels, given, *columns, strict=True):
-        reason = f"labeled {label} {100 * share:.0f} %"
-        reasons.append(f"{reason}, predicted {best} {100 * probability:.0f} %")
+    for row, label in enumerate(labels):
+        shares = f"{best[row]} {100 * probabilities[row].max():.0f} %"
+        share = 100 * given[selected[row]]
+        reasons.append(f"labeled {label} {share:.0f} %, predicted {shares}")
     total = len(margins)
     contradicted = f"labels that are contradicted: {len(labels):,} of {total:,}"
     table, path_notes = suggestion_table(predictions, reasons)

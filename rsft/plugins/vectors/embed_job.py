@@ -27,7 +27,7 @@ from rsft.plugins.vectors.vector_file import VECTOR
 from rsft.recipe.schema import Recipe
 from rsft.scenes.inputs import find_chips
 from rsft.scenes.options import ChipOptions, Declaration
-from rsft.types import LONLAT, JsonObject, Progress, Rejection
+from rsft.types import LONLAT, Progress, Rejection
 from rsft.version import __version__
 
 _BATCH = 32  # chips
@@ -84,7 +84,7 @@ def load_encoder_model(
         WeightsError: the weights of the encoder cannot be used.
         DataError: the first chip cannot be read.
     """
-    document: JsonObject = {
+    settings = {
         "name": "embed",
         "data": {"root": "chips", "size": size or find_encoder(name).size},
         "backbone": {"name": name, "pool": "avg"},
@@ -92,15 +92,14 @@ def load_encoder_model(
         "head": {"init": "random"},
         "train": {"epochs": 1},
     }
-    recipe = Recipe.model_validate(document)
+    recipe = Recipe.model_validate(settings)
     first, declaration = next(iter(files.items()))
     pixels = read_chip(Path(first))
     bands = resolve_band_names(pixels, declaration.bands)
     unit = resolve_unit(pixels, declaration.unit)
     encoder = load_encoder(recipe, bands)
     if getattr(encoder.vit, "cls_token", None) is not None:
-        document["backbone"]["pool"] = "token"
-        recipe = Recipe.model_validate(document)
+        recipe = recipe.with_keys("backbone", pool="token")
     contract = fit_contract(
         recipe.data,
         encoder,

@@ -45,7 +45,7 @@ def test_an_evaluation_of_other_classes_and_a_damaged_one(ships):
     path.write_text(json.dumps(content | {"classes": ["x", "y", "z"]}))
     assert [measured.split for measured in read_source(ships).measurements] == ["val"]
     path.write_text("{")
-    with pytest.raises(DataError, match=mentions("damaged", "rsft evaluate")):
+    with pytest.raises(DataError, match=mentions("damaged")):
         read_source(ships)
 
 
