@@ -160,21 +160,12 @@ def assign(pairs: Pairs, count: int) -> Assignment:
         objects = np.unique(pairs.objects[group])
         rows = np.arange(len(objects))
         columns = _solve(scores)
-        values = scores[rows, columns]
+        total = scores[rows, columns].sum()
         best.pair[objects] = numbers[rows, columns]
-        is_possible = (numbers >= 0).astype(int)
-        are_near = np.linalg.matrix_power(is_possible @ is_possible.T > 0, 2)
         for row in np.flatnonzero(best.pair[objects] >= 0):
-            near = np.flatnonzero(are_near[row])  # objects further away do not change
-            open_columns = np.setdiff1d(
-                np.arange(scores.shape[1]), columns[~are_near[row]]
-            )
-            forbidden = scores[np.ix_(near, open_columns)]
-            position = int(np.searchsorted(near, row))
-            forbidden[position, open_columns == columns[row]] = -np.inf
-            second = _solve(forbidden)
-            total = forbidden[np.arange(len(near)), second].sum()
-            margin = values[near].sum() - total
+            allowed = scores.copy()
+            allowed[row, columns[row]] = -np.inf
+            margin = total - allowed[rows, _solve(allowed)].sum()
             best.confidence[objects[row]] = 1 / (1 + np.exp(-margin))
     has_ship = best.pair >= 0
     best.ship[has_ship] = pairs.ships[best.pair[has_ship]]
