@@ -168,15 +168,11 @@ def default_size(spec: ChipSpec | None) -> ChipSize:
 
 def fit_size(locations: Iterable[Location]) -> ChipSize:
     """Return a size that shows 95 % of the boxes with a third of the chip around."""
-    sides = []
-    for location in locations:
-        if location.box:
-            corners = np.reshape(location.box, (4, 2))
-            sides.append(float(np.ptp(corners, axis=0).max()))
-    if not sides:
+    boxes = [location.box for location in locations if location.box]
+    if not boxes:
         return ChipSize(_POINT_SIDE)
-    large = sorted(sides)[int(0.95 * (len(sides) - 1))]
-    side = 16 * math.ceil(1.5 * large / 16)
+    sides = np.ptp(np.reshape(boxes, (-1, 4, 2)), axis=1).max(axis=1)
+    side = 16 * math.ceil(1.5 * np.quantile(sides, 0.95, method="lower") / 16)
     return ChipSize(min(max(side, _SIDES[0]), _SIDES[1]))
 
 

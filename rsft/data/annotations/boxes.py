@@ -262,12 +262,10 @@ def _parse_box(
     """Return the shape of a COCO box, and its score."""
     try:
         left, top, width, height = map(float, box)
-    except (TypeError, ValueError, OverflowError):
-        return (None, "bbox must be x, y, width, height"), None
-    try:
         probability = None if score is None else float(score)
     except (TypeError, ValueError, OverflowError):
-        return (None, f"the score {str(score)[:40]!r} is not a number"), None
+        fault = "bbox must be x, y, width, height, and score a number"
+        return (None, fault), None
     right = left + max(width, 0)
     bottom = top + max(height, 0)
     return try_shape(make_box, left, top, right, bottom), probability

@@ -24,7 +24,6 @@ from rsft.data.imagery.products.product import (
     Handles,
     Product,
 )
-from rsft.errors import DataError
 
 _POLARIZATION = re.compile(r"_(HHHV|HVHH|VVVH|VHVV|AHV|DH|DV|HH|HV|VH|VV)_")
 """Polarizations in the name of a file."""
@@ -75,12 +74,7 @@ class Gaofen3(HeaderProduct):
     def describe(self, handles: Handles) -> Product:
         """Read the calibration, the incidence angles and the time."""
         if any(file.count == 2 for file in handles):
-            raise DataError(
-                "Gaofen-3: the pixels are complex (bands I and Q)",
-                self.path,
-                f"give {self.detected}, or calibrate and detect them in SNAP, and"
-                " export a GeoTIFF",
-            )
+            raise self.complex_error("bands I and Q", self.path)
         factors = []
         for file, band in zip(handles, self.bands, strict=True):
             largest = np.iinfo(file.dtypes[0]).max
