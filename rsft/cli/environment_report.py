@@ -1,7 +1,6 @@
 """Check the environment: versions, device, threads, speed, free space, weights."""
 
 import platform
-import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,7 +9,7 @@ import psutil
 
 from rsft.utils.cell.named import OFF
 from rsft.utils.cell.walls import describe_walls, landlock_version
-from rsft.utils.operating_system import available_cores
+from rsft.utils.operating_system import available_cores, free_disk
 from rsft.utils.user_folders import weights_dir
 
 Status = Literal["ok", "warn", "fail"]
@@ -99,13 +98,6 @@ def _processor() -> list[EnvironmentCheck]:
         hint = "keep train.precision=fp32"
         speed = EnvironmentCheck("bfloat16", "emulated, which is slow", "warn", hint)
     return [*rows, speed]
-
-
-def free_disk(folder: Path) -> int:
-    """Return the free bytes where a folder is, or where it would be made."""
-    path = folder.absolute()
-    existing = next(x for x in (path, *path.parents) if x.exists())
-    return shutil.disk_usage(existing).free
 
 
 def _free_space(name: str, free: float) -> EnvironmentCheck:

@@ -48,8 +48,7 @@ def finetune(request: FinetuneRequest, dry_run: bool = False) -> None:
     if not paths:
         return
     if request.as_json:
-        files = {name: str(path) for name, path in paths.items()}
-        display.emit_json_event("done", {"run": str(folder), **files})
+        display.emit_json_event("done", {"run": folder, **paths})
     elif request.quiet:
         typer.echo(display.escape_controls(str(folder)))
 

@@ -222,17 +222,15 @@ def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
             console.print(f"no first bundle: {error.message}")
             return
         run = read_run_info(folder)
-    macro = 100 * run.accuracy["macro"]
+    bundle = run.folder / "bundle"
     sentence = (
-        f"first bundle, until a better one is trained: {run.folder / 'bundle'}"
-        f" ({candidate.name}, macro {macro:.1f} on the validation chips)"
+        f"first bundle, until a better one is trained: {bundle} ({candidate.name},"
+        f" macro {100 * run.accuracy['macro']:.1f} on the validation chips)"
     )
     console.print(sentence)
     if request.as_json:
-        display.emit_json_event(
-            "first", {"bundle": str(run.folder / "bundle"), "sentence": sentence}
-        )
-    _warn_of_rare_classes(run.folder / "bundle", recipe.data.root, request)
+        display.emit_json_event("first", {"bundle": bundle, "sentence": sentence})
+    _warn_of_rare_classes(bundle, recipe.data.root, request)
 
 
 def _warn_of_rare_classes(folder: Path, root: str, request: FinetuneRequest) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psutil
 
-from rsft.cli.environment_report import EnvironmentCheck, Status, free_disk
+from rsft.cli.environment_report import EnvironmentCheck, Status
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.schema import Recipe
+from rsft.utils.operating_system import free_disk
 from rsft.utils.write_errors import explain_os_error
 
 _UNKNOWN = "unknown without the chips"

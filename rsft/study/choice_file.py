@@ -6,12 +6,12 @@ It lets rsft choose among recipes. Reading reports all faults before any run sta
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 from pydantic import Field
 
 from rsft.data.chips.class_names import list_first_names
@@ -30,13 +30,10 @@ from rsft.training.filters import find_absence, spread_filters
 from rsft.training.store_lookup import find_chip_store
 from rsft.types import JsonObject, Names
 
-_SECONDS = {"s": 1, "min": 60, "h": 3600}
-_BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|min|h)")
-
 Budget = Annotated[
     str,
     Field(
-        pattern=f"^{_BUDGET.pattern}$",
+        pattern=r"^([0-9]+(?:\.[0-9]+)?) ?(s|min|h)$",
         json_schema_extra={"words": "a time such as 90s, 10min or 2h"},
     ),
 ]
@@ -90,9 +87,7 @@ class AutoFile(Section):
     @property
     def budget_seconds(self) -> float:
         """CPU seconds of the comparisons."""
-        match = _BUDGET.fullmatch(self.budget)
-        assert match  # the field has this pattern
-        return float(match[1]) * _SECONDS[match[2]]
+        return pd.Timedelta(self.budget).total_seconds()
 
 
 @dataclass(frozen=True)

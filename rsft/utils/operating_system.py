@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -138,6 +139,13 @@ def sync_all() -> None:
     """Write all files to the disk; not on Windows."""
     if hasattr(os, "sync"):
         os.sync()
+
+
+def free_disk(path: Path) -> int:
+    """Return the free bytes where a file or folder is, or where it would be made."""
+    path = path.absolute()
+    existing = next(x for x in (path, *path.parents) if x.exists())
+    return shutil.disk_usage(existing).free
 
 
 def stop_this_process() -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from rsft.errors import RsftError
 from rsft.utils.operating_system import (
     describe_path_fault,
+    free_disk,
     is_windows,
     limits_file_size,
 )
@@ -173,7 +173,7 @@ def _find_code(error: Exception, path: Path) -> int | None:
         return _limit_code(path)
     if not isinstance(error, OSError | RuntimeError):
         return None
-    return errno.ENOSPC if _is_full(path) else None
+    return errno.ENOSPC if free_disk(path.parent) < _NO_ROOM else None
 
 
 def _names_other_file(error: OSError) -> bool:
@@ -220,11 +220,6 @@ def _is_of_writer(error: Exception) -> bool:
 
 def _limit_code(path: Path) -> int | None:
     """Return the number of the limit at which a write failed; None if none is near."""
-    if _is_full(path):
+    if free_disk(path.parent) < _NO_ROOM:
         return errno.ENOSPC
     return errno.EFBIG if limits_file_size() else None
-
-
-def _is_full(path: Path) -> bool:
-    existing = next(x for x in path.absolute().parents if x.exists())
-    return shutil.disk_usage(existing).free < _NO_ROOM

@@ -214,13 +214,13 @@ def print_json(content: Any) -> None:
 def emit_json_event(event: str, fields: JsonObject) -> None:
     """Print one JSON object on one line: the name of the event, and fields.
 
-    NaN and infinity become null.
+    NaN and infinity become null, and paths texts.
     """
     content = {"event": event, **fields}
     for key, value in fields.items():
         if isinstance(value, float) and not math.isfinite(value):
             content[key] = None
-    print(json.dumps(content), flush=True)
+    print(json.dumps(content, default=os.fspath), flush=True)
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def emit_addition(summary: CorrectionSummary) -> None:
     """Print what became of corrected labels as one JSON line."""
     result = summary.result
     fields = {
-        "store": str(summary.root),
-        "table": str(summary.table),
+        "store": summary.root,
+        "table": summary.table,
         "rows": summary.verdicts.total(),
         "added": result.added.total(),
         "relabeled": result.relabeled.total(),
@@ -100,7 +100,7 @@ def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
     emit_json_event(
         "done",
         {
-            "store": str(store.root),
+            "store": store.root,
             "chips": store.size,
             "classes": classes,
             "skipped": dict(store.skipped),
@@ -146,7 +146,7 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
     if as_json:
         for scene in archive.scenes:
             emit_json_event("scene", scene._asdict())
-        emit_json_event("done", {"scenes": str(archive.summary_path), **archive.counts})
+        emit_json_event("done", {"scenes": archive.summary_path, **archive.counts})
         return
     scenes: Counter[str] = Counter()
     chips: Counter[str] = Counter()
@@ -188,11 +188,10 @@ def report_progress(as_json: bool) -> Iterator[Progress]:
 
 def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
     """Print the result of a job as one JSON line; `paths` are further outputs."""
-    written = {name: str(path) for name, path in paths.items()}
     fields = {
-        "predictions": str(result.output_path),
+        "predictions": result.output_path,
         "chips": len(result.table),
-        "chips_folder": written.get("chips"),
+        "chips_folder": paths.get("chips"),
         "classes": result.counts,
         "rejected": len(result.rejected),
         "ood": sum(check.ood for check in result.checks),
@@ -200,4 +199,4 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
         "truth": [asdict(check) for check in result.truth],
         "notes": result.notes,
     }
-    emit_json_event("done", written | fields)
+    emit_json_event("done", {**paths, **fields})

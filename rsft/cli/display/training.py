@@ -89,7 +89,7 @@ class JsonLines(RunListener):
         self.report(done, total, item)
 
     def on_start(self, run: Run, metadata: JsonObject) -> None:
-        emit_json_event("started", {"run": str(run.folder), **metadata})
+        emit_json_event("started", {"run": run.folder, **metadata})
 
     def on_step(self, step: StepReport) -> None:
         emit_json_event("step", asdict(step))

@@ -116,9 +116,8 @@ def ais_match(
         }
         write_match(match, out, metadata, overwrite=overwrite)
     if as_json:
-        texts = {name: str(path) for name, path in paths.items()}
         details = {"left_out": match.left_out, "notes": match.notes}
-        emit_json_event("done", {**texts, **match.counts, **details})
+        emit_json_event("done", {**paths, **match.counts, **details})
     else:
         show_match(match)
         show_paths(paths)

@@ -70,9 +70,8 @@ def detect(
         paths["chips"] = chips
     notes = layer.metadata["notes"]
     if as_json:
-        texts = {name: str(path) for name, path in paths.items()}
-        count = len(layer.table)
-        emit_json_event("done", {**texts, "count": count, "notes": notes})
+        fields = {"count": len(layer.table), "notes": notes}
+        emit_json_event("done", {**paths, **fields})
         return
     for note in notes:
         console.print(f"note: {note}")
