@@ -106,9 +106,7 @@ def open_archive_executor(
         RequestError: Ray, its cluster or a GPU is missing.
     """
     gpus = {"auto": None, "cuda": 1.0}.get(device, 0.0)
-    return open_executor(
-        "auto" if ray else None, jobs, attempts=ATTEMPTS, gpus=gpus, modules=[__name__]
-    )
+    return open_executor("auto" if ray else None, jobs, gpus=gpus, modules=[__name__])
 
 
 def predict_archive(
@@ -273,12 +271,13 @@ def _run(
 ) -> Iterator[SceneResult]:
     """Classify blocks of scenes, and yield the results as they finish.
 
-    Two blocks per process are in the executor. The scenes of a lost block are run one
-    by one, so that a scene that crashes its process does not stop others.
+    Two blocks per process are in the executor. The scenes of a lost block are run once
+    more, one by one, so that a scene that crashes its process does not stop others.
     """
     running: dict[Future[Block], Block] = {}
     finished: SimpleQueue[Future[Block]] = SimpleQueue()
     lost: list[Block] = []
+    repeated: set[str] = set()
     is_checked = False
     while True:
         while len(running) < 2 * executor.jobs:
@@ -304,12 +303,11 @@ def _run(
         try:
             yield from future.result()
         except TaskLostError as error:
-            if len(block) > 1:
-                lost += [[scene] for scene in block]
+            if block[0].output in repeated:
+                yield block[0]._replace(status="failed", reason=f"{error} (twice)")
                 continue
-            yield block[0]._replace(
-                status="failed", reason=f"{error} ({ATTEMPTS} attempts)"
-            )
+            lost += [[scene] for scene in block]
+            repeated.update(scene.output for scene in block)
 
 
 def classify_scenes(

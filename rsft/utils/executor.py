@@ -70,12 +70,10 @@ class Executor(ABC):
 
     Args:
         jobs: number of tasks at the same time.
-        attempts: number of processes that a task gets if the earlier ones crash.
     """
 
-    def __init__(self, jobs: int, attempts: int) -> None:
+    def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self.attempts = attempts
         self._threads = ThreadPoolExecutor(jobs)
         self._lock = threading.Lock()
         self._is_open = True
@@ -111,22 +109,8 @@ class Executor(ABC):
         self._threads.shutdown()
         _set_sigterm_handler(self._handler)
 
-    def _run(self, work: Callable[..., Result], arguments: Sequence[Any]) -> Result:
-        left = self.attempts
-        while True:
-            left -= 1
-            try:
-                return self._run_once(work, arguments)
-            except TaskStoppedError:
-                raise
-            except TaskLostError:
-                if not left:
-                    raise
-
     @abstractmethod
-    def _run_once(
-        self, work: Callable[..., Result], arguments: Sequence[Any]
-    ) -> Result:
+    def _run(self, work: Callable[..., Result], arguments: Sequence[Any]) -> Result:
         """Run a task in a process, and wait for its result."""
 
     @abstractmethod
@@ -145,7 +129,6 @@ class ProcessExecutor(Executor):
     Args:
         jobs: largest number of tasks at the same time; None for as many as cores and
             GPUs allow.
-        attempts: number of processes that a task gets if the earlier ones crash.
         cpus: threads of a task.
         gpus: GPUs of a task; with 0.25, four tasks share one GPU, and with 0 a task
             sees none. None gives each task a GPU if this machine has any.
@@ -158,23 +141,20 @@ class ProcessExecutor(Executor):
     def __init__(
         self,
         jobs: int | None = None,
-        attempts: int = 1,
         cpus: int = 1,
         gpus: float | None = 0.0,
         modules: Sequence[str] = (),
     ) -> None:
         slots = max(1, len(available_cores()) // cpus)
         devices = _share_gpus(gpus) or [""] * slots
-        super().__init__(min(slots, len(devices), jobs or slots), attempts)
+        super().__init__(min(slots, len(devices), jobs or slots))
         self._devices: SimpleQueue[str] = SimpleQueue()
         for names in devices:
             self._devices.put(names)
         self._context = _start_server(cpus, modules)
         self._processes: set[Any] = set()
 
-    def _run_once(
-        self, work: Callable[..., Result], arguments: Sequence[Any]
-    ) -> Result:
+    def _run(self, work: Callable[..., Result], arguments: Sequence[Any]) -> Result:
         receiver, sender = self._context.Pipe(duplex=False)
         devices = self._devices.get()
         process = self._context.Process(
@@ -290,7 +270,6 @@ class RayExecutor(Executor):
             machine alone that ends with the executor.
         jobs: largest number of tasks at the same time; None for as many as cores and
             GPUs of the cluster allow.
-        attempts: number of processes that a task gets if the earlier ones crash.
         cpus: CPU cores of a task.
         gpus: GPUs of a task; None for one if the cluster has any.
 
@@ -302,7 +281,6 @@ class RayExecutor(Executor):
         self,
         address: str,
         jobs: int | None,
-        attempts: int,
         cpus: int,
         gpus: float | None,
     ) -> None:
@@ -325,14 +303,12 @@ class RayExecutor(Executor):
             gpus = float("GPU" in resources)
         if gpus:
             slots = min(slots, resources.get("GPU", 0) / gpus)
-        super().__init__(jobs or max(1, int(slots)), attempts)
+        super().__init__(jobs or max(1, int(slots)))
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
         self._task = self._ray.remote(**options)(_call_on_cluster)
         self._references: set[Any] = set()
 
-    def _run_once(
-        self, work: Callable[..., Result], arguments: Sequence[Any]
-    ) -> Result:
+    def _run(self, work: Callable[..., Result], arguments: Sequence[Any]) -> Result:
         with self._lock:
             if not self._is_open:
                 raise CancelledError
@@ -370,7 +346,6 @@ def open_executor(
     address: str | None = None,
     jobs: int | None = None,
     *,
-    attempts: int = 1,
     cpus: int = 1,
     gpus: float | None = 0.0,
     modules: Sequence[str] = (),
@@ -383,5 +358,5 @@ def open_executor(
         RequestError: the cluster, Ray or a GPU is missing.
     """
     if address is None:
-        return ProcessExecutor(jobs, attempts, cpus, gpus, modules)
-    return RayExecutor(address, jobs, attempts, cpus, gpus)
+        return ProcessExecutor(jobs, cpus, gpus, modules)
+    return RayExecutor(address, jobs, cpus, gpus)

@@ -23,11 +23,8 @@ def exit_with(code):
     os._exit(code)
 
 
-def kill_once(path, number):
-    """End by a signal in the first attempt; return the result in the second one."""
-    if path.exists():
-        return path.read_text()
-    path.write_text("second attempt")
+def end_by(number):
+    """End by a signal."""
     os.kill(os.getpid(), number)
     time.sleep(SLEEP)
     raise AssertionError("the process lives")
@@ -68,25 +65,16 @@ def test_results_of_tasks(tmp_path, monkeypatch):
         assert executor.submit(os.getpid).result() != os.getpid()
 
 
-def test_a_crash_loses_one_task(tmp_path):
+def test_a_crash_loses_one_task():
     with open_executor(jobs=1) as executor:
         crashed = executor.submit(exit_with, 3)
-        killed = executor.submit(kill_once, tmp_path / "a", signal.SIGKILL)
+        killed = executor.submit(end_by, signal.SIGKILL)
         fine = executor.submit(pow, 2, 3)
         with pytest.raises(TaskLostError, match=mentions("code", "3")):
             crashed.result()
         with pytest.raises(TaskLostError, match=mentions("SIGKILL", "memory")):
             killed.result()
         assert fine.result() == 8
-
-
-def test_a_crashed_task_gets_another_attempt(tmp_path):
-    with open_executor(jobs=1, attempts=2) as executor:
-        again = executor.submit(kill_once, tmp_path / "a", signal.SIGSEGV)
-        stopped = executor.submit(kill_once, tmp_path / "b", signal.SIGTERM)
-        assert again.result() == "second attempt"
-        with pytest.raises(TaskStoppedError):
-            stopped.result()
 
 
 def test_the_end_of_the_block_stops_its_tasks(tmp_path):
@@ -216,13 +204,11 @@ def test_tasks_of_a_cluster(monkeypatch, tmp_path):
     ray = FakeRay()
     monkeypatch.setattr(module, "require", lambda *_: ray)
     monkeypatch.chdir(tmp_path)
-    attempts = []
 
     def crash(kind):
-        attempts.append(kind)
         raise kind("lost\nthe worker died")
 
-    with open_executor("auto", attempts=2, cpus=3, gpus=0.5) as executor:
+    with open_executor("auto", cpus=3, gpus=0.5) as executor:
         assert executor.jobs == 2 and ray.is_open
         assert ray.options == {"num_cpus": 3, "num_gpus": 0.5, "max_retries": 0}
         assert executor.submit(pow, 2, 3).result() == 8
@@ -232,11 +218,6 @@ def test_tasks_of_a_cluster(monkeypatch, tmp_path):
         stopped = executor.submit(crash, ray.exceptions.TaskCancelledError)
         with pytest.raises(TaskStoppedError):
             stopped.result()
-    assert [kind.__name__ for kind in attempts] == [
-        "RayError",
-        "RayError",
-        "TaskCancelledError",
-    ]
     assert not ray.is_open
 
 
