@@ -199,7 +199,7 @@ def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
     """Train the discriminant on all training chips, for use before the choice ends.
 
     Its run is called like the chosen one, with the suffix -first. It is a run like any
-    other: the same command keeps or continues it, and nothing deletes it.
+    other: the same command keeps it, and nothing deletes it.
     """
     from rsft.training.runs.reader import TRAINED, read_run_info
 
@@ -210,12 +210,10 @@ def _write_first_bundle(plan: AutoPlan, request: FinetuneRequest) -> None:
     recipe = candidate.recipe.model_copy(update={"name": f"{plan.settings.name}-first"})
     run = find_same_run(recipe, request.runs)
     if not run or run.status not in TRAINED:
-        todo = RunPlan(recipe, source=candidate.path)
-        if run and run.recipe and run.status != "failed":
-            todo = RunPlan(run.recipe, run.folder)
+        plan_first = RunPlan(recipe, source=candidate.path)
         try:
             with display.show_waiting("training the first bundle"):
-                folder = train_run(todo, request.runs, None).folder
+                folder = train_run(plan_first, request.runs, None).folder
         except Interrupted:
             raise
         except RsftError as error:  # the choice tells more of the same fault

@@ -14,13 +14,13 @@ from rsft.recipe.schema import Recipe
 from rsft.utils.operating_system import free_disk
 from rsft.utils.write_errors import explain_os_error
 
-_UNKNOWN = "unknown without the chips"
-
 
 def list_needs(
     recipe: Recipe, runs: Path, fault: RequestError | None
 ) -> Iterator[EnvironmentCheck]:
-    """Yield one row each for data, weights, precision, disk, memory and time of a run.
+    """Yield one row each for data, weights, precision, memory, disk and time of a run.
+
+    Without the chips, disk and time are unknown.
 
     Args:
         recipe: the recipe.
@@ -62,19 +62,15 @@ def list_needs(
         yield _failure("precision", error)
         return
     network = cost.count_network(recipe, len(store.classes) if store else 10)
-    if not store:
-        yield EnvironmentCheck("disk", _UNKNOWN, "warn")
-    else:
-        inputs, run = cost.count_disk(
-            recipe, network, chips, len(recipe.data.bands or store.bands)
-        )
-        yield _check_space("disk, chip store", inputs, free_disk(root))
-        yield _check_space("disk, run", run, free_disk(runs))
     memory = cost.count_memory(recipe, network) + psutil.Process().memory_info().rss
     yield _check_space("memory, at most", memory, _free_memory(device.type), "warn")
     if not store:
-        yield EnvironmentCheck("time", _UNKNOWN, "warn")
         return
+    inputs, run = cost.count_disk(
+        recipe, network, chips, len(recipe.data.bands or store.bands)
+    )
+    yield _check_space("disk, chip store", inputs, free_disk(root))
+    yield _check_space("disk, run", run, free_disk(runs))
     operations = cost.count_operations(recipe, network, chips)
     rate = operations_per_second(
         device, HALF_DTYPES.get(recipe.train.precision, torch.float32)

@@ -95,14 +95,7 @@ def show_error(error: RsftError) -> None:
         position = fault.file
         if fault.line:
             position += f":{fault.line}"
-        line = Text.assemble(
-            "  ",
-            (escape_controls(position), "cyan"),
-            "  ",
-            (escape_controls(fault.key), "bold"),
-            f"  found {escape_controls(fault.found)}",
-        )
-        display.error_console.print(line)
+        display.error_console.print(f"  {position}  {fault.key}  found {fault.found}")
         display.error_console.print(f"      {fault.allowed}")
 
 
