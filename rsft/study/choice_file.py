@@ -23,7 +23,7 @@ from rsft.recipe.library import AUTO, find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe, TrackSection
 from rsft.recipe.text import COMMAND_LINE, parse_overrides, read_document, to_yaml
-from rsft.study.file_faults import check_keys, locate_fault, raise_faults
+from rsft.study.file_faults import locate_fault, raise_faults, read_keys
 from rsft.study.trials import Trial
 from rsft.training.epochs import resolve_epochs
 from rsft.training.filters import find_absence, spread_filters
@@ -257,10 +257,8 @@ class _Reader:
             target = values if key in keys else changes
             target[key] = value
         self.commanded = set(changes)
-        settings = check_keys(AutoFile, self.document, "a file with method: auto")
-        if not settings:
-            raise_faults(self.document, "recipe")
-            raise AssertionError("a file that is not valid has a fault")
+        name = "a file with method: auto"
+        settings = read_keys(AutoFile, self.document, name, "recipe")
         self.settings = settings
         self.given = {f"data.{key}": value for key, value in settings.data.items()}
         self.given |= changes

@@ -18,16 +18,20 @@ _SECTIONS = ("grid", "search")
 """Keys of a sweep file whose values are checked one by one."""
 
 
-def check_keys(model: type[Model], document: Document, name: str) -> Model | None:
-    """Return the content of a file; None with a fault of the document for each key.
+def read_keys(model: type[Model], document: Document, name: str, subject: str) -> Model:
+    """Return the content of a file.
 
     Args:
         model: the keys of the file.
         document: the file.
         name: what the file is, such as "a sweep".
+        subject: the same in an error, such as "sweep".
+
+    Raises:
+        RecipeError: all faults of the document, and those of its keys.
     """
     try:
-        return model.model_validate(document.values)
+        content = model.model_validate(document.values)
     except ValidationError as error:
         infos = model.model_json_schema()["properties"]
         for key, item in first_errors(error, _SECTIONS).items():
@@ -39,7 +43,8 @@ def check_keys(model: type[Model], document: Document, name: str) -> Model | Non
             if item["type"] != "missing":
                 value = to_yaml(item["input"])
             document.add_fault(key, value, allowed)
-        return None
+    raise_faults(document, subject)
+    return content
 
 
 def raise_faults(document: Document, subject: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from rsft.errors import Fault, RecipeError
 from rsft.recipe.components import Section
 from rsft.recipe.text import COMMAND_LINE, read_document
-from rsft.study.file_faults import check_keys, locate_fault, raise_faults
+from rsft.study.file_faults import locate_fault, raise_faults, read_keys
 
 
 class Plan(Section):
@@ -25,13 +25,13 @@ def read(folder, text):
 
 def test_a_valid_file_is_its_model(tmp_path):
     document = read(tmp_path, "side: 8\ncount: 4\n")
-    assert check_keys(Plan, document, "a plan") == Plan(side=8, count=4)
-    raise_faults(document, "plan.yaml")
+    assert read_keys(Plan, document, "a plan", "plan") == Plan(side=8, count=4)
 
 
 def test_all_faults_have_their_lines(tmp_path):
     document = read(tmp_path, "count: many\ncolor: red\nkind: c\n")
-    assert check_keys(Plan, document, "a plan") is None
+    with pytest.raises(RecipeError):
+        read_keys(Plan, document, "a plan", "plan")
     faults = {fault.key: fault for fault in document.faults}
     assert set(faults) == {"side", "count", "color", "kind"}
     assert (faults["count"].line, faults["count"].value) == (1, "many")

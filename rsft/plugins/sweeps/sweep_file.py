@@ -14,7 +14,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import SECTIONS
 from rsft.recipe.text import Document, parse_overrides, read_document, to_yaml
-from rsft.study.file_faults import check_keys, raise_faults
+from rsft.study.file_faults import raise_faults, read_keys
 from rsft.training.store_lookup import find_chip_store
 from rsft.types import JsonObject
 
@@ -218,14 +218,12 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
         # any other value is a fault of the section itself
         if isinstance(changes, dict):
             changes[key] = value
-    sweep = None
-    if is_readable:
-        sweep = check_keys(Sweep, document, "a sweep")
-    if sweep is not None:
-        for key, value, allowed in _contradictions(sweep):
-            document.add_fault(key, to_yaml(value), allowed)
+    if not is_readable:
+        raise_faults(document, "sweep")
+    sweep = read_keys(Sweep, document, "a sweep", "sweep")
+    for key, value, allowed in _contradictions(sweep):
+        document.add_fault(key, to_yaml(value), allowed)
     raise_faults(document, "sweep")
-    assert sweep is not None  # a file that is not valid has a fault
     return sweep, document
 
 
