@@ -59,7 +59,7 @@ RootOption = Annotated[
     Path,
     Option(
         "Folder of the chip store to create: data.root of a recipe.",
-        access=Access.WRITE | Access.STORE,
+        access=Access.WRITE,
     ),
 ]
 SeedOption = Annotated[int, Option("Seed of all random choices.")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -59,19 +58,13 @@ def _dataset_commands() -> dict[str, Any]:
     group = typer.Typer()
     group.callback()(lambda: None)  # a group, even with a single command
     # the others keep their order
-    for name in sorted(DATASETS, key=lambda name: name != "scenes"):
-        try:
-            function = DATASETS[name]
-        except ImportError as error:
-            warnings.warn(
-                f"the data set {name} cannot be imported: {error}", stacklevel=2
-            )
-            continue
+    names = sorted(DATASETS, key=lambda name: name != "scenes")
+    for function in DATASETS.usable(names):
         command = StoreCommand(function)
         summary = (getdoc(function) or "").partition("\n\n")[0]
         flags = (command.__doc__ or "").rpartition("\n\n")[2]
         group.command(
-            name,
+            function.name,
             help=f"{summary}\n\n{flags}",
             rich_help_panel=function.heading,
         )(command)

@@ -18,7 +18,6 @@ class Access(Flag):
         READ: it reads them.
         WRITE: it writes them.
         BESIDE: it writes beside them, if no other parameter says where to write.
-        STORE: it makes a chip store there, and notes it for later commands.
         BUNDLE: it reads the files of a bundle by their names, and the weights that its
             recipe names.
         OBJECTS: they are labels, whose classes may have their names in a folder above.
@@ -29,7 +28,6 @@ class Access(Flag):
     READ = auto()
     WRITE = auto()
     BESIDE = auto()
-    STORE = auto()
     BUNDLE = auto()
     OBJECTS = auto()
     ONLINE = auto()

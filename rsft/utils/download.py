@@ -70,9 +70,8 @@ def download(
     part = target.with_name(target.name + ".part")
     hint = f"fetch {url} by hand and put it at {target}"
     if checksum:
-        name, algorithm, digits = _parse_checksum(checksum)
-        is_complete = len(digits) == 2 * hashlib.new(algorithm).digest_size
-        hint += f"; its {name} {'is' if is_complete else 'begins with'} {digits}"
+        algorithm, digits = _split_checksum(checksum)
+        hint += f"; its {algorithm} begins with {digits}"
     lock_file = target.with_name(f"{target.name}.lock")
     with process_lock(lock_file, target, "is downloading this file"):
         for attempt in range(_ATTEMPTS):
@@ -232,23 +231,21 @@ def _read_length(response: requests.Response) -> int | None:
 def _verify_checksum(path: Path, checksum: str | None, hint: str) -> None:
     if checksum is None:
         return
-    name, algorithm, digits = _parse_checksum(checksum)
+    algorithm, digits = _split_checksum(checksum)
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, algorithm).hexdigest()
     if not actual.startswith(digits):
         raise DataError(
-            f"this is not the published file: its {name} is {actual}, not {digits}",
+            f"this is not the published file: its {algorithm} is {actual}, not {digits}",
             path,
             hint,
         )
 
 
-def _parse_checksum(checksum: str) -> tuple[str, str, str]:
-    """Return the name of the algorithm for messages and for hashlib, and the digits."""
-    is_md5 = checksum.startswith("md5:")
-    if is_md5:
-        return ("MD5", "md5", checksum[4:])
-    return ("SHA-256", "sha256", checksum)
+def _split_checksum(checksum: str) -> tuple[str, str]:
+    """Return the name of the algorithm, and the digits."""
+    algorithm, _, digits = checksum.rpartition(":")
+    return algorithm or "sha256", digits
 
 
 def root_cause(error: BaseException) -> str:

@@ -38,4 +38,4 @@ def test_a_mapping_has_one_option_for_each_name():
 def test_files_are_read_unless_an_option_says_otherwise():
     assert Option("x").access is Access.READ
     both = Access.READ | Access.WRITE
-    assert Access.READ in both and Access.STORE not in both
+    assert Access.READ in both and Access.OBJECTS not in both

@@ -96,23 +96,14 @@ def comparison_table(comparison: Comparison) -> Table:
     table = display.make_table(
         f"{comparison.count:,} chips: this run minus {comparison.second}, in points,"
         " 95 % interval",
-        [
-            "measure",
-            "difference",
-            "interval",
-            "this correct",
-            "other correct",
-            "p (McNemar)",
-        ],
+        ["measure", "difference", "interval", "p (McNemar)"],
     )
     for name, difference in comparison.paired.differences.items():
         test = comparison.paired.mcnemar.get("all" if name == "micro" else name)
-        counts = ["", "", ""]
-        if test:
-            counts = [f"{test.first:,}", f"{test.second:,}", f"{test.p:.2g}"]
+        p = f"{test.p:.2g}" if test else ""
         spread = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
         label = display.MEASURES.get(name, name)
-        table.add_row(label, f"{100 * difference.value:+.1f}", spread, *counts)
+        table.add_row(label, f"{100 * difference.value:+.1f}", spread, p)
     return table
 
 

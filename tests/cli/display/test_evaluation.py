@@ -163,5 +163,5 @@ def test_the_table_of_a_comparison(printed):
     lines = printed.getvalue().splitlines()
     assert "2,000 chips: this run minus runs/b" in " ".join(lines[0].split())
     text = "\n".join(" ".join(line.split()) for line in lines)
-    assert "+1.2 -1.0 to +3.4 1,234 7 0.012" in text
+    assert "+1.2 -1.0 to +3.4 0.012" in text
     assert "-50.0 -60.0 to -40.0" in text
