@@ -236,7 +236,8 @@ def _verify_checksum(path: Path, checksum: str | None, hint: str) -> None:
         actual = hashlib.file_digest(file, algorithm).hexdigest()
     if not actual.startswith(digits):
         raise DataError(
-            f"this is not the published file: its {algorithm} is {actual}, not {digits}",
+            f"this is not the published file: its {algorithm} is {actual}, not"
+            f" {digits}",
             path,
             hint,
         )
