@@ -60,24 +60,25 @@ def embed(
         check_bundle(bundle)
     with report_progress(as_json) as report:
         report(0, 0, "loading the encoder")
-        model, result = embed_chips(
+        result = embed_chips(
             inputs, declaration, bundle, backbone, device, input_size, report
         )
-        write_vectors(model, result, out)
+        write_vectors(result, out)
     chips = len(result.table)
+    dimensions = result.metadata["dimensions"]
     if as_json:
         row = {
             "vectors": str(out),
             "chips": chips,
-            "dimensions": result.length,
+            "dimensions": dimensions,
             "rejected": len(result.rejections),
-            "notes": list(model.notes),
+            "notes": list(result.notes),
         }
         print(json.dumps(row))
         return
-    console.print(f"{chips:,} chips, vectors of {result.length:,} numbers")
+    console.print(f"{chips:,} chips, vectors of {dimensions:,} numbers")
     if result.rejections:
         rejected = out.with_suffix(".rejected.csv")
         console.print(f"rejected: {len(result.rejections):,}, listed in {rejected}")
-    print_lines(model.notes)
+    print_lines(result.notes)
     show_paths({"vectors": out})

@@ -27,7 +27,7 @@ from rsft.plugins.vectors.vector_file import VECTOR
 from rsft.recipe.schema import Recipe
 from rsft.scenes.inputs import find_chips
 from rsft.scenes.options import ChipOptions, Declaration
-from rsft.types import LONLAT, Progress, Rejection
+from rsft.types import LONLAT, JsonObject, Progress, Rejection
 from rsft.version import __version__
 
 _BATCH = 32  # chips
@@ -36,53 +36,96 @@ _STORE_COLUMNS = ("split", "class", "group_key")
 
 
 @dataclass(frozen=True)
-class VectorModel:
-    """A network whose features are the vectors.
-
-    Attributes:
-        engine: computes the features of chips.
-        metadata: names and hashes of model and backbone.
-        notes: remarks for the reader.
-    """
-
-    engine: LoadedEngine
-    metadata: Mapping[str, str]
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Embedding:
     """The vectors of chips.
 
     Attributes:
         table: one row per chip, with its vector and its geometry.
-        length: number of dimensions.
+        metadata: names and hashes of model and backbone, and the number of dimensions.
         rejections: file, line and reason of each chip without a vector.
+        notes: remarks for the reader.
     """
 
     table: pd.DataFrame
-    length: int
+    metadata: JsonObject
     rejections: Sequence[Rejection]
+    notes: Sequence[str]
 
 
-def load_encoder_model(
-    name: str, files: Mapping[str, Declaration], device: str, size: int | None = None
-) -> VectorModel:
-    """Load an encoder, and measure how chips become its inputs.
+def embed_chips(
+    inputs: Sequence[str],
+    declaration: Declaration,
+    bundle: Predictor | Path | None,
+    backbone: str | None,
+    device: str,
+    size: int | None,
+    progress: Progress | None,
+) -> Embedding:
+    """Compute the vectors of chips by the encoder of a bundle, or by a named one.
 
     Args:
-        name: name of the encoder.
-        files: the chips.
+        inputs: files, folders, chip stores, globs or @list. The columns of chip stores
+            are added.
+        declaration: what is declared about all chips.
+        bundle: the bundle; None takes `backbone`.
+        backbone: name of an encoder; None takes `bundle`.
         device: auto, cpu or cuda.
-        size: side of the input in pixels; None takes that of the encoder.
-
-    Returns:
-        The encoder, whose features are pooled over the patches, or the class token.
+        size: side of the input of `backbone` in pixels; None is its native one.
+        progress: called with numbers of chips.
 
     Raises:
-        RequestError: the encoder is unknown.
-        WeightsError: the weights of the encoder cannot be used.
-        DataError: the first chip cannot be read.
+        RequestError: not one of bundle and backbone is given, the encoder is unknown,
+            or no chips are found.
+        WeightsError: the encoder cannot be used.
+        DataError: no chip can be used.
+    """
+    if (backbone is None) == (bundle is None):
+        raise RequestError(
+            "the encoder is not clear",
+            "--backbone, --bundle",
+            "give one of --backbone NAME and --bundle RUN",
+        )
+    files, _ = find_chips(inputs, declaration)
+    if isinstance(bundle, Path):
+        bundle = Predictor.load(bundle, device)
+    notes = []
+    if bundle is not None:
+        engine = bundle.engine
+        model = bundle.bundle.recipe.name
+        model_sha256 = bundle.bundle.sha256
+        backbone = bundle.bundle.recipe.backbone.name
+        backbone_sha256 = bundle.bundle.backbone_sha256
+    else:
+        model = str(backbone)
+        engine, model_sha256 = _load_encoder(model, files, device, size)
+        backbone_sha256 = model_sha256
+        if engine.contract.statistics:
+            notes.append(
+                "the stretch was measured on these chips: embed all chips in one call,"
+                " or take the encoder of a bundle (--bundle)"
+            )
+    table, rejected = _compute_vectors(engine, files, progress)
+    table = _add_store_columns(table, list(map(Path, inputs)))
+    ordered = [name for name in table.columns if name not in (VECTOR, "geometry")]
+    metadata = {
+        "rsft_version": __version__,
+        "dimensions": len(table[VECTOR].iloc[0]),
+        "model": model,
+        "backbone": backbone,
+        "model_sha256": model_sha256,
+        "backbone_sha256": backbone_sha256,
+    }
+    return Embedding(table[[*ordered, VECTOR, "geometry"]], metadata, rejected, notes)
+
+
+def _load_encoder(
+    name: str, files: Mapping[str, Declaration], device: str, size: int | None
+) -> tuple[LoadedEngine, str]:
+    """Load an encoder, and measure how chips become its inputs.
+
+    Returns:
+        What computes its features, pooled over the patches, or the class token; and the
+            hash of its weights.
     """
     settings = {
         "name": "embed",
@@ -110,83 +153,18 @@ def load_encoder_model(
     target = choose_device(device)
     classifier = move_network(build_classifier(encoder, 1, recipe), target).eval()
     infer = as_inference_fn(classifier.predict, target)
-    metadata = dict.fromkeys(("model", "backbone"), name)
-    metadata |= dict.fromkeys(("model_sha256", "backbone_sha256"), encoder.sha256)
-    notes = []
-    if contract.statistics:
-        notes.append(
-            "the stretch was measured on these chips: embed all chips in one call, or"
-            " take the encoder of a bundle (--bundle)"
-        )
-    return VectorModel(LoadedEngine(infer, contract, REFERENCE), metadata, notes)
+    return LoadedEngine(infer, contract, REFERENCE), encoder.sha256
 
 
-def embed_chips(
-    inputs: Sequence[str],
-    declaration: Declaration,
-    bundle: Predictor | Path | None,
-    backbone: str | None,
-    device: str,
-    size: int | None,
-    progress: Progress | None,
-) -> tuple[VectorModel, Embedding]:
-    """Compute the vectors of chips by the encoder of a bundle, or by a named one.
-
-    Args:
-        inputs: files, folders, chip stores, globs or @list.
-        declaration: what is declared about all chips.
-        bundle: the bundle; None takes `backbone`.
-        backbone: name of an encoder; None takes `bundle`.
-        device: auto, cpu or cuda.
-        size: side of the input of `backbone` in pixels; None is its native one.
-        progress: called with numbers of chips.
-
-    Raises:
-        RequestError: not one of bundle and backbone is given, or no chips are found.
-        WeightsError: the encoder cannot be used.
-        DataError: no chip can be used.
-    """
-    if (backbone is None) == (bundle is None):
-        raise RequestError(
-            "the encoder is not clear",
-            "--backbone, --bundle",
-            "give one of --backbone NAME and --bundle RUN",
-        )
-    files, _ = find_chips(inputs, declaration)
-    if isinstance(bundle, Path):
-        bundle = Predictor.load(bundle, device)
-    if bundle is not None:
-        metadata = {
-            "model": bundle.bundle.recipe.name,
-            "model_sha256": bundle.bundle.sha256,
-            "backbone": bundle.bundle.recipe.backbone.name,
-            "backbone_sha256": bundle.bundle.backbone_sha256,
-        }
-        model = VectorModel(bundle.engine, metadata)
-    else:
-        model = load_encoder_model(str(backbone), files, device, size)
-    stores = [Path(item) for item in inputs]
-    return model, compute_vectors(model, files, stores, progress)
-
-
-def compute_vectors(
-    model: VectorModel,
-    files: Mapping[str, Declaration],
-    stores: Sequence[Path],
-    progress: Progress | None = None,
-) -> Embedding:
-    """Compute the vectors of chips.
-
-    Args:
-        model: the network.
-        files: the chips, with what is declared about each one.
-        stores: chip stores with some of these chips, whose columns are added.
-        progress: called with numbers of chips.
+def _compute_vectors(
+    engine: LoadedEngine, files: Mapping[str, Declaration], progress: Progress | None
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """Return the chips with their vectors, and the chips without one.
 
     Raises:
         DataError: no chip can be used.
     """
-    contract = model.engine.contract
+    contract = engine.contract
     source = open_chips(files, contract, ChipOptions())
     tables = []
     rejected = []
@@ -195,30 +173,23 @@ def compute_vectors(
         for number, reason in prepared.rejected:
             rejected.append((*source.location_of(number), reason))
         if prepared.numbers:
-            features = model.engine.infer(prepared.inputs).features
+            features = engine.infer(prepared.inputs).features
             rows = pd.DataFrame(prepared.columns)
             tables.append(rows.assign(**{VECTOR: list(features.astype(np.float32))}))
         if progress is not None:
             progress(batch.chips.stop, len(source), "computing vectors")
     if not tables:
         raise DataError("no chip has a vector", next(iter(files)), rejected[0][2])
-    table = _add_store_columns(pd.concat(tables, ignore_index=True), stores)
-    ordered = [name for name in table.columns if name not in (VECTOR, "geometry")]
-    table = table[[*ordered, VECTOR, "geometry"]]
-    return Embedding(table, len(table[VECTOR].iloc[0]), rejected)
+    return pd.concat(tables, ignore_index=True), rejected
 
 
-def write_vectors(model: VectorModel, embedding: Embedding, path: Path) -> None:
+def write_vectors(embedding: Embedding, path: Path) -> None:
     """Write vectors, whole or not at all, and the list of rejected chips beside them.
 
-    Args:
-        model: the network.
-        embedding: the vectors.
-        path: the table to write, .parquet.
+    The path ends in .parquet.
     """
     write_rejected_list(path.with_suffix(".rejected.csv"), list(embedding.rejections))
-    metadata = {"rsft_version": __version__, "dimensions": embedding.length}
-    layer = PredictionLayer(embedding.table, LONLAT, (), metadata | {**model.metadata})
+    layer = PredictionLayer(embedding.table, LONLAT, (), embedding.metadata)
     GeoParquet().write(layer, path)
 
 

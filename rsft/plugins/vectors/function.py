@@ -61,8 +61,8 @@ def embed(
         bundle = Path(bundle)
     with python_words():
         names = path_names(chips, "chips")
-        model, result = embed_chips(
+        result = embed_chips(
             names, declaration, bundle, backbone, device, input_size, progress
         )
     rejected = [locate_rejection(rejection) for rejection in result.rejections]
-    return geo_table(result.table, LONLAT, model.notes, rejected)
+    return geo_table(result.table, LONLAT, result.notes, rejected)
