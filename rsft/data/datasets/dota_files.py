@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rsft.data.datasets.formats.label_rows import read_numbered_lines
+from rsft.data.datasets.formats.box_labels import has_box
 from rsft.data.datasets.formats.text_files import SourceReport, find_split
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
-from rsft.errors import DataError
 from rsft.utils.operating_system import walk_files
 
 DOTAVersion = Literal["1.0", "1.5", "2.0"]
@@ -22,8 +21,6 @@ _VERSION = re.compile(r"(?:version|v)[-_ ]?(\d\.\d)", re.IGNORECASE)
 _HORIZONTAL = re.compile(r"hbb|reclabel", re.IGNORECASE)
 """Folders with horizontal boxes of the same objects."""
 _LABEL_FOLDER = re.compile(r"label|annotation", re.IGNORECASE)
-_LABEL_LINE = re.compile(r"(imagesource|gsd)\b|([-+.\de]+\s+){8}\S", re.IGNORECASE)
-"""A header, or a box and a class."""
 
 
 class DOTATree(SourceReport):
@@ -32,8 +29,8 @@ class DOTATree(SourceReport):
     An image and its label file have the same split and stem; their folders do not
     matter. The split is that of the nearest parent folder called train, val or test.
     Label files of other versions or with horizontal boxes are skipped. Other text files
-    are skipped if they have no image of the same name, are in no label folder, and do
-    not begin like a label file. Of the copies of a file in folders of several versions,
+    are skipped if they have no image of the same name, are in no label folder, and
+    have no box. Of the copies of a file in folders of several versions,
     one is taken: that of TorchGeo.
 
     Attributes:
@@ -78,7 +75,7 @@ class DOTATree(SourceReport):
         folders = self._folders(path)
         versions = _VERSION.findall(folders)
         has_place = self._key(path) in images or _LABEL_FOLDER.search(folders)
-        if not has_place and not _begins_like_labels(path):
+        if not has_place and not has_box(path):
             self.skipped["text file that is not a label file"] += 1
         elif versions and versions[-1] != self.version:
             self.skipped[f"label file of v{versions[-1]}"] += 1
@@ -113,11 +110,3 @@ class DOTATree(SourceReport):
             elif path != first:
                 self.reject(path, f"{path.stem} exists already: {first}")
         return chosen
-
-
-def _begins_like_labels(path: Path) -> bool:
-    try:
-        lines = read_numbered_lines(path)
-    except DataError:  # not a text file
-        return False
-    return bool(lines and _LABEL_LINE.match(lines[0][1]))

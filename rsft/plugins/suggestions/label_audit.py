@@ -217,16 +217,10 @@ def predict_out_of_fold(
         other chips, or those of one scene only, cannot be.
 
     Raises:
-        RequestError: the chips have one class, or none can be checked.
+        RequestError: no chip can be checked.
     """
     table = inputs.table
     count = len(classes)
-    if table["class"].nunique() < 2:
-        raise RequestError(
-            f"all {len(table):,} chips have the class {table['class'].iloc[0]}, so no"
-            " label can be contradicted",
-            hint="audit the labels of a store of at least two classes",
-        )
     labels = np.array([list(classes).index(name) for name in table["class"]], np.int64)
     folds, keys = assign_folds(table, FOLDS)
     is_checked = folds > 0

@@ -183,7 +183,7 @@ def test_files_without_a_partner_are_reported(tmp_path):
         ("labelTxt_without_image/P9.txt", "", True),
         ("Annotations/P9.txt", b"\xff\xfe", True),
         ("annfiles/P9.txt", row(1, 1, 9, 9), True),
-        ("images/P9.txt", "\ufeff\r\n" + HEADER, True),
+        ("images/P9.txt", "\ufeff\r\n" + HEADER + row(1, 1, 9, 9), True),
         ("P9.txt", "-1.5 2e1 " + "3 " * 6 + "plane", True),
     ],
 )
