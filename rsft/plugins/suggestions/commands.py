@@ -82,7 +82,7 @@ def data_suggest(
     else:
         store = str(source) if is_store else "STORE"
         if is_store:
-            suggestions = _audit_labels(source).head(count)
+            suggestions = _audit_labels(source, count)
         else:
             suggestions = suggest_chips(source, count)
         if suggestions.table.empty:
@@ -112,8 +112,8 @@ def _suggest_first(
     return chips.suggestions
 
 
-def _audit_labels(root: Path) -> Suggestions:
-    """Return all chips of a store whose labels other scenes contradict."""
+def _audit_labels(root: Path, count: int) -> Suggestions:
+    """Return chips of a store whose labels other scenes contradict."""
     from rsft.data.chips.store import ChipStore
     from rsft.plugins.suggestions.label_audit import (
         predict_out_of_fold,
@@ -127,7 +127,7 @@ def _audit_labels(root: Path) -> Suggestions:
             read_chip_features(store, progress=report), store.classes, report
         )
     return suggest_audited_labels(
-        store, result.table, result.probabilities, result.notes
+        store, result.table, result.probabilities, result.notes, count
     )
 
 

@@ -13,7 +13,11 @@ from rsft.types import Floats
 
 
 def suggest_audited_labels(
-    store: ChipStore, chips: pd.DataFrame, probabilities: Floats, notes: Sequence[str]
+    store: ChipStore,
+    chips: pd.DataFrame,
+    probabilities: Floats,
+    notes: Sequence[str],
+    count: int,
 ) -> Suggestions:
     """Suggest the chips of a chip store whose labels given probabilities contradict.
 
@@ -27,17 +31,19 @@ def suggest_audited_labels(
         chips: manifest rows of N chips.
         probabilities: of classifiers that have not seen the labels (N, C).
         notes: remarks on the probabilities.
+        count: number of chips to suggest.
 
     Returns:
-        All chips whose label is contradicted, with the label as a further column of
-        the table. Their names are their paths in the store.
+        At most `count` chips whose label is contradicted, with the label as a further
+        column of the table. Their names are their paths in the store.
     """
     classes = store.classes
     indices = [classes.index(name) for name in chips["class"]]
     given = probabilities[np.arange(len(chips)), indices]
     margins = given - probabilities.max(axis=1)
     order = np.argsort(margins, kind="stable")
-    selected = order[margins[order] < 0]
+    contradicted = order[margins[order] < 0]
+    selected = contradicted[:count]
     chips = chips.iloc[selected]
     probabilities = probabilities[selected]
     best = np.array(classes, object)[probabilities.argmax(axis=1)]
@@ -64,8 +70,8 @@ def suggest_audited_labels(
         share = 100 * given[selected[row]]
         reasons.append(f"labeled {label} {share:.0f} %, predicted {shares}")
     total = len(margins)
-    contradicted = f"labels that are contradicted: {len(labels):,} of {total:,}"
+    note = f"labels that are contradicted: {len(contradicted):,} of {total:,}"
     table, path_notes = suggestion_table(predictions, reasons)
     table["label"] = labels
-    texts = [*notes, contradicted, *path_notes]
+    texts = [*notes, note, *path_notes]
     return Suggestions(table, predictions, classes, metadata, total, texts)

@@ -5,7 +5,7 @@ other.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +61,6 @@ class Suggestions:
     metadata: JsonObject
     candidates: int
     notes: list[str]
-
-    def head(self, count: int) -> "Suggestions":
-        """Return the first suggestions."""
-        return replace(
-            self, table=self.table[:count], predictions=self.predictions[:count]
-        )
 
 
 def suggest_chips(predictions: Path, count: int) -> Suggestions:

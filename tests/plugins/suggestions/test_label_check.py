@@ -58,7 +58,7 @@ def test_labels_that_an_audit_contradicts(root, tmp_path):
             [0, 0, 1.0],
         ]
     )
-    suggestions = suggest_audited_labels(store, chips, probabilities, ["a note"])
+    suggestions = suggest_audited_labels(store, chips, probabilities, ["a note"], 9)
     assert chips["class"].tolist() == [
         "bright",
         "dark",
@@ -80,7 +80,9 @@ def test_labels_that_an_audit_contradicts(root, tmp_path):
         == chips["path"].iloc[[5, 4, 2, 3]].tolist()
     )
     assert suggestions.notes == ["a note", "labels that are contradicted: 4 of 6"]
-    assert len(suggestions.head(1).table) == len(suggestions.head(1).predictions) == 1
+    first = suggest_audited_labels(store, chips, probabilities, [], 1)
+    assert len(first.table) == len(first.predictions) == 1
+    assert first.notes == ["labels that are contradicted: 4 of 6"]
     write_suggestion_page(tmp_path / "page.html", suggestions, str(root))
     page = (tmp_path / "page.html").read_text("utf-8")
     assert (
