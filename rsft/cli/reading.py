@@ -17,8 +17,8 @@ from rsft.utils.cell.client import open_cell
 from rsft.utils.cell.named import OFF, TRUSTED, check_link
 from rsft.utils.cell.walls import landlock_version
 from rsft.utils.command_options import Access
+from rsft.utils.input_paths import read_path_list
 from rsft.utils.remote_files import allow_servers, refuse_servers
-from rsft.utils.untrusted.documents import read_regular
 
 _log = logging.getLogger(__name__)
 
@@ -105,11 +105,10 @@ def _list_lines(text: str) -> list[str]:
     if not text.startswith("@"):
         return []
     try:
-        lines = read_regular(Path(text[1:])).decode(errors="replace").splitlines()
-    except (RsftError, OSError, ValueError):  # the command reports it
+        lines = read_path_list(Path(text[1:]))
+    except (RsftError, ValueError):  # the command reports it
         return []
-    inputs = [line.strip() for line in lines if not line.startswith("@")]
-    return [text[1:], *filter(None, inputs)]
+    return [text[1:], *(line for line in lines if not line.startswith("@"))]
 
 
 def _find_inputs(text: str) -> Iterator[Path]:
