@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from rsft.cli.display.console import (
+    MEASURES,
     console,
     escape_controls,
     make_table,
@@ -59,13 +60,6 @@ STYLES = {
     "interrupted": "yellow",
     "trained": "yellow",
 }
-_MEASURES = {
-    "macro": "macro",
-    "micro": "overall",
-    "head": "head",
-    "medium": "medium",
-    "tail": "tail",
-}
 
 
 @app.command("ls")
@@ -76,7 +70,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
 
     runs = find_runs(folder)
     # three measures, and times without year, fit into 80 columns; `show` has all
-    listed = {key: _MEASURES[key] for key in ("macro", "micro", "tail")}
+    listed = {key: MEASURES[key] for key in ("macro", "micro", "tail")}
     rows: list[list[str | Text]] = []
     for run in runs:
         epochs = "-"
@@ -114,7 +108,7 @@ def runs_show(run: RunArgument) -> None:
     info = read_run_info(run)
     measured = {
         name: _percent(info, key)
-        for key, name in _MEASURES.items()
+        for key, name in MEASURES.items()
         if key in info.accuracy
     }
     print_rows({"status": info.status, "time": _time(info.seconds), **measured}, 24)
@@ -148,7 +142,7 @@ def runs_compare(runs: RunsArgument) -> None:
         table.add_row(key, *map(to_yaml, values))
     table.add_section()
     table.add_row("status", *(run.status for run in infos))
-    for key, name in _MEASURES.items():
+    for key, name in MEASURES.items():
         table.add_row(f"{name}, %", *(_percent(run, key) for run in infos))
     table.add_row("time", *(_time(run.seconds) for run in infos))
     console.print(table)

@@ -39,8 +39,14 @@ T = TypeVar("T")
 IMPORTS = "loading PyTorch"
 """What a command waits for while it imports PyTorch and the packages that need it."""
 
-MEASURES = {"micro": "overall"}
-"""Names of measures, where they are shown, that differ from those in files."""
+MEASURES = {
+    "macro": "macro",
+    "micro": "overall",
+    "head": "head",
+    "medium": "medium",
+    "tail": "tail",
+}
+"""Names of measures, where they are shown, by those in files."""
 
 PIPED_WIDTH = 10_000
 """Characters in a line of output that does not go to a terminal, so that no line is cut
