@@ -26,8 +26,11 @@ _SIZES = ["bow", "stern", "port", "starboard", "length"]
 _LIMITS = {"sog": 102.3, "cog": 360.0, "heading": 360.0}
 """Values that mean "not available": ITU-R M.1371-5, tables 48 and 52."""
 
-_WRONG_MMSI = "messages with an MMSI of other than nine digits"
-_STATION = "messages of stations, aircraft, buoys and handhelds"
+_FAULTS = [
+    "messages with an MMSI of other than nine digits",
+    "messages of stations, aircraft, buoys and handhelds",
+    "repeated messages",
+]
 _SHARED = "messages of an MMSI that two ships use"
 _JUMP = "messages with an impossible jump"
 _JUMP_TOLERANCE = 300.0  # meters; positions and times of messages are not exact
@@ -71,8 +74,7 @@ def make_tracks(messages: AisMessages) -> Tracks:
     Raises:
         RequestError: the speeds are not knots, or no MMSI has nine digits.
     """
-    counts = Counter[str]()
-    table = messages.table.copy()
+    table = messages.table
     is_short = ~table["mmsi"].between(10**8, 10**9 - 1)
     if is_short.all():
         numbers = ", ".join(map(str, table["mmsi"].unique()[:3]))
@@ -82,20 +84,22 @@ def make_tracks(messages: AisMessages) -> Tracks:
             "give the original messages, whose MMSI are not shortened, hashed or those"
             " of the IMO",
         )
-    table = _drop(table, is_short, counts, _WRONG_MMSI)
     first_digits = table["mmsi"] // 10**7
     is_ship = first_digits.between(20, 79) | (first_digits == 98)
-    table = _drop(table, ~is_ship, counts, _STATION)
     is_repeated = table.duplicated(["mmsi", "time", "lat", "lon"])
-    table = _drop(table, is_repeated, counts, "repeated messages")
-    table = table.sort_values(["mmsi", "time"], kind="stable", ignore_index=True)
-    faults = _find_jumps(table)
-    shared = table["mmsi"][faults == _SHARED].unique().tolist()
-    counts.update(faults[faults != ""])
+    faults = np.select([is_short, ~is_ship, is_repeated], _FAULTS, "")
+    counts = Counter(faults.tolist())
     table = table[faults == ""]
+    table = table.sort_values(["mmsi", "time"], kind="stable", ignore_index=True)
+    jumps = _find_jumps(table)
+    shared = table["mmsi"][jumps == _SHARED].unique().tolist()
+    counts.update(jumps)
+    table = table[jumps == ""]
     is_second = table.duplicated(["mmsi", "time"])
-    table = _drop(table, is_second, counts, "messages of a ship at one time")
+    table = table[~is_second]
+    counts["messages of a ship at one time"] = int(is_second.sum())
     counts["ships that share an MMSI"] = len(shared)
+    del counts[""]
     check_speeds(table, messages.location)
     for name, limit in _LIMITS.items():
         is_available = table[name].between(0, limit, inclusive="left")
@@ -109,14 +113,6 @@ def make_tracks(messages: AisMessages) -> Tracks:
     ships = _describe_ships(messages.static.reindex(mmsi))
     table = table.reset_index(drop=True)
     return Tracks(table, np.append(starts, len(table)), ships, counts, notes)
-
-
-def _drop(
-    table: pd.DataFrame, rows: pd.Series[bool], counts: Counter[str], reason: str
-) -> pd.DataFrame:
-    """Return a table without some rows, and count them."""
-    counts[reason] = int(rows.sum())
-    return table[~rows]
 
 
 def _describe_ships(static: pd.DataFrame) -> pd.DataFrame:
