@@ -29,7 +29,7 @@ FusarTask = tuple[str, int, int]
 """Category, index of the sub-category, and number of the chip."""
 
 # FUSAR-Ship: number of the category, and its sub-categories with the kind of ship that
-# is simulated: for those that are no class of the demonstration, a similar one
+# is simulated
 _FUSAR = {
     "Cargo": (
         1,

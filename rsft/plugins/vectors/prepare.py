@@ -71,12 +71,13 @@ def prepare_vectors(
     table = table[table["class"] != ""].copy()
     if table.empty:
         raise RequestError("no vector has a class", source, "add a column `class`")
+    without_class = len(file.names) - len(table)
     table["split"] = _choose_splits(table, val, seed)
     description = StoreDescription(
         root.resolve().name,
         sort_class_names(set(table["class"])),
         build.command,
-        skipped={"vector without a class": len(file.names) - len(table)},
+        skipped={"vector without a class": without_class} if without_class else {},
         license=license,
     )
     return build.write(_list_records(file, table), description, len(table))
