@@ -45,7 +45,7 @@ class ChipStoreDataset(LabeledImages):
             raise RequestError(
                 f"the chip store has no {split} chips",
                 store.root,
-                "build it with a share for this split, for instance --val 0.1 --test 0.1",
+                "build it with shares of the chips, such as --val 0.1 --test 0.1",
             )
         self.classes = store.classes
         self.transforms = transforms
