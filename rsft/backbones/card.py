@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rsft.backbones.archived_weights import Archive, fetch_archived_weights
 from rsft.errors import RequestError, WeightsError
@@ -233,17 +233,14 @@ class WeightsStatus:
         path: the file.
         bytes: its size.
         sha256: its hash.
-        state: "verified" if the file matches a published checksum, "unchanged" if it
-            matches the digest recorded earlier, "first seen" if its digest was recorded
-            just now.
-        evidence: the reason for `state`, in one sentence.
+        published: the published checksum, which the file matches; None if there is
+            none. Unless it is a whole SHA-256, the hash is recorded beside the file.
     """
 
     path: Path
     bytes: int
     sha256: str
-    state: Literal["verified", "unchanged", "first seen"]
-    evidence: str
+    published: str | None
 
 
 def weights_path(card: PublishedEncoder) -> Path:
@@ -299,15 +296,12 @@ def fetch_weights(
 
     remote = card.weights
     path = weights_path(card)
-    if not isinstance(remote, Remote) or not remote.url or path.exists():
-        return verify_weights(card)
-    if remote.archive:
-        fetch_archived_weights(remote.url, remote.archive, path, progress)
-        _write_record(path, sha256(path))
-        evidence = f"from {remote.archive.name}, with the published SHA-256"
-        return replace(verify_weights(card), state="verified", evidence=evidence)
-    published = published_checksum(card)
-    download(remote.url, path, published, size=remote.bytes, progress=progress)
+    if isinstance(remote, Remote) and remote.url and not path.exists():
+        if remote.archive:
+            fetch_archived_weights(remote.url, remote.archive, path, progress)
+        else:
+            checksum = published_checksum(card)
+            download(remote.url, path, checksum, size=remote.bytes, progress=progress)
     return verify_weights(card)
 
 
@@ -323,36 +317,27 @@ def verify_weights(card: PublishedEncoder) -> WeightsStatus:
         WeightsError: the file is missing, has another size, or was changed.
     """
     path = find_weights(card)
-    record = _record_path(path)
+    record = path.with_name(f"{path.name}.sha256")
     published = published_checksum(card)
     size = path.stat().st_size
     expected = card.weights.bytes if isinstance(card.weights, Remote) else None
     digest = sha256(path)
-    recorded = ""
-    if record.is_file():
-        recorded = record.read_text(errors="replace").partition(" ")[0].strip()
+    is_recorded = record.is_file()
     fault = ""
     if expected not in (None, size):
         fault = f"the file has {size:,} bytes, the published one {expected:,}"
     elif published and not _matches(path, digest, published):
         fault = f"this is not the published file: its SHA-256 is {digest}"
-    elif recorded not in ("", digest):
+    elif is_recorded and digest not in record.read_text(errors="replace"):
         fault = (
-            "the file has changed since it was first verified: its SHA-256 is"
-            f" {digest}, not {recorded}"
+            f"the file has changed since {record.name} was written: its SHA-256 is"
+            f" {digest}"
         )
     if fault:
         raise WeightsError(fault, path, f"move the file away, then {_hint_fetch(card)}")
-    state: Literal["verified", "unchanged", "first seen"] = "verified"
-    evidence = f"{_describe_checksum(published)} as published"
-    if not published:
-        state = "unchanged" if recorded else "first seen"
-        evidence = "no checksum is published"
-    if not _is_complete(published):
-        if not recorded:
-            _write_record(path, digest)
-        evidence += f"; the digest is recorded in {record.name}"
-    return WeightsStatus(path, size, digest, state, evidence)
+    if published != digest and not is_recorded:
+        write_text(record, f"{digest}  {path.name}\n")  # as sha256sum does
+    return WeightsStatus(path, size, digest, published)
 
 
 def _matches(path: Path, digest: str, published: str) -> bool:
@@ -361,15 +346,6 @@ def _matches(path: Path, digest: str, published: str) -> bool:
         return digest.startswith(published)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest() == published[4:]
-
-
-def _describe_checksum(published: str | None) -> str:
-    """Return the kind of a published checksum: SHA-256, 8 digits or MD5."""
-    if not published or _is_complete(published):
-        return "SHA-256"
-    if published.startswith("md5:"):
-        return "MD5"
-    return f"{len(published)} digits"
 
 
 def published_checksum(card: PublishedEncoder) -> str | None:
@@ -386,14 +362,6 @@ def published_checksum(card: PublishedEncoder) -> str | None:
         if model_card.is_file():
             return str(json.loads(model_card.read_text("utf-8"))["sha256"])
     return None
-
-
-def _is_complete(published: str | None) -> bool:
-    """Return whether all digits of a SHA-256 are published.
-
-    For other checksums, rsft records the digest itself.
-    """
-    return published is not None and len(published) == 64
 
 
 def _hint_fetch(card: PublishedEncoder) -> str:
@@ -416,12 +384,3 @@ def _hint_fetch(card: PublishedEncoder) -> str:
         f"run `rsft weights get {card.name}`, or download {remote.url}{size} by hand to"
         f" {target}"
     )
-
-
-def _record_path(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
-
-
-def _write_record(path: Path, digest: str) -> None:
-    """Write the digest in the format of sha256sum, so that `sha256sum -c` reads it."""
-    write_text(_record_path(path), f"{digest}  {path.name}\n")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from rsft.backbones.card import Card
 from rsft.backbones.checkpoint_files import read_checkpoint
 from rsft.backbones.loading import load_encoder_weights
-from rsft.errors import RequestError, WeightsError
+from rsft.errors import RequestError
 from rsft.types import Names
 from rsft.utils.atomic_files import atomic_file, sha256
 
@@ -33,8 +33,7 @@ def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
     """Write only the encoder's tensors of a checkpoint to a safetensors file.
 
     The dtypes of the tensors stay. The metadata of the new file contains the encoder's
-    name, the SHA-256 of `source` and the names of the tensors that were left out. Only
-    one of the two files is mapped at a time.
+    name, the SHA-256 of `source` and the names of the tensors that were left out.
 
     Args:
         card: the card of the encoder in `source`.
@@ -69,12 +68,4 @@ def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
         tensors = card.convert(read_checkpoint(source))
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, temporary, metadata)
-        count = len(tensors)
-        del tensors, contiguous  # unmaps the source
-        if load_encoder_weights(card, card.size, temporary).sha256 != digest:
-            raise WeightsError(
-                "the converted weights differ from their source",
-                source,
-                "report this file",
-            )
-    return ConvertedWeights(digest, count, left_out)
+    return ConvertedWeights(digest, len(tensors), left_out)

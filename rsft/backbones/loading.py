@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -133,8 +133,8 @@ def _with_first_blocks(card: Card, blocks: int) -> Card:
     return replace(card, about=about, build=build, convert=convert)
 
 
-_MAX_NAMES_IN_MESSAGE = 3
-"""Names of tensors that an error message lists."""
+_MAX_NAMES = 3
+"""Tensors that an error message lists for each kind of fault."""
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,6 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     state = card.convert(stored)
     used = {tensor.data_ptr() for tensor in state.values()}
     left_out = [name for name, x in stored.items() if x.data_ptr() not in used]
-    _check_names(state, vit, card, path)
     channels = _other_channels(state, vit)
     if channels is not None and card.name.startswith("timm:"):
         card = _with_channels(card, channels)
@@ -304,15 +303,7 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
         if tensor.is_floating_point():
             state[name] = tensor.float()
     resampled = _resample_positions(state, vit, card)
-    _check_shapes(resampled, vit, card, path)
-    faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]
-    if faults:  # a sum needs no extra memory
-        raise WeightsError(
-            f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or"
-            f" infinity: {_first_few(faults)}",
-            path,
-            "download it again",
-        )
+    _check_tensors(resampled, vit, card, path)
     vit.load_state_dict(resampled, assign=True)
     _initialize_buffers(vit, card, path)
     terms = card.license
@@ -353,28 +344,49 @@ def _is_published(card: Card, path: Path) -> bool:
     return path.name == published or read_metadata(path).get("backbone") == card.name
 
 
-def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
-    """Raise an error if a tensor has another shape or type than the encoder's."""
-    faults = []
-    for name, tensor in vit.state_dict().items():
-        expected = _dtype_and_shape(tensor)
-        actual = _dtype_and_shape(state[name])
-        if actual != expected:
-            faults.append(f"{name} is {actual}, not {expected}")
-    if faults:
-        raise WeightsError(
-            f"{len(faults)} of the {len(state)} tensors do not fit {card.name}:"
-            f" {_first_few(faults)}",
-            path,
-            _hint_other_file(card),
-        )
+def _check_tensors(
+    state: State, vit: VisionTransformer, card: Card, path: Path
+) -> None:
+    """Raise an error unless tensors are exactly those of an encoder, and finite."""
+    expected = vit.state_dict()
+    faults: dict[str, list[str]] = defaultdict(list)
+    for name, target in expected.items():
+        tensor = state.get(name)
+        shape = _dtype_and_shape(target)
+        if tensor is None:
+            faults["missing"].append(name)
+        elif _dtype_and_shape(tensor) != shape:
+            text = f"{name} is {_dtype_and_shape(tensor)}, not {shape}"
+            faults["of another shape"].append(text)
+        elif not tensor.sum().isfinite():  # a sum needs no extra memory
+            faults["NaN or infinity in"].append(name)
+    sound = len(expected) - sum(map(len, faults.values()))
+    unexpected = [name for name in state if name not in expected]
+    if unexpected:
+        faults["not expected"] = unexpected
+    if not faults:
+        return
+    message = f"{sound} of the {len(expected)} tensors of {card.name} are in the file"
+    for kind, texts in faults.items():
+        message += f"; {kind}: {', '.join(texts[:_MAX_NAMES])}"
+        if len(texts) > _MAX_NAMES:
+            message += f" and {len(texts) - _MAX_NAMES} more"
+    usual = "the one in the rsft package"
+    if isinstance(card.weights, Remote):
+        usual = f"{card.weights.file} of {card.weights.page}"
+    raise WeightsError(
+        message,
+        path,
+        "name the encoder that the file holds, or use the file of this encoder:"
+        f" {usual}",
+    )
 
 
 def _other_channels(state: State, vit: VisionTransformer) -> int | None:
     """Return the channels of the first layer of a file, if they alone differ."""
     for name, tensor in vit.state_dict().items():
         expected = tensor.shape
-        actual = state[name].shape
+        actual = state.get(name, tensor).shape
         if len(expected) != 4 or len(actual) != 4 or actual == expected:
             continue
         if actual[0] == expected[0] and actual[2:] == expected[2:]:
@@ -420,7 +432,7 @@ def _resample_positions(state: State, vit: VisionTransformer, card: Card) -> Sta
     """
     resampled = dict(state)
     for name, target in vit.state_dict().items():
-        stored = state[name]
+        stored = state.get(name, target)
         if stored.shape == target.shape:
             continue
         if name == "pos_embed" and stored.ndim == 3:
@@ -482,39 +494,6 @@ def _initialize_buffers(vit: VisionTransformer, card: Card, path: Path) -> None:
         cast(Any, module).init_non_persistent_buffers()
 
 
-def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
-    expected = vit.state_dict().keys()
-    missing = [name for name in expected if name not in state]
-    unexpected = [name for name in state if name not in expected]
-    if not missing and not unexpected:
-        return
-    message = (
-        f"{len(expected) - len(missing)} of the {len(expected)} tensors of {card.name}"
-        " are in the file"
-    )
-    if missing:
-        message += f"; missing: {_first_few(missing)}"
-    if unexpected:
-        message += f"; not expected: {_first_few(unexpected)}"
-    raise WeightsError(message, path, _hint_other_file(card))
-
-
 def _dtype_and_shape(tensor: Tensor) -> str:
     shape = "x".join(map(str, tensor.shape)) or "scalar"
     return f"{str(tensor.dtype).removeprefix('torch.')} {shape}"
-
-
-def _first_few(texts: Sequence[str]) -> str:
-    first = ", ".join(texts[:_MAX_NAMES_IN_MESSAGE])
-    others = len(texts) - _MAX_NAMES_IN_MESSAGE
-    return f"{first} and {others} more" if others > 0 else first
-
-
-def _hint_other_file(card: Card) -> str:
-    usual = "the one in the rsft package"
-    if isinstance(card.weights, Remote):
-        usual = f"{card.weights.file} of {card.weights.page}"
-    return (
-        "name the encoder that the file holds, or use the file of this encoder:"
-        f" {usual}"
-    )

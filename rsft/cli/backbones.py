@@ -209,10 +209,12 @@ def weights_convert(
 
 
 def _show(encoder: PublishedEncoder, status: WeightsStatus) -> None:
-    style = "yellow" if status.state == "first seen" else "green"
+    state = ("verified", "green")
+    evidence = f"published checksum: {status.published}"
+    if not status.published:
+        state = ("recorded", "yellow")
+        evidence = f"no checksum is published; compared with {status.path.name}.sha256"
     size = f"{status.bytes / 1e6:,.1f} MB"
-    console.print(
-        Text.assemble((status.state, style), "  ", (encoder.name, "bold"), f"  {size}"),
-    )
-    for line in (status.path, f"SHA-256 {status.sha256}", status.evidence):
+    console.print(Text.assemble(state, "  ", (encoder.name, "bold"), f"  {size}"))
+    for line in (status.path, f"SHA-256 {status.sha256}", evidence):
         console.print(f"  {line}")

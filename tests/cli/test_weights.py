@@ -28,21 +28,19 @@ def test_get_verify_and_a_changed_file(rsft, tmp_path, monkeypatch):
         monkeypatch.setattr(catalog, "listed_encoders", lambda: [list_card(card, 0)])
         code, printed = rsft("weights", "get", "x.y")
         assert (
-            code == 0
-            and printed.startswith("first seen  x.y  3.0 MB")
-            and SHA in printed
+            code == 0 and printed.startswith("recorded  x.y  3.0 MB") and SHA in printed
         )
         assert (
-            rsft("weights", "get", "x.y")[1].startswith("unchanged")
+            rsft("weights", "get", "x.y")[1].startswith("recorded")
             and len(server.requested_ranges) == 1
         )
     code, printed = rsft("weights", "verify")
-    assert code == 0 and "the digest is recorded in x.pth.sha256" in printed
+    assert code == 0 and "compared with x.pth.sha256" in printed
     (tmp_path / "weights/x.pth").write_bytes(BODY[1:])
     code, printed = rsft("weights", "verify", "x.y")
     assert (
         code == 1
-        and "has changed since it was first verified" in printed
+        and "has changed since x.pth.sha256 was written" in printed
         and "move the file away" in printed
     )
 

@@ -121,5 +121,4 @@ CARDS = (
     _card("600", HUGE, 14),
     _card("600_tl", HUGE, 14),
 )
-"""All encoders of this module. No checksum is published; Hugging Face states that of
-each file at the download."""
+"""All encoders of this module. No checksum is published."""

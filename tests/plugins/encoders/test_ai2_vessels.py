@@ -237,7 +237,7 @@ def test_from_a_server_and_a_product_to_typed_ships(
         monkeypatch.setattr(catalog, "listed_encoders", lambda: ())
         code, printed = rsft("weights", "get", CARD.name, "--bundle", "vessels")
         assert code == 0, printed
-        assert "first seen" in printed and "no checksum is published" in printed
+        assert "recorded" in printed and "no checksum is published" in printed
         assert "length, width, speed and heading" in printed
     code, printed = rsft(
         "predict", "vessels", safe, "--detect", "--land", "none", "-o", "ships.gpkg"
