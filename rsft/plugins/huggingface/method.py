@@ -39,7 +39,7 @@ class HuggingFaceMethod:
             use_dora), and the settings of its configuration class.
         positions: letters of "qkvo12", a list of names, or "all", as for LoRA. A tuner
             adapts a layer as a whole: q, k and v of a fused qkv layer are named
-            together. A tuner that peft uses for norms takes the norms of the blocks.
+            together.
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
 
     Example:

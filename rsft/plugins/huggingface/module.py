@@ -6,20 +6,20 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rsft.peft.modules.adapter_module import (
     AdapterModule,
     NamedTensors,
     mangle_name,
-    named_blocks,
     target_layers,
 )
 from rsft.peft.modules.scaled import select_sites
-from rsft.peft.sites import Site, select_blocks
+from rsft.peft.sites import Site
 from rsft.plugins.huggingface.tuners import ADAPTER, Tuner, find_tuner, make_config
 from rsft.utils.dependencies import require
 
-_MERGE_TOLERANCE = 1e-3
+_MERGE_TOLERANCE = 1e-5
 """Largest difference of a merged layer's output, relative to the largest output."""
 
 
@@ -57,10 +57,7 @@ class TunerModule(AdapterModule):
         reason = tuner.unusable_reason()
         if reason:
             raise ValueError(f"{tuner.name} of peft cannot adapt images: {reason}")
-        if tuner.takes_norms:
-            rows: dict[str, dict[Site, slice]] = {x: {} for x in _norms(vit, blocks)}
-        else:
-            rows = _rows_by_layer(vit, positions, blocks)
+        rows = _rows_by_layer(vit, positions, blocks)
         sites = [site for layer_sites in rows.values() for site in layer_sites]
         super().__init__(dict.fromkeys(sites, 1.0))
         self.peft_config = make_config(tuner, values, list(rows))
@@ -175,47 +172,43 @@ class TunerModule(AdapterModule):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Fold the layers that the tuner can fold; the others stay injected."""
+        """Fold the linear layers whose output is affine; the others stay injected."""
         for path, layer in self.layers.items():
-            layer.eval()
-            if self._merge_layer(path, layer):
-                self.remove([path])
-
-    def _merge_layer(self, path: str, layer: Any) -> bool:
-        """Return whether a layer was folded, and its outputs stayed the same."""
-        frozen = self._frozen[path]
-        old = {name: x.clone() for name, x in frozen.named_parameters()}
-        factor = self._factor(path)
-        inputs = self._inputs[path].to(cast(Tensor, frozen.weight))
-        expected = layer(inputs)
-        try:
-            layer.merge()
-        except Exception:
-            # expected: a tuner of peft that cannot merge says so by an error of any
-            # type; its layer stays as it was, and is not folded
-            return _restore(frozen, old)
-        merged = layer.get_base_layer()
-        new = {name: x.clone() for name, x in merged.named_parameters()}
-        if new.keys() != old.keys():
-            layer.unmerge()
-            return _restore(frozen, old)
-        for name, parameter in frozen.named_parameters():
-            part = factor
-            if isinstance(factor, Tensor) and factor.ndim:
-                part = factor.view(-1, *[1] * (parameter.ndim - 1))
-            parameter.copy_(old[name] + part * (new[name] - old[name]))
-        difference = (frozen(inputs) - expected).abs().max()
-        if difference <= _MERGE_TOLERANCE * expected.abs().max():
-            return True
-        _restore(frozen, new)
-        layer.unmerge()
-        return _restore(frozen, old)
+            frozen = self._frozen[path]
+            if isinstance(frozen, nn.Linear):
+                layer.eval()
+                if _fold(layer, frozen, self._inputs[path].to(frozen.weight)):
+                    self.remove([path])
 
 
-def _restore(layer: nn.Module, parameters: NamedTensors) -> bool:
-    for name, parameter in layer.named_parameters():
-        parameter.copy_(parameters[name])
-    return False
+def _fold(layer: nn.Module, frozen: nn.Linear, inputs: Tensor) -> bool:
+    """Give a frozen layer the weights of the layer of peft around it, if it has some.
+
+    They follow from the outputs for unit vectors and for zeros. So no tuner needs a
+    rule of its own, and learned scales are part of them.
+
+    Args:
+        layer: the layer of peft around `frozen`.
+        frozen: the layer to change.
+        inputs: tokens (..., width_in) on which both must agree then.
+
+    Returns:
+        Whether the layer was changed: not if its outputs are not affine.
+    """
+    units = torch.eye(frozen.in_features).to(frozen.weight)
+    units = units.view(*[1] * (inputs.ndim - 2), *units.shape)
+    shift = layer(torch.zeros_like(inputs)).flatten(0, -2)[0]
+    weight = (layer(units) - shift).flatten(0, -2).t()
+    inputs = 10 * (inputs + 1)  # where it shows that a layer is not affine
+    expected = layer(inputs)
+    difference = (F.linear(inputs, weight, shift) - expected).abs().max()
+    is_affine = difference <= _MERGE_TOLERANCE * expected.abs().max()
+    if not is_affine or (frozen.bias is None and shift.any()):
+        return False
+    frozen.weight.copy_(weight)
+    if frozen.bias is not None:
+        frozen.bias.copy_(shift)
+    return True
 
 
 def _wrap_layers(
@@ -278,8 +271,9 @@ def _freeze_again(layer: nn.Module, before: NamedTensors) -> str:
         for name, x in layer.named_parameters()
         if x.requires_grad or not x.equal(before[name])
     ]
-    with torch.no_grad():
-        _restore(layer.requires_grad_(False), before)
+    layer.requires_grad_(False)
+    for name, parameter in layer.named_parameters():
+        parameter.copy_(before[name])
     return next(iter(changed), "")
 
 
@@ -318,8 +312,8 @@ def _probe(layer: nn.Module, has_maps: bool) -> Tensor:
     shape: tuple[int, ...] = (1, 2, weight.shape[-1])
     if has_maps:
         shape = (1, *shape)
-    if "2d" in type(layer).__name__:  # a convolution, or a norm of feature maps
-        shape = (1, getattr(layer, "in_channels", len(weight)), 8, 8)
+    if isinstance(layer, nn.Conv2d):
+        shape = (1, layer.in_channels, 8, 8)
     count = torch.Size(shape).numel()
     return torch.linspace(-1, 1, count, device=weight.device, dtype=weight.dtype).view(
         shape
@@ -349,20 +343,3 @@ def _rows_by_layer(
                 " together, or use the method lora"
             )
     return layers
-
-
-def _norms(vit: nn.Module, blocks: str | Sequence[int]) -> list[str]:
-    """Return the names of the norms of blocks; "all" includes those outside of them."""
-    paths = list(named_blocks(vit))
-    prefixes: tuple[str, ...] = ("",)
-    if blocks != "all":
-        selected = select_blocks(blocks, len(paths))
-        prefixes = tuple(f"{paths[index]}." for index in selected)
-    return [
-        name
-        for name, module in vit.named_modules()
-        if name.startswith(prefixes)
-        and name.split(".")[0] != "head"
-        and "norm" in type(module).__name__.lower()
-        and getattr(module, "weight", None) is not None
-    ]

@@ -38,12 +38,6 @@ class Tuner(NamedTuple):
                 names.append(info.name)
         return tuple(name for name in names if name not in base)
 
-    @property
-    def takes_norms(self) -> bool:
-        """Whether peft uses the tuner for the norms of language models."""
-        layers = getattr(self.tuner_class, "target_module_mapping", {}).get("llama", ())
-        return bool(layers) and all("norm" in layer for layer in layers)
-
     def unusable_reason(self) -> str:
         """Return why no image network can have the tuner; "" if one may."""
         fields = {info.name for info in dataclasses.fields(self.config_class)}
@@ -55,6 +49,9 @@ class Tuner(NamedTuple):
         adapts_layers = getattr(self.tuner_class, "tuner_layer_cls", None) is not None
         if not adapts_layers or "target_modules" not in fields:
             return "it changes a whole language model, not single layers"
+        layers = getattr(self.tuner_class, "target_module_mapping", {}).get("llama", ())
+        if layers and all("norm" in layer for layer in layers):
+            return "it trains norms; use the method layernorm"
         if "token_indices" in fields:
             return "it trains the embeddings of text tokens"
         if "shadow_model" in fields:

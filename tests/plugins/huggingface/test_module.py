@@ -210,6 +210,7 @@ def test_other_networks(name, kind, positions):
     [
         ({"peft_type": "NOPE"}, "qkvo12", ["'NOPE'", "LORA", "OFT"]),
         ({}, "qkvo12", ["peft_type", "LORA"]),
+        ({"peft_type": "LN_TUNING"}, "qkvo12", ["LN_TUNING", "layernorm"]),
         ({"peft_type": "LORA"}, "qv", ["blocks.0.attn.qkv", "q, k and v together"]),
         ({"peft_type": "OFT", "blok": 4}, "o", ["blok", "oft_block_size"]),
         ({"peft_type": "LORA", "target_modules": ["x"]}, "o", ["target_modules"]),
@@ -246,19 +247,6 @@ def test_scale_invariant_steps_are_refused():
         adapted.in_function_space(),
     ):
         pass
-
-
-def test_norms_are_those_of_the_blocks():
-    vit = tiny_vit()
-    adapted = attach(vit, HuggingFaceMethod({"peft_type": "LN_TUNING"}, blocks=[1]))
-    assert sorted(adapted.adapter_state()) == [
-        f"blocks.1.norm{n}.ln_tuning_layers.{name}"
-        for n in (1, 2)
-        for name in ("bias", "weight")
-    ]
-    adapted.detach()
-    with pytest.raises(ValueError, match="no scales to learn"):
-        attach(vit, HuggingFaceMethod({"peft_type": "LN_TUNING"}), learn_scales=True)
 
 
 def test_the_method_is_registered():
