@@ -43,7 +43,6 @@ def low_rank_block(
     *,
     rope: Tensor | None = None,
     split: int | None = None,
-    training: bool = False,
     class_token_only: bool = False,
     needs_output: bool = True,
     kernels: bool | None = None,
@@ -59,7 +58,6 @@ def low_rank_block(
             "fc1" and "fc2".
         rope: rotary embeddings of the patches, as the block takes them.
         split: see `low_rank_linear`.
-        training: whether the dropout of the additions is on.
         class_token_only: compute only the first token, which attends to all tokens. In
             the last block of a network with a head on the class token this is exact,
             and takes a sixth of the time.
@@ -87,7 +85,6 @@ def low_rank_block(
                 None if bias is None else bias[rows],
                 _select_rows(deltas.get(name, ()), rows, len(weight)),
                 split=split,
-                training=training,
                 prologue=prologue,
                 needs_output=needs_output,
                 kernels=kernels,

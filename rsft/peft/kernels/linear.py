@@ -192,7 +192,6 @@ def low_rank_linear(
     deltas: Sequence[LowRankDelta],
     *,
     split: int | None = None,
-    training: bool = False,
     prologue: Prologue | None = None,
     needs_output: bool = True,
     kernels: bool | None = None,
@@ -209,7 +208,6 @@ def low_rank_linear(
         split: number of inner items of a batch [inner ; meta]. The gradients of a, b
             and s come from the inner items, those of the scales from the meta items,
             and that of x from all items. None uses all items for all gradients.
-        training: whether the dropout of the additions is on.
         prologue: normalization or activation that is applied to x first. Its output is
             not stored.
         needs_output: whether the caller reads the result. If not, the result is zero,
@@ -235,7 +233,7 @@ def low_rank_linear(
     split_rows = split
     if split is not None:
         split_rows = split * x.shape[1:-1].numel()
-    dropouts = draw_dropouts(deltas) if training else ()
+    dropouts = draw_dropouts(deltas)
     if not isinstance(prologue, LayerNormPrologue):
         rows = rows.to(packed.a.dtype)
     if use_kernels(x.device, kernels):

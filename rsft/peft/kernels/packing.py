@@ -19,7 +19,7 @@ class LowRankDelta(NamedTuple):
         b: (rows, r).
         scale: m, a number or a scalar tensor. The tensor gets a gradient if it requires
             one.
-        dropout: rate on the input of `a`, in training.
+        dropout: rate on the input of `a`; 0 outside of training.
         shift: s (r,), of an addition that reads the output of the layer; None is zero.
     """
 

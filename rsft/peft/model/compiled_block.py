@@ -84,9 +84,7 @@ def _run_block(
 ) -> Tensor:
     if deltas is None:
         return cast(Tensor, block(x, **options))
-    return low_rank_block(
-        block, x, deltas, kernels=False, needs_output=True, training=True, **options
-    )
+    return low_rank_block(block, x, deltas, kernels=False, **options)
 
 
 def _reason(error: BaseException) -> str:

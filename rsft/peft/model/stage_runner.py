@@ -149,7 +149,6 @@ class StageRunner:
                     deltas,
                     **block_kwargs,
                     split=options.split,
-                    training=True,
                     class_token_only=class_token_only,
                     needs_output=not self._is_recomputing,
                     kernels=self.kernels,

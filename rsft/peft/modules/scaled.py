@@ -219,7 +219,7 @@ class LowRankLinear(_AdaptedLayer, nn.Linear):
         """
         kernels = next(iter(self.adapters.values())).kernels
         return low_rank_linear(
-            x, self.weight, self.bias, self.deltas(), training=True, kernels=kernels
+            x, self.weight, self.bias, self.deltas(), kernels=kernels
         )
 
 
@@ -417,10 +417,9 @@ class LoRAModule(LowRankModule):
     """Separate factors A and B for every site."""
 
     def _add_parameters(self, site: Site, rank: int, init: str) -> None:
-        self.add_module(
-            mangle_name(site),
-            _Factors(self.target_layers[site], self.input_shape(site), rank, init),
-        )
+        shape = (rank, *self.input_shape(site))
+        factors = _make_factors(self.target_layers[site], shape, init)
+        self.add_module(mangle_name(site), factors)
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
         return [self.module_of(site).b]
@@ -441,62 +440,49 @@ class LoTRModule(LowRankModule):
     def _add_parameters(self, site: Site, rank: int, init: str) -> None:
         target = self.target_layers[site]
         name = f"shared/{site.position}"
-        shape = self.input_shape(site)
+        shape = (rank, *self.input_shape(site))
         if not hasattr(self, name):
-            factors = _Factors(target, shape, rank, init)
-            nn.init.kaiming_uniform_(factors.b, a=math.sqrt(5))
+            factors = _make_factors(target, shape, init)
+            nn.init.kaiming_uniform_(factors["b"], a=math.sqrt(5))
             self.add_module(name, factors)
-        shared = cast(_Factors, self.get_submodule(name))
-        if (len(shared.b), *shared.a.shape) != (len(target.weight), rank, *shape):
+        shared: Any = self.get_submodule(name)
+        if (len(shared.b), *shared.a.shape) != (len(target.weight), *shape):
             raise ValueError(
                 "lotr shares A and B of a position between blocks: their ranks and"
                 " widths must be equal"
             )
-        self.add_module(mangle_name(site), _Core(target, rank))
+        core = torch.zeros(rank, rank, **trainable_kwargs(target.weight))
+        self.add_module(mangle_name(site), nn.ParameterDict({"g": core}))
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
         return [self.module_of(site).g]
 
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
-        factors = cast(_Factors, self.get_submodule(f"shared/{site.position}"))
+        factors: Any = self.get_submodule(f"shared/{site.position}")
         return factors.a, factors.b @ self.module_of(site).g.t()
 
 
-class _Factors(nn.Module):
-    """Factors A (width_in, r), Kaiming-uniform with a = sqrt 5, and B, zero.
-
-    B is (r, width_out).
+def _make_factors(
+    target: TargetLayer, shape: tuple[int, ...], init: str
+) -> nn.ParameterDict:
+    """Return factors a, Kaiming-uniform with a = sqrt 5, and b, zero.
 
     Both are stored transposed, because torch's initializers and linear layers count
     fan-in along the last axis. LIFT and the paper's code store A untransposed, so the
-    same initializer takes r as the fan-in: `init` = "rank". The A of a convolution has
-    the kernel of the convolution, (r, in, h, w), as in Hugging Face PEFT.
+    same initializer takes r as the fan-in: `init` = "rank".
+
+    Args:
+        target: the layer of the site.
+        shape: shape of A^T: (r, width_in), or (r, in, h, w) of a convolution, as in
+            Hugging Face PEFT.
+        init: see `LowRankMethod`.
+
+    Returns:
+        "a" and "b", B^T (width_out, r).
     """
-
-    def __init__(
-        self,
-        target: TargetLayer,
-        input_shape: torch.Size,
-        rank: int,
-        init: str,
-    ) -> None:
-        super().__init__()
-        self.a = nn.Parameter(
-            torch.empty(rank, *input_shape, **trainable_kwargs(target.weight))
-        )
-        self.b = nn.Parameter(
-            torch.zeros(len(target.weight), rank, **trainable_kwargs(target.weight))
-        )
-        nn.init.kaiming_uniform_(
-            self.a.detach().flatten(1).t() if init == "rank" else self.a, a=math.sqrt(5)
-        )
-
-
-class _Core(nn.Module):
-    """The core G (r, r) of LoTR, zero at first."""
-
-    def __init__(self, target: TargetLayer, rank: int) -> None:
-        super().__init__()
-        self.g = nn.Parameter(
-            torch.zeros(rank, rank, **trainable_kwargs(target.weight))
-        )
+    options = trainable_kwargs(target.weight)
+    a = torch.empty(shape, **options)
+    fan_in_last = a.flatten(1).t() if init == "rank" else a
+    nn.init.kaiming_uniform_(fan_in_last, a=math.sqrt(5))
+    b = torch.zeros(len(target.weight), shape[0], **options)
+    return nn.ParameterDict({"a": a, "b": b})

@@ -145,7 +145,6 @@ def test_gradients_match_finite_differences(kind, dropout, class_token_only):
             timm_block,
             x,
             deltas(abm, dropout),
-            training=True,
             class_token_only=class_token_only,
         )
 
@@ -177,7 +176,7 @@ def test_outputs_and_gradients_match_autograd(dtype, kind, split, class_token_on
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_kernels_and_plain_autograd_agree(kind, split, class_token_only):
     inputs = leaves()
-    options = {"split": split, "class_token_only": class_token_only, "training": True}
+    options = {"split": split, "class_token_only": class_token_only}
     outputs = []
     for kernels in (True, False):
         torch.manual_seed(0)  # the same masks
@@ -250,7 +249,7 @@ def test_stochastic_depth_and_dropout_equal_those_of_timm():
 
 def test_checkpointing_gives_the_same_gradients():
     x, *abm = leaves()
-    run = partial(low_rank_block, block(), x, deltas(abm, 0.5), training=True)
+    run = partial(low_rank_block, block(), x, deltas(abm, 0.5))
     torch.manual_seed(0)
     stored = gradients(run(), [x, *abm])
     torch.manual_seed(0)

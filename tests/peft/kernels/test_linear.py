@@ -88,7 +88,6 @@ def test_gradients_match_finite_differences(norm, bias, dropout):
             WEIGHT,
             bias,
             deltas(*parameters, dropout=dropout),
-            training=True,
             prologue=norm,
         )
 
@@ -129,7 +128,6 @@ def test_kernels_and_plain_autograd_agree(prologue, dropout, split):
             WEIGHT,
             BIAS,
             deltas(dropout=dropout),
-            training=True,
             prologue=prologue,
         )
         outputs.append(layer(split=split, kernels=kernels))
@@ -160,15 +158,14 @@ def test_deltas_have_gradients_if_the_input_has_none():
     )
 
 
-def test_dropout_acts_in_training_only_and_keeps_the_mean():
+def test_dropout_keeps_the_mean():
     ones = torch.ones(1, WIDTH_IN)
     term = LowRankDelta(
         slice(None), torch.eye(WIDTH_IN), torch.eye(WIDTH_IN), 1.0, 0.25
     )
     x = torch.ones(4000, WIDTH_IN)
     zero = torch.zeros(WIDTH_IN, WIDTH_IN)
-    assert torch.equal(low_rank_linear(x, zero, None, [term]), x)
-    dropped = low_rank_linear(x, zero, None, [term], training=True)
+    dropped = low_rank_linear(x, zero, None, [term])
     assert dropped.unique().tolist() == [0.0, pytest.approx(4 / 3)]
     torch.testing.assert_close(dropped.mean(0, keepdim=True), ones, atol=0.05, rtol=0)
 
@@ -176,7 +173,7 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean():
 def test_checkpointing_draws_the_same_masks():
     def layer():
         return low_rank_linear(
-            X, WEIGHT, BIAS, deltas(dropout=(0.5, 0.2)), training=True, prologue=NORM
+            X, WEIGHT, BIAS, deltas(dropout=(0.5, 0.2)), prologue=NORM
         )
 
     torch.manual_seed(0)
