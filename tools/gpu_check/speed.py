@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rsft.errors import RequestError
 from tools.benchmarks.peft_row import (
     Batch,
     Step,
@@ -96,9 +97,10 @@ def compiled_step(
     adapted, learned = attach_lora(vit, learn_scales)
     adapted.cast_frozen_weights().compile_blocks(compiler)
     step = training_step(adapted, learned, batch, use_bf16=True)
-    step()
-    if adapted.compile_error:
-        raise NotRunError(adapted.compile_error)
+    try:
+        step()
+    except RequestError as error:
+        raise NotRunError(error.message) from error
     return step
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
+from rsft.errors import RequestError
 from rsft.peft.kernels import use_kernels
 from rsft.peft.model.stage_runner import ForwardOptions, StageRunner, without_gradient
 from rsft.peft.model.stages import EMBEDDING
@@ -162,23 +163,24 @@ class ForwardPasses(nn.Module):
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compile the blocks of training steps, for the batch sizes that occur.
 
-        Blocks with dropout of low-rank additions are not compiled. The others run by
-        plain autograd. If the compiler is missing, a warning says so, and the blocks
-        run without it.
+        They run by plain autograd. Low-rank additions with dropout cannot be compiled.
 
         Args:
             backend: of `torch.compile`.
+
+        Raises:
+            RequestError: low-rank additions have dropout.
         """
         from rsft.peft.model.compiled_block import CompiledBlock  # imports the compiler
 
+        for module in self.adapter_modules:
+            if isinstance(module, LowRankModule) and any(module.dropouts.values()):
+                raise RequestError(
+                    "low-rank additions with dropout cannot be compiled",
+                    "train.compile",
+                    "set peft.dropout=0 or train.compile=false",
+                )
         self._runner.compiled = CompiledBlock(backend)
-
-    @property
-    def compile_error(self) -> str:
-        """Why blocks run uncompiled despite `compile_blocks`; else empty."""
-        if not self._runner.compiled:
-            return ""
-        return self._runner.compiled.error
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the PEFT modules.

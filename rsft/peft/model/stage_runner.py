@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -139,7 +138,7 @@ class StageRunner:
             is_training = torch.is_grad_enabled()
             if (is_training or class_token_only) and self.uses_kernel(index):
                 deltas = _deltas_by_layer(block)
-                if self.compiled and not class_token_only and not _has_dropout(deltas):
+                if self.compiled and not class_token_only:
                     return self.compiled(
                         block, x, deltas, **block_kwargs, split=options.split
                     )
@@ -153,11 +152,7 @@ class StageRunner:
                     needs_output=not self._is_recomputing,
                     kernels=self.kernels,
                 )
-            if (
-                is_training
-                and self.compiled
-                and not _has_dropout(_deltas_by_layer(block))
-            ):
+            if is_training and self.compiled:
                 return self.compiled(block, x, None, **block_kwargs)
             return cast(Tensor, block(x, **block_kwargs))
 
@@ -216,8 +211,3 @@ def _deltas_by_layer(block: nn.Module) -> dict[str, list[LowRankDelta]]:
         for name, layer in layers.items()
         if isinstance(layer, LowRankLinear)
     }
-
-
-def _has_dropout(deltas: dict[str, list[LowRankDelta]]) -> bool:
-    """Return whether an addition has dropout, which cannot be compiled."""
-    return any(delta.dropout for delta in chain.from_iterable(deltas.values()))
