@@ -44,6 +44,9 @@ _WEIGHTS_FILE = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
 _WRAPPER = "timm_model."  # transformers keeps a network of timm under this name
+_KEY = re.compile(
+    rf"(?:{re.escape(_PREFIX)})?(?:{re.escape(_WRAPPER)})?(.+)\.lora_([AB])\.weight"
+)
 _UNSUPPORTED_KEYS = re.compile(
     "use_(?!rslora$).*|alora_invocation_tokens|layer_replication|target_parameters"
     "|trainable_token_indices|modules_to_save|lora_bias"
@@ -137,15 +140,11 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
         36
     """
     config = _read_config(Path(folder) / _CONFIG_FILE)
-    stored = _read_adapter(Path(folder) / _WEIGHTS_FILE)
-    wrapper = ""
-    if all(key.startswith(_WRAPPER) for key in stored):
-        wrapper = _WRAPPER
+    stored, _ = read_tensors(Path(folder) / _WEIGHTS_FILE)
     names = {id(module): name for name, module in vit.named_modules()}
     layers: dict[str, dict[Site, slice]] = {}
     for site, target in find_target_layers(vit).items():
-        name = wrapper + names[id(target.layer)]
-        layers.setdefault(name, {})[site] = target.rows
+        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     state: NamedTensors = {}
     ranks = {}
     scales = {}
@@ -222,20 +221,13 @@ def _combine_deltas(deltas: Sequence[LowRankDelta], width: int) -> Factors:
     return a, b
 
 
-def _read_adapter(path: Path) -> NamedTensors:
-    """Return the tensors by their name in the network."""
-    stored, _ = read_tensors(path)
-    return {key.removeprefix(_PREFIX): tensor for key, tensor in stored.items()}
-
-
 def _factors_by_layer(
     tensors: Mapping[str, Tensor], folder: object
 ) -> dict[str, NamedTensors]:
     """Return layer name -> A and B."""
-    pattern = re.compile(r"(.+)\.lora_([AB])\.weight")
     layers: dict[str, NamedTensors] = {}
     for key, tensor in tensors.items():
-        match = pattern.fullmatch(key)
+        match = _KEY.fullmatch(key)
         if not match:
             raise ValueError(f"{folder}: {key} is neither lora_A nor lora_B of a layer")
         layers.setdefault(match[1], {})[match[2]] = tensor
@@ -272,7 +264,7 @@ def _layer_scale(config: Mapping[str, Any], name: str, rank: int) -> float:
         (
             alpha
             for pattern, alpha in patterns.items()
-            if re.match(rf"(.*\.)?({pattern})$", name)
+            if re.match(rf"(.*\.)?({pattern})$", f"{_WRAPPER}{name}")
         ),
         config["lora_alpha"],
     )

@@ -21,9 +21,8 @@ from rsft.models.uncertainty.calibrator import (
     Calibrator,
 )
 from rsft.models.uncertainty.distances import (
-    chance_of_ood_chips,
     expected_share,
-    largest_chance_share,
+    largest_chance_count,
 )
 from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
 from rsft.types import JsonObject, Reals
@@ -67,11 +66,8 @@ class SceneCheck:
     @property
     def is_unusual(self) -> bool:
         """Whether more chips are unlike the training chips than chance explains."""
-        return (
-            chance_of_ood_chips(
-                self.ood, self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE
-            )
-            < SHIFT_LEVEL
+        return self.ood > largest_chance_count(
+            self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE, SHIFT_LEVEL
         )
 
     @property
@@ -262,10 +258,10 @@ def _describe_unlike(checks: Sequence[SceneCheck]) -> str:
     validation_chips = checks[0].validation_chips
     rate = OOD_FALSE_POSITIVE_RATE
     expected = expected_share(validation_chips, rate)
-    most = largest_chance_share(chips, validation_chips, rate, SHIFT_LEVEL)
+    most = largest_chance_count(chips, validation_chips, rate, SHIFT_LEVEL)
     sentence = (
         f"{unlike:,} of {chips:,} chips are unlike the training chips ({expected:.0%}"
-        f" are expected, up to {most:.0%} by chance)"
+        f" are expected, up to {most / chips:.0%} by chance)"
     )
     unusual = [check for check in checks if check.is_unusual]
     if not unusual:

@@ -41,45 +41,18 @@ def expected_share(validation_chips: int, rate: float) -> float:
     return 1 - _ood_rank(validation_chips, rate) / (validation_chips + 1)
 
 
-def chance_of_ood_chips(
-    ood_chips: int, chips: int, validation_chips: int, rate: float
-) -> float:
-    """Return the probability of `ood_chips` or more above the limit by chance.
+def largest_chance_count(
+    chips: int, validation_chips: int, rate: float, level: float
+) -> int:
+    """Return the largest number of chips above `ood_limit` that chance explains.
 
     The number is beta-binomial, because the limit itself is estimated.
 
     Args:
-        ood_chips: number of chips above `ood_limit`.
         chips: number of chips.
         validation_chips: number of validation chips.
         rate: the rate of `ood_limit`.
-    """
-    return float(_chances(chips, validation_chips, rate)[max(0, ood_chips)])
-
-
-def largest_chance_share(
-    chips: int, validation_chips: int, rate: float, level: float
-) -> float:
-    """Return the largest share of chips above the limit that chance explains.
-
-    Args:
-        chips: number of chips.
-        validation_chips: number of validation chips.
-        rate: the rate of `ood_limit`.
-        level: a share is explained if its probability (`chance_of_ood_chips`) is at
-            least this large.
-
-    Returns:
-        The share.
-    """
-    chances = _chances(chips, validation_chips, rate)
-    return int(np.flatnonzero(chances >= level)[-1]) / max(1, chips)
-
-
-def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
-    """Return the probability (chips + 1,) of at least 0, 1, ... chips above it.
-
-    The limit is that of OOD chips.
+        level: a number is explained if it or more has at least this probability.
     """
     rank = _ood_rank(validation_chips, rate)
     above = validation_chips + 1 - rank
@@ -89,7 +62,7 @@ def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
     ratios /= (numbers + 1) * (chips - numbers - 1 + rank)
     logs = np.concatenate([[0.0], np.cumsum(np.log(ratios))])
     chances = np.exp(logs - logs.max())[::-1].cumsum()[::-1]
-    return np.asarray(chances / chances[0])
+    return int(np.flatnonzero(chances >= level * chances[0])[-1])
 
 
 def _ood_rank(count: int, rate: float) -> int:

@@ -6,9 +6,8 @@ import pytest
 from scipy.stats import betabinom, binom
 
 from rsft.models.uncertainty.distances import (
-    chance_of_ood_chips,
     expected_share,
-    largest_chance_share,
+    largest_chance_count,
     mahalanobis_distance,
     nearest_distance,
     ood_limit,
@@ -54,53 +53,28 @@ def test_the_share_of_unlike_chips_is_the_expected_one_over_seeds(count):
         limit = ood_limit(rng.gamma(8, size=count), 0.05)
         unlike = int((rng.gamma(8, size=200) > limit).sum())
         shares.append(unlike / 200)
-        warnings.append(chance_of_ood_chips(unlike, 200, count, 0.05) < 0.01)
+        warnings.append(unlike > largest_chance_count(200, count, 0.05, 0.01))
     assert np.mean(shares) == pytest.approx(
         expected_share(count, 0.05), abs=4 * np.std(shares) / np.sqrt(2000)
     )
     assert sum(warnings) <= binom.ppf(0.999, 2000, 0.01)
 
 
-def test_chance_of_ood_chips_is_that_of_a_known_rate_with_many_validation_chips():
-    assert chance_of_ood_chips(20, 200, 10**6, 0.05) == pytest.approx(
-        binom.sf(19, 200, 0.05), rel=0.01
-    )
-    assert chance_of_ood_chips(20, 200, 60, 0.05) > 25 * binom.sf(19, 200, 0.05)
-    assert (
-        chance_of_ood_chips(0, 5, 60, 0.05) == 1 == chance_of_ood_chips(0, 0, 60, 0.05)
-    )
-
-
 @pytest.mark.parametrize(
-    ("unlike", "chips", "validation_chips"),
-    [(1, 5, 60), (3, 40, 19), (900, 20_000, 400), (7, 7, 9)],
+    ("chips", "validation_chips"), [(1, 60), (200, 60), (20_000, 400), (12, 9), (7, 9)]
 )
-def test_chance_of_ood_chips_is_beta_binomial(unlike, chips, validation_chips):
+def test_the_number_that_chance_explains_is_beta_binomial(chips, validation_chips):
     rank = int(ood_limit(np.arange(1.0, validation_chips + 1), 0.05))
-    expected = betabinom.sf(unlike - 1, chips, validation_chips + 1 - rank, rank)
-    assert chance_of_ood_chips(unlike, chips, validation_chips, 0.05) == pytest.approx(
-        expected, rel=1e-6
-    )
+    largest = largest_chance_count(chips, validation_chips, 0.05, 0.01)
+    number = betabinom(chips, validation_chips + 1 - rank, rank)
+    assert number.sf(largest - 1) >= 0.01 > number.sf(largest)
 
 
-@pytest.mark.parametrize(
-    ("chips", "validation_chips"), [(1, 60), (200, 60), (200, 600), (12, 9)]
-)
-def test_a_larger_share_than_the_largest_one_is_not_explained_by_chance(
-    chips, validation_chips
-):
-    largest = round(chips * largest_chance_share(chips, validation_chips, 0.05, 0.01))
-    assert chance_of_ood_chips(largest, chips, validation_chips, 0.05) >= 0.01
-    assert (
-        largest == chips
-        or chance_of_ood_chips(largest + 1, chips, validation_chips, 0.05) < 0.01
-    )
-    assert (
-        largest_chance_share(200, 60, 0.05, 0.01)
-        > largest_chance_share(200, 600, 0.05, 0.01)
-        > 0.05
-    )
-    assert largest_chance_share(0, 60, 0.05, 0.01) == 0
+def test_chance_explains_less_with_more_validation_chips():
+    counts = [largest_chance_count(200, n, 0.05, 0.01) for n in (60, 600, 10**6)]
+    assert counts == sorted(counts, reverse=True) and counts[0] > counts[2]
+    assert counts[2] == binom.isf(0.01, 200, 0.05)
+    assert largest_chance_count(0, 60, 0.05, 0.01) == 0
 
 
 def test_the_nearest_of_several_references():
