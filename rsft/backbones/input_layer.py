@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from timm.models import adapt_input_conv
@@ -57,7 +58,7 @@ def fit_inputs(
     if len(planes) != inputs:
         # repeat the filters cyclically; timm keeps their sum over the inputs
         weight = _first_layer(backbone).weight.detach()
-        _replace_filters(backbone, adapt_input_conv(len(planes), weight))
+        _replace_first_layer(backbone, adapt_input_conv(len(planes), weight))
         return _with_inputs(backbone, planes, range(len(planes)))
     if remap == "fold":
         return _fold_equal_planes(backbone, planes)
@@ -107,7 +108,7 @@ def _resize_random_inputs(
     inputs = len(backbone.bands)
     used = [index % inputs for index in range(len(planes))]
     weight = _first_layer(backbone).weight.detach()[:, used]
-    _replace_filters(backbone, weight * (inputs / len(planes)) ** 0.5)
+    _replace_first_layer(backbone, weight * (inputs / len(planes)) ** 0.5)
     return _with_inputs(backbone, planes, used)
 
 
@@ -139,7 +140,7 @@ def _fold_equal_planes(backbone: Backbone, planes: Names) -> Backbone:
     for index, column in enumerate(columns):
         weight[:, column] += old[:, index] * (std[firsts[index]] / std[index])
     bias = (old.sum((2, 3)) * shift).sum(1).float() if is_shifted else None
-    _replace_filters(backbone, weight.float(), bias)
+    _replace_first_layer(backbone, weight.float(), bias)
     return _with_inputs(backbone, distinct, first_inputs)
 
 
@@ -153,34 +154,52 @@ _FIRST_LAYERS = (
 )
 
 
+def first_layer_path(network: nn.Module) -> str | None:
+    """Return the dotted name of the convolution that reads the image.
+
+    Returns:
+        The name; None if the network has another first layer.
+    """
+    layers = dict(network.named_modules())
+    for path in _FIRST_LAYERS:
+        if isinstance(layers.get(path), nn.Conv2d):
+            return path
+    return None
+
+
 def resize_meta_inputs(backbone: Backbone, planes: int) -> None:
     """Give an encoder on the meta device one input per plane."""
     weight = _first_layer(backbone).weight
     shape = (len(weight), planes, *weight.shape[2:])
-    _replace_filters(backbone, weight.new_empty(shape))
+    _replace_first_layer(backbone, weight.new_empty(shape))
 
 
 def _first_layer(backbone: Backbone) -> nn.Conv2d:
-    """Return the convolution that reads the image."""
-    layers = dict(backbone.vit.named_modules())
-    for path in _FIRST_LAYERS:
-        layer = layers.get(path)
-        if isinstance(layer, nn.Conv2d):
-            return layer
-    raise RequestError(
-        f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}",
-        _BANDS_KEY,
-        "name these bands in this order",
-    )
+    path = first_layer_path(backbone.vit)
+    if not path:
+        raise RequestError(
+            f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}",
+            _BANDS_KEY,
+            "name these bands in this order",
+        )
+    return cast(nn.Conv2d, backbone.vit.get_submodule(path))
 
 
-def _replace_filters(
+def _replace_first_layer(
     backbone: Backbone, weight: Tensor, extra_bias: Tensor | None = None
 ) -> None:
     """Replace the filters of the first layer, and add to its bias."""
-    layer = _first_layer(backbone)
-    layer.in_channels = weight.shape[1]
-    layer.weight = nn.Parameter(weight, requires_grad=False)
+    old = _first_layer(backbone)
+    # torch types them as any tuple
+    kernel, stride, padding = cast(Any, (old.kernel_size, old.stride, old.padding))
+    bias = None if old.bias is None else old.bias.detach().clone()
     if extra_bias is not None:
-        bias = extra_bias if layer.bias is None else layer.bias + extra_bias
-        layer.bias = nn.Parameter(bias, requires_grad=False)
+        bias = extra_bias if bias is None else bias + extra_bias
+    outputs, inputs = weight.shape[:2]
+    has_bias = bias is not None
+    new = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=has_bias)
+    new.weight.data = weight
+    if bias is not None:
+        new.bias = nn.Parameter(bias)
+    new.requires_grad_(False)
+    backbone.vit.set_submodule(cast(str, first_layer_path(backbone.vit)), new)
