@@ -390,7 +390,7 @@ def _other_channels(state: State, vit: VisionTransformer) -> int | None:
         if len(expected) != 4 or len(actual) != 4 or actual == expected:
             continue
         if actual[0] == expected[0] and actual[2:] == expected[2:]:
-            return actual[1]
+            return int(actual[1])
     return None
 
 
