@@ -29,13 +29,6 @@ DECK_OBJECT_KINDS = (
 """Kinds of objects on deck."""
 
 
-@ShipClass(
-    (30, 330),
-    slenderness=(4.6, 8.5),
-    freeboard=(0.2, 0.4),
-    bow=(0.2, 0.4),
-    stern=(0.05, 0.15),
-)
 def passenger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Several decks over most of the length, and boats along both sides."""
     beam = hull.beam
@@ -78,13 +71,6 @@ def passenger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             )
 
 
-@ShipClass(
-    (18, 40),
-    slenderness=(2.4, 3.4),
-    freeboard=(0.12, 0.25),
-    bow=(0.25, 0.4),
-    stern=(0.15, 0.35),
-)
 def tug(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A house forward of midships, two funnels behind it, and a towing winch."""
     beam = hull.beam
@@ -103,13 +89,6 @@ def tug(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     yield DeckObject(0.36 * ship_length, 0, winch * 0.6, winch, 1.5, "gear")
 
 
-@ShipClass(
-    (25, 160),
-    slenderness=(6.2, 9.0),
-    freeboard=(0.2, 0.4),
-    bow=(0.4, 0.6),
-    stern=(0.1, 0.3),
-)
 def patrol(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A stepped house, a tall mast, a gun and boats; a flight deck on larger ones."""
     beam = hull.beam
@@ -153,5 +132,31 @@ def patrol(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
         )
 
 
+SHIP_CLASSES |= {
+    "passenger": ShipClass(
+        passenger,
+        length=(30, 330),
+        slenderness=(4.6, 8.5),
+        freeboard=(0.2, 0.4),
+        bow=(0.2, 0.4),
+        stern=(0.05, 0.15),
+    ),
+    "tug": ShipClass(
+        tug,
+        length=(18, 40),
+        slenderness=(2.4, 3.4),
+        freeboard=(0.12, 0.25),
+        bow=(0.25, 0.4),
+        stern=(0.15, 0.35),
+    ),
+    "patrol": ShipClass(
+        patrol,
+        length=(25, 160),
+        slenderness=(6.2, 9.0),
+        freeboard=(0.2, 0.4),
+        bow=(0.4, 0.6),
+        stern=(0.1, 0.3),
+    ),
+}
 SHIP_KINDS = tuple(SHIP_CLASSES)
 """The classes of the demonstration, then those of this module."""

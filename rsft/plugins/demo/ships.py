@@ -8,7 +8,7 @@ quick start apart.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -141,47 +141,8 @@ def _fit_box(box: DeckObject, hull: Ship) -> DeckObject:
 
 
 Range = tuple[float, float]
-DeckLayout = Callable[[Ship, Rng], Iterable[DeckObject]]
 
 
-@dataclass
-class ShipClass:
-    """Ranges of sizes of a class of ships.
-
-    It decorates the function that draws the deck, and gets the name of this function.
-
-    Attributes:
-        length: length in meters, drawn log-uniformly.
-        slenderness: length over beam.
-        freeboard: freeboard over beam.
-        bow: taper of the bow, as a fraction of the length.
-        stern: taper of the stern, as a fraction of the length.
-    """
-
-    length: Range
-    slenderness: Range
-    freeboard: Range
-    bow: Range
-    stern: Range
-    deck_layout: DeckLayout = field(init=False)
-
-    def __call__(self, layout: DeckLayout) -> DeckLayout:
-        """Register the class."""
-        self.deck_layout = layout
-        SHIP_CLASSES[layout.__name__] = self
-        return layout
-
-
-SHIP_CLASSES: dict[str, ShipClass] = {}
-
-
-@ShipClass(
-    (40, 160),
-    slenderness=(4.6, 7.0),
-    freeboard=(0.15, 0.35),
-    bow=(0.10, 0.2),
-    stern=(0.05, 0.15),
-)
 def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A row of hatches and a house aft; on every other ship, cranes between hatches."""
     beam = hull.beam
@@ -203,13 +164,6 @@ def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(x + jib / 2, y, jib, post * 0.4, beam * 0.35, "crane")
 
 
-@ShipClass(
-    (90, 200),
-    slenderness=(6.0, 8.0),
-    freeboard=(0.2, 0.35),
-    bow=(0.18, 0.3),
-    stern=(0.05, 0.15),
-)
 def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Bays of forty-foot containers, a house aft or (on the largest) well forward."""
     ship_length = hull.length
@@ -235,13 +189,6 @@ def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(x, y, 12.2, width, height, "container")
 
 
-@ShipClass(
-    (105, 215),
-    slenderness=(5.4, 6.8),
-    freeboard=(0.1, 0.3),
-    bow=(0.08, 0.15),
-    stern=(0.08, 0.2),
-)
 def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Pipes along the deck, a manifold across it amidships, and a house aft."""
     beam = hull.beam
@@ -265,13 +212,6 @@ def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(x, y, thick * 1.5, thick * 1.5, 1.2, "hatch")
 
 
-@ShipClass(
-    (65, 150),
-    slenderness=(4.2, 5.4),
-    freeboard=(0.08, 0.2),
-    bow=(0.08, 0.18),
-    stern=(0.05, 0.12),
-)
 def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """An open hopper amidships, gantries across it, and suction pipes at the sides."""
     beam = hull.beam
@@ -308,13 +248,6 @@ def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     )
 
 
-@ShipClass(
-    (32, 85),
-    slenderness=(4.0, 6.0),
-    freeboard=(0.15, 0.35),
-    bow=(0.3, 0.5),
-    stern=(0.1, 0.25),
-)
 def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A large house forward or aft, a gantry, a mast and fishing gear."""
     beam = hull.beam
@@ -401,3 +334,68 @@ def _forecastle(hull: Ship) -> list[DeckObject]:
     x = 0.46 * hull.length - length / 2
     foredeck = DeckObject(x, 0, length, hull.beam, hull.beam * 0.1, "deck")
     return [foredeck, DeckObject(x, 0, size, size, hull.beam * 0.4, "mast")]
+
+
+@dataclass(frozen=True)
+class ShipClass:
+    """A class of ships, with ranges of their sizes.
+
+    Attributes:
+        deck_layout: draws the objects on deck.
+        length: length in meters, drawn log-uniformly.
+        slenderness: length over beam.
+        freeboard: freeboard over beam.
+        bow: taper of the bow, as a fraction of the length.
+        stern: taper of the stern, as a fraction of the length.
+    """
+
+    deck_layout: Callable[[Ship, Rng], Iterable[DeckObject]]
+    length: Range
+    slenderness: Range
+    freeboard: Range
+    bow: Range
+    stern: Range
+
+
+SHIP_CLASSES = {
+    "cargo": ShipClass(
+        cargo,
+        length=(40, 160),
+        slenderness=(4.6, 7.0),
+        freeboard=(0.15, 0.35),
+        bow=(0.10, 0.2),
+        stern=(0.05, 0.15),
+    ),
+    "container": ShipClass(
+        container,
+        length=(90, 200),
+        slenderness=(6.0, 8.0),
+        freeboard=(0.2, 0.35),
+        bow=(0.18, 0.3),
+        stern=(0.05, 0.15),
+    ),
+    "tanker": ShipClass(
+        tanker,
+        length=(105, 215),
+        slenderness=(5.4, 6.8),
+        freeboard=(0.1, 0.3),
+        bow=(0.08, 0.15),
+        stern=(0.08, 0.2),
+    ),
+    "dredger": ShipClass(
+        dredger,
+        length=(65, 150),
+        slenderness=(4.2, 5.4),
+        freeboard=(0.08, 0.2),
+        bow=(0.08, 0.18),
+        stern=(0.05, 0.12),
+    ),
+    "fishing": ShipClass(
+        fishing,
+        length=(32, 85),
+        slenderness=(4.0, 6.0),
+        freeboard=(0.15, 0.35),
+        bow=(0.3, 0.5),
+        stern=(0.1, 0.25),
+    ),
+}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 
 from rsft.peft.sites import select_blocks, select_positions
@@ -43,6 +44,16 @@ PLAIN = {
     "backbone.pool": "token",
 }
 """Settings outside of the method that metalora always has."""
+
+METHODS = {
+    "lora": "lora",
+    "adapter": "adapter",
+    "adaptformer": "adaptformer",
+    "vpt-shallow": "vpt_shallow",
+    "vpt-deep": "vpt_deep",
+    "bitfit": "bias_tuning",
+}
+"""PEFT methods, each with the authors' key that turns it on."""
 
 SCHEDULERS = {"cosine": "CosineAnnealingLR", "constant": "ConstantLR"}
 
@@ -135,10 +146,8 @@ def authors_task(recipe: Recipe, depth: int, path: Path) -> AuthorsTask | None:
 
 def _is_plain(recipe: Recipe) -> bool:
     """Return whether metalora has all settings outside of the method."""
-    for key, value in PLAIN.items():
-        section, _, name = key.partition(".")
-        if getattr(getattr(recipe, section), name) != value:
-            return False
+    if any(attrgetter(key)(recipe) != value for key, value in PLAIN.items()):
+        return False
     # without augmentation, the batches are outputs of frozen blocks
     is_augmented = recipe.data.augment != "none"
     return is_augmented and (recipe.meta is None or recipe.meta.schedule == "metalora")
@@ -148,26 +157,23 @@ def _method_config(recipe: Recipe, depth: int) -> MethodConfig | None:
     """Return the section peft for the authors' code; None if it has no such method."""
     settings = recipe.peft.settings
     method = recipe.peft.method
-    if method == "bitfit" and settings["blocks"] == "every:1":
-        return {"bias_tuning": True}, BIASES
-    if method == "vpt-shallow":
-        return {"vpt_shallow": True, "vpt_len": settings["prompts"]}, VPT
-    methods = ("lora", "adapter", "adaptformer", "vpt-deep")
-    if method not in methods or settings["dropout"]:
+    if method not in METHODS or settings.get("dropout"):
         return None
-    blocks = select_blocks(settings["blocks"], depth)
+    blocks = [*select_blocks(settings.get("blocks", "all"), depth)]
     limits = [blocks[0], blocks[-1] + 1]
-    if list(blocks) != list(range(*limits)):
+    if blocks != list(range(*limits)):
         return None
+    config = {METHODS[method]: True, "partial": limits}
     if method == "lora":
-        return _lora_config(recipe, list(blocks), limits)
-    if method == "vpt-deep":
-        config = {"vpt_deep": True, "vpt_len": settings["prompts"], "partial": limits}
-        return config, VPT
-    return _bottleneck_config(recipe, limits)
+        return _lora_config(recipe, config)
+    if method == "bitfit":
+        return (config, BIASES) if limits == [0, depth] else None
+    if method in ("vpt-shallow", "vpt-deep"):
+        return config | {"vpt_len": settings["prompts"]}, VPT
+    return _bottleneck_config(recipe, config)
 
 
-def _bottleneck_config(recipe: Recipe, limits: list[int]) -> MethodConfig | None:
+def _bottleneck_config(recipe: Recipe, config: JsonObject) -> MethodConfig | None:
     settings = recipe.peft.settings
     method = recipe.peft.method
     modules = f"{method}_list"
@@ -177,13 +183,11 @@ def _bottleneck_config(recipe: Recipe, limits: list[int]) -> MethodConfig | None
             return None
         tensors["mlp.alpha"] = f"tuner.{modules}.*.meta_scale"
     width = settings["dim"]
-    config = {method: True, "partial": limits, "adapter_dim": width}
-    return config | {"scale_alpha": width}, tensors  # a scale of 1
+    # a scale of 1
+    return config | {"adapter_dim": width, "scale_alpha": width}, tensors
 
 
-def _lora_config(
-    recipe: Recipe, blocks: list[int], limits: list[int]
-) -> MethodConfig | None:
+def _lora_config(recipe: Recipe, config: JsonObject) -> MethodConfig | None:
     settings = recipe.peft.settings
     if settings["init"] != "rank" or settings["modulator"] != "site":
         return None
@@ -193,17 +197,17 @@ def _lora_config(
     else:
         alpha = settings["alpha"] or settings["scale"] * rank
     positions = select_positions(settings["positions"])
-    config = {"adapter_dim": rank}
+    config |= {"adapter_dim": rank, "scale_alpha": float(alpha)}
     if set(positions) == {"q", "v"}:
         tensors = low_rank_tensors("lora_list", "q", "v")
         if recipe.meta is not None:
             for name in "qv":
                 tensors[f"{name}.alpha"] = f"tuner.lora_list.*.{name}.meta_alpha"
-        config |= {"lora": True, "scale_alpha": float(alpha)}
-        return config | {"partial": limits}, tensors
+        return config, tensors
     is_parallel = "out" in positions and settings["out_insertion"] != "sequential"
     if recipe.meta is not None or is_parallel:
         return None
-    arch = {"alpha": alpha, "rank": rank, "layers": blocks, "modules": list(positions)}
-    config |= {"use_flora": True, "flora": {"arch": arch}}
+    blocks = list(range(*config["partial"]))
+    arch = {"alpha": alpha, "rank": rank, "layers": blocks, "modules": [*positions]}
+    config |= {"lora": False, "use_flora": True, "flora": {"arch": arch}}
     return config, low_rank_tensors("flora_list", *positions)

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import torch
 from torch import Tensor, nn
@@ -44,18 +44,6 @@ from rsft.training.learner import Learner
 from rsft.training.objective import Objective
 from rsft.training.setup import TrainingSetup
 from rsft.types import JsonObject
-
-
-class Silence:
-    """Stand-in of a logger or a tokenizer, whose attributes and results are silent."""
-
-    def __init__(self, *args: object, **options: object) -> None: ...
-
-    def __getattr__(self, name: str) -> Silence:
-        return Silence()
-
-    def __call__(self, *args: object, **options: object) -> Silence:
-        return self
 
 
 class Config(JsonObject):
@@ -84,17 +72,17 @@ class Config(JsonObject):
                 self[key] = value
 
 
-STAND_INS: dict[str, JsonObject] = {
-    "datasets": {},
-    "ftfy": {},
-    "regex": {"compile": Silence(), "IGNORECASE": 0},
-    "yacs": {},
-    "yacs.config": {"CfgNode": Config},
-    "omegaconf": {"OmegaConf": Config},
-    "utils.logger": {"logger": Silence()},
-    "torch.utils.tensorboard": {"SummaryWriter": Silence},
+STAND_INS = {
+    "datasets": MagicMock(),
+    "ftfy": MagicMock(),
+    "regex": MagicMock(),
+    "yacs": MagicMock(),
+    "yacs.config": MagicMock(CfgNode=Config),
+    "omegaconf": MagicMock(OmegaConf=Config),
+    "utils.logger": MagicMock(),
+    "torch.utils.tensorboard": MagicMock(),
 }
-"""Content of the modules that the authors' code does not need here."""
+"""The modules that the authors' code imports and does not need here."""
 
 
 @dataclass
@@ -339,9 +327,7 @@ def train_task(authors: Any, config: Config, task: AuthorsTask) -> JsonObject:
 def run_trainer() -> None:
     """Train the task of the standard input, and write result.pt."""
     checkout = sys.argv[1]
-    for name, attributes in STAND_INS.items():
-        sys.modules[name] = ModuleType(name)
-        sys.modules[name].__dict__.update(attributes)
+    sys.modules.update(STAND_INS)
     sys.path.insert(0, checkout)
     import trainer as authors  # type: ignore[import-not-found]
 
