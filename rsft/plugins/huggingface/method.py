@@ -27,8 +27,8 @@ _WEIGHTS_FILE = "adapter_model.safetensors"
 class HuggingFaceMethod:
     """Any tuner of Hugging Face PEFT that adapts single layers.
 
-    Source: https://github.com/huggingface/peft. The error of an unknown tuner lists those
-    of the installed version; one that cannot be used is refused with the reason.
+    Source: https://github.com/huggingface/peft. The error of an unknown tuner lists the
+    tuners of the installed version; one that cannot be used is refused with the reason.
 
     A learned scale m multiplies what a tuner adds to the output of a layer: with the
     output W h + b of the frozen layer and y of the adapted one, it gives
