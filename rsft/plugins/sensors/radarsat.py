@@ -151,7 +151,7 @@ class Radarsat(HeaderProduct):
         for element in self.product.iterfind(self.names.tables):
             if element.get(self.names.quantity) != _UNITS[unit]:
                 continue
-            path = self.header.parent / self.names.folder / (element.text or "")
+            path = self.file_beside(self.names.folder, element.text or "")
             is_required = unit == "sigma0"
             if element.get("pole", band) != band or not (is_required or path.is_file()):
                 continue
@@ -283,7 +283,7 @@ class Rcm(Radarsat):
         name = self._text("imageReferenceAttributes/incidenceAngleFileName")
         if not name:
             return None
-        root = read_header_xml(self.header.parent / self.names.folder / name)
+        root = read_header_xml(self.file_beside(self.names.folder, name))
         return _range_table(root, "pixelFirstAnglesValue", "angles", width)
 
 

@@ -205,6 +205,20 @@ class HeaderProduct(SensorProduct):
                 if images is not None:
                     yield product, {x: _normalize(images[x]) for x in images}
 
+    def file_beside(self, *names: str) -> Path:
+        """Return the path of a file that the header names.
+
+        Args:
+            names: folders and the file, from the folder of the header on.
+
+        Raises:
+            DataError: it is outside of the product.
+        """
+        path = _normalize(self.header.parent.joinpath(*names))
+        if _normalize(self.root) not in path.parents:
+            raise DataError(f"{path} is outside of it", self.header, _AGAIN)
+        return path
+
     @classmethod
     def complex_error(cls, kind: str, path: object) -> DataError:
         """Return the error for a product whose pixels are complex.
