@@ -91,7 +91,7 @@ def _try(
         for path in files
         if path.is_file()
     ]
-    count = len(entries) + max(1, round(options.count * target.share))
+    count = len(entries) + options.count
 
     def make(index: int, originals: dict[str, bytes]) -> tuple[str, bytes]:
         mutation = index - len(entries)

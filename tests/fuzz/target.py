@@ -26,8 +26,6 @@ class Target:
             returns the files of the input that were rejected by name; None for an input
             that is accepted or refused as a whole.
         outputs: paths that may exist after success.
-        share: share of the number of inputs that is tried. Expensive readers have less
-            than 1.
         named_by: what an error must name: the changed "file" or a folder of the input
             around it; the "folder" with the whole input; or nothing (""), because the
             content comes from the command line.
@@ -38,7 +36,6 @@ class Target:
     mutators: Mapping[str, Mutator]
     read: Callable[[Path], Collection[str] | None]
     outputs: tuple[str, ...] = ()
-    share: float = 1.0
     named_by: str = "file"
 
     def mutate(

@@ -118,7 +118,6 @@ TARGETS = [
         _build_onnx,
         {"export.json": mutate_json, "model.onnx": mutate_bytes},
         partial(_read, ("model.onnx",)),
-        share=0.5,
         named_by="folder",
     ),
     Target(
@@ -130,7 +129,6 @@ TARGETS = [
             "model.bin": mutate_bytes,
         },
         partial(_read, ("model.bin", "model.xml")),
-        share=0.5,
         named_by="folder",
     ),
 ]

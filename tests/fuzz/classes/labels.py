@@ -131,7 +131,7 @@ def _read_corrections(folder: Path) -> None:
     )
 
 
-TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller share
+TARGETS = [
     Target("labels_dota", _build_dota, {"labelTxt/P1.txt": mutate_text}, _read_dota),
     Target(
         "labels_srsdd",
@@ -150,14 +150,12 @@ TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller sh
         _build_fusar_xlsx,
         {"meta.xlsx": mutate_zip(mutate_text)},
         _read_fusar,
-        share=0.1,
     ),
     Target(
         "fusar_xls",
         _build_fusar_xls,
         {"meta.xls": mutate_bytes},
         _read_fusar,
-        share=0.1,
     ),
     Target(
         "lists",

@@ -223,7 +223,7 @@ TARGETS = [
         {"bundle/bundle.json": reseal(_change_json)},
         _read_bundle,
     ),
-    Target("bundle_weights", _build_bundle, TENSORS, _read_resealed_bundle, share=0.5),
+    Target("bundle_weights", _build_bundle, TENSORS, _read_resealed_bundle),
     *(
         Target(
             f"weights_{suffix[1:]}",

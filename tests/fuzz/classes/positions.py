@@ -109,7 +109,6 @@ def make_target(
     file: str,
     content: str | Callable[[Path], object],
     mutator: Mutator,
-    share: float = 1,
 ) -> Target:
     """Return a class of input of `--at` or, if its name begins with land, `--land`."""
     read = _read_land if name.startswith("land") else _read
@@ -118,7 +117,6 @@ def make_target(
         partial(_build, file, content),
         {file: mutator},
         partial(read, file),
-        share=share,
     )
 
 
@@ -134,7 +132,6 @@ TARGETS = [
         "at.gpkg",
         partial(_write_layer, "Polygon"),
         mutate_sqlite,
-        0.5,
     ),
     make_target(
         "positions_fgb", "at.fgb", partial(_write_layer, "Polygon"), mutate_bytes
@@ -142,9 +139,9 @@ TARGETS = [
     make_target("positions_coco", "at.json", json.dumps(COCO), mutate_json),
     make_target("positions_dota", "scene.txt", DOTA, mutate_text),
     make_target("positions_yolo", "scene.txt", YOLO, mutate_text),
-    make_target("positions_parquet", "at.parquet", _write_parquet, mutate_parquet, 0.5),
-    make_target("land_geojson", "land.geojson", _geojson("Polygon"), mutate_json, 0.5),
+    make_target("positions_parquet", "at.parquet", _write_parquet, mutate_parquet),
+    make_target("land_geojson", "land.geojson", _geojson("Polygon"), mutate_json),
     make_target(
-        "land_gpkg", "land.gpkg", partial(_write_layer, "Polygon"), mutate_sqlite, 0.25
+        "land_gpkg", "land.gpkg", partial(_write_layer, "Polygon"), mutate_sqlite
     ),
 ]

@@ -63,14 +63,12 @@ TARGETS = [
         lambda folder: (folder / "ships.yaml").write_text(RECIPE),
         {"ships.yaml": mutate_text},
         _read_recipe,
-        share=0.5,
     ),
     Target(
         "overrides",
         _build_overrides,
         {"overrides.txt": mutate_text},
         _read_overrides,
-        share=0.25,
         named_by="",
     ),
 ]

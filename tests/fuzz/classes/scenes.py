@@ -199,20 +199,17 @@ TARGETS = [
         _build_scene,
         dict.fromkeys(("a.tif", "b.tif"), mutate_raster),
         _read_scenes,
-        share=0.5,
     ),
     Target(
         "scenes_hdf5",
         _build_hdf5,
         {"a.h5": mutate_bytes},
         partial(read_scene, "a.h5"),
-        share=0.5,
     ),
     Target(
         "sentinel1",
         _build_product,
         dict.fromkeys(XML, mutate_text),
         partial(read_scene, f"{NAME}.SAFE"),
-        share=0.5,
     ),
 ]

@@ -153,10 +153,10 @@ REPORT_FILES = _mutators(
 REPORT_FILES |= _mutators(
     f"{RUN}/evaluation", "predictions.parquet", "embedding.parquet"
 )
-TABLES: list[tuple[str, Mutator, float]] = [
-    (".csv", mutate_text, 1),
-    (".geojson", mutate_json, 1),
-    (".parquet", mutate_parquet, 0.5),
+TABLES: list[tuple[str, Mutator]] = [
+    (".csv", mutate_text),
+    (".geojson", mutate_json),
+    (".parquet", mutate_parquet),
 ]
 TARGETS = [
     Target(
@@ -171,16 +171,14 @@ TARGETS = [
             partial(build_predictions, suffix),
             {f"predictions{suffix}": mutator},
             partial(_read_predictions, suffix),
-            share=share,
         )
-        for suffix, mutator, share in (*TABLES, (".gpkg", mutate_sqlite, 0.25))
+        for suffix, mutator in (*TABLES, (".gpkg", mutate_sqlite))
     ),
     Target(
         "runs",
         copy_of("run", RUN),
         RUN_FILES | {f"{RUN}/recipe.yaml": _mutate_yaml_head},
         _list_runs,
-        share=0.5,
     ),
     Target(
         "reports",
@@ -188,7 +186,6 @@ TARGETS = [
         REPORT_FILES,
         _read_report,
         outputs=(f"{RUN}/report.html",),
-        share=0.15,
     ),
     Target("journals", _build_journal, {"out.journal": mutate_sqlite}, _read_journal),
 ]

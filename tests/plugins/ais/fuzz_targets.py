@@ -95,14 +95,11 @@ def _target(
     file: str,
     content: str | bytes | partial[None],
     mutator: Mutator,
-    share: float = 1.0,
     writes: bool = False,
 ) -> Target:
     read = partial(_match, file, writes)
     outputs = ("out.gpkg",) if writes else ()
-    return Target(
-        name, partial(_build, file, content), {file: mutator}, read, outputs, share
-    )
+    return Target(name, partial(_build, file, content), {file: mutator}, read, outputs)
 
 
 TARGETS = [
@@ -115,10 +112,9 @@ TARGETS = [
         "ais.csv.gz",
         gzip.compress(MARINE_CADASTRE.encode()),
         mutate_bytes,
-        0.5,
     ),
-    _target("ais_zip", "ais.zip", partial(_write_zip), mutate_zip(mutate_text), 0.5),
-    _target("ais_layers", "ais.csv", MARINE_CADASTRE, mutate_text, 0.1, writes=True),
+    _target("ais_zip", "ais.zip", partial(_write_zip), mutate_zip(mutate_text)),
+    _target("ais_layers", "ais.csv", MARINE_CADASTRE, mutate_text, writes=True),
     Target(
         "ais_choices",
         partial(_build, "choices.csv", CHOICES),

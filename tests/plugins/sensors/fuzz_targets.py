@@ -36,7 +36,6 @@ def _target(name: str, write: Callable[[Path], object], *headers: str) -> Target
         lambda folder: write(folder / name),
         mutators,
         partial(read_scene, name),
-        share=0.2,
     )
 
 
@@ -59,7 +58,6 @@ TARGETS = [
         lambda folder: write_dimap(folder / "dimap", ["Gamma0_VV"]),
         {"dimap/S1.dim": mutate_text},
         partial(read_scene, "dimap"),
-        share=0.2,
     ),
 ]
 """All classes of input of this plug-in."""

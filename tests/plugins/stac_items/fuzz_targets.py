@@ -55,7 +55,6 @@ TARGETS = [
         _build_stac,
         {"item.json": mutate_item},
         partial(read_scene, "item.json"),
-        share=0.5,
     ),
 ]
 """All classes of input of this plug-in."""

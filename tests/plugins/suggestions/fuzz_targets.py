@@ -20,8 +20,7 @@ TARGETS = [
         partial(build_predictions, suffix),
         {f"predictions{suffix}": mutator},
         partial(_suggest, suffix),
-        share=share,
     )
-    for suffix, mutator, share in TABLES
+    for suffix, mutator in TABLES
 ]
 """All classes of input of this plug-in."""
