@@ -204,12 +204,10 @@ def export_bundle(
     output_dir = output_dir or export_folder(bundle_dir, name)
     check_is_free(output_dir, overwrite)
     bundle = Bundle.load(bundle_dir)
-    store = find_training_store(bundle, data)
     if whole:
-        metadata = write_whole_export(
-            bundle, export_format, output_dir, store, unit, side
-        )
+        metadata = write_whole_export(bundle, export_format, output_dir, unit, side)
         return ExportResult(output_dir, metadata, {})
+    store = find_training_store(bundle, data)
     metadata = export_metadata(bundle, export_format, precision)
     tolerance = export_format.precisions[precision]
     if tolerance.limit is None:

@@ -11,12 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.input_transform import standardize_chips
-from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.resize import center_crop
 from rsft.data.imagery.units import (
     DIGITAL_UNITS,
     UNIT_DTYPES,
@@ -31,7 +28,6 @@ from rsft.inference.engines.export_metadata import (
 )
 from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.engines.traceable import (
-    PARITY_CHIPS,
     TraceableNetwork,
     build_network,
     check_export_outputs,
@@ -257,7 +253,6 @@ def write_whole_export(
     bundle: Bundle,
     export_format: ExportFormat,
     output_dir: Path,
-    store: ChipStore | None,
     unit: str | None,
     side: int | None,
 ) -> JsonObject:
@@ -267,7 +262,6 @@ def write_whole_export(
         bundle: the bundle to export.
         export_format: must hold whole pipelines.
         output_dir: folder to write or replace.
-        store: chip store of the training; None compares on noise.
         unit: unit of the pixels; None takes the first one of the bundle.
         side: side of the chips in pixels; None takes that of the center crop of the
             bundle.
@@ -309,15 +303,15 @@ def write_whole_export(
     outputs = {PROBABILITIES: ["N", len(bundle.classes)]}
     if bundle.calibrator:
         outputs[OOD_DISTANCE] = ["N"]
-    shape = ["N", len(bands), side, side]
+    shape = (len(bands), side, side)
     metadata = export_metadata(bundle, export_format, "fp32") | {
         "whole": {"unit": pipeline.treatment.unit, "bands": bands, "side": side},
-        "input": {"name": PIXELS, "shape": shape, "dtype": "float32"},
+        "input": {"name": PIXELS, "shape": ["N", *shape], "dtype": "float32"},
         "outputs": outputs,
         "tta": bundle.recipe.evaluate.tta,
     }
-    pixels, source = _sample_pixels(bundle, store, pipeline.treatment.unit, side)
-    program = trace(pipeline, torch.zeros(2, *pixels.shape[1:]))
+    pixels = _make_noise(pipeline.treatment.unit, (_NOISE_CHIPS, *shape))
+    program = trace(pipeline, torch.zeros(2, *shape))
     with atomic_folder(output_dir) as temporary:
         export_format.write_graph(program, temporary, metadata)
         path = temporary / export_format.file_name
@@ -330,7 +324,7 @@ def write_whole_export(
             ClassifierOutputs(expected[0], expected[-1]),
             TOLERANCE,
             "rsft predict",
-            source,
+            f"{_NOISE_CHIPS} chips of noise",
         )
         write_export_metadata(temporary, metadata)
     return metadata
@@ -356,41 +350,11 @@ def _predict_pixels(bundle: Bundle, pixels: Floats32, unit: str) -> list[Floats]
     return [estimate.probabilities, estimate.ood]
 
 
-def _sample_pixels(
-    bundle: Bundle, store: ChipStore | None, unit: str, side: int
-) -> tuple[Floats32, str]:
-    """Return chips (n, B, H, W) for the comparison, and the name of their source."""
-    if store:
-        chips = _read_pixels(bundle, store, unit, side)
-        if chips:
-            return np.stack(chips), f"{len(chips)} chips of {store.root}"
-    shape = (_NOISE_CHIPS, len(bundle.contract.used_bands), side, side)
+def _make_noise(unit: str, shape: tuple[int, ...]) -> Floats32:
+    """Return chips of noise whose values are usual in a unit."""
     values = np.random.default_rng(0).rayleigh(_TYPICAL_VALUES.get(unit, 0.1), shape)
     if unit.endswith("db"):
         values = 10 * np.log10(values)
     if unit in DIGITAL_UNITS:
         values = np.clip(np.rint(values), 0, np.iinfo(unit).max)
-    reason = "as no chips of the training have this size and unit"
-    return values.astype(np.float32), f"{_NOISE_CHIPS} chips of noise, {reason}"
-
-
-def _read_pixels(
-    bundle: Bundle, store: ChipStore, unit: str, side: int
-) -> list[Floats32]:
-    """Read chips of a store that have the unit and the size."""
-    table = store.split("val")
-    table = store.split("train") if table.empty else table
-    contract = bundle.contract
-    units = table["unit"]
-    if contract.digital is not None:
-        units = units.where(~units.isin(DIGITAL_UNITS), contract.digital)
-    table = table[units == unit]
-    chips = []
-    for path, bands in zip(table["path"], table["bands"], strict=True):
-        stored = read_chip(store.root / path)
-        pixels = center_crop(contract.select_bands(stored, bands.split(",")), side)
-        if pixels.shape[:2] == (side, side):
-            chips.append(np.moveaxis(pixels, 2, 0).astype(np.float32))
-        if len(chips) == PARITY_CHIPS:
-            break
-    return chips
+    return values.astype(np.float32)
