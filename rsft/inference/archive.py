@@ -413,7 +413,7 @@ def _plan(
             yield result._replace(status="failed", reason=str(error)), 0
             continue
         result = _describe_pending(scene, folders)
-        job = keys.compute([(result.scene, state)], {})
+        job = keys.compute([(result.scene, state)])
         result = result._replace(job=job)
         output_state = file_state(result.output)
         if output_state:

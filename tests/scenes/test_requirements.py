@@ -298,7 +298,7 @@ def test_a_job_tells_what_was_done(use_unit, tmp_path):
         30 + 16 * col / 95 + 0.1 * row / 63 for row in (16, 48) for col in (16, 48, 80)
     ]
     assert table["incidence_deg"].tolist() == pytest.approx(expected, abs=0.01)
-    assert "--unit sigma0 --bands VV" in page.read_text()
+    assert "--root data/corrected<" in page.read_text()
 
 
 def test_saved_chips_are_in_the_unit_of_the_scene_and_declare_their_nodata(

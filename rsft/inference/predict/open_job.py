@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -159,32 +159,22 @@ class JobKeys:
             getattr(request, field.name) for field in fields(request) if field.compare
         ]
         has_thumbnails = request.html_path is not None
-        self._head = _encode([__version__, bundle.sha256]).removesuffix("]")
-        self._tail = _encode([options, has_thumbnails]).removeprefix("[")
-        for file in request.query.files():
-            self._tail += _encode([file, file_state(file)])
+        states = [(file, file_state(file)) for file in request.query.files()]
+        common = [__version__, bundle.sha256, options, has_thumbnails, states]
+        self._hash = hashlib.sha256(_encode(common).encode())
 
-    def compute(
-        self,
-        scenes: Sequence[tuple[str, tuple[object, ...] | None]],
-        chips: Mapping[str, Declaration],
-    ) -> str:
+    def compute(self, inputs: Iterable[tuple[object, ...]]) -> str:
         """Return a hash of everything that determines the results of a job.
 
         The metadata of the output has it as `job`.
 
         Args:
-            scenes: each scene as text, and its state; none for chips.
-            chips: unit, bands and pixel spacing of each chip; none for scenes.
+            inputs: each scene or chip as text, its state, and what the user declares of
+                a chip.
         """
-        content = f"{self._head}, {_encode(scenes)}, {self._tail}"
-        digest = hashlib.sha256(content.encode())
-        for path, declaration in chips.items():
-            digest.update(
-                _encode(
-                    [path_to_text(path), file_state(Path(path)), declaration]
-                ).encode()
-            )
+        digest = self._hash.copy()
+        for item in inputs:
+            digest.update(_encode(item).encode())
         return digest.hexdigest()
 
 
@@ -199,8 +189,12 @@ def job_key(
     Raises:
         NetworkError: a web server does not send a scene.
     """
-    states = [(path_to_text(scene), scene.state()) for scene in scenes]
-    return JobKeys(bundle, request).compute(states, chips)
+    inputs: list[tuple[object, ...]] = [
+        (path_to_text(scene), scene.state()) for scene in scenes
+    ]
+    for path, declaration in chips.items():
+        inputs.append((path_to_text(path), file_state(Path(path)), declaration))
+    return JobKeys(bundle, request).compute(inputs)
 
 
 def _to_json(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -44,9 +43,7 @@ _SCRIPT_COLUMNS = frozenset(
 )
 """Columns that the script of the page shows in words of its own."""
 
-# smallest and largest picture of a scene, which may have more pixels
-_SCENE_SIDES = (1400, 3000)
-_SCENE_PIXELS = 9_000_000  # of the pictures of all scenes, about 0.3 bytes each
+_SCENE_SIDE = 2000  # largest side of the picture of a scene, which may have more
 _POLICY = (  # the browser runs the script of the page, and loads nothing
     "default-src 'none'; script-src 'sha256-{hash}'; style-src 'unsafe-inline'; img-src"
     " data:; base-uri 'none'; form-action 'none'"
@@ -57,8 +54,6 @@ _PERCENTILES = (1, 99)
 _JPEG_QUALITY = 80
 _TABLE = "corrected.csv"
 _PALETTE = 60  # number of colors of classes that are named on the page
-# `rsft prepare folder` needs no --bands for these
-_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])
 
 
 class PageAddition(NamedTuple):
@@ -124,8 +119,7 @@ def training_commands(
 ) -> dict[str, str]:
     """Return the commands for a saved table of labels.
 
-    Chips that were cut from scenes have the bands of the bundle, and the unit in which
-    the scenes were read. Their files state both, which `rsft data add` reads.
+    The files of chips that were cut from scenes state their unit and bands.
 
     Args:
         metadata: metadata of the predictions table.
@@ -139,24 +133,17 @@ def training_commands(
         "add" adds the labels to the training data of the bundle, "finetune" continues
         the training of the bundle, and "prepare" makes a new chip store of the labels.
     """
-    declared = metadata["request"]["declaration"]
-    unit = declared["unit"]
-    bands = declared["bands"] or metadata["bands"]
-    added = _options(unit, declared["bands"])
-    if from_scenes:
-        units = {product.get("unit") for product in metadata.get("products", ())}
-        if len(units) == 1:
-            unit = units.pop()
-        bands = metadata["bands"]
-        added = []
-    if bands in _DEFAULT_BANDS:
-        bands = None
+    added: list[str] = []
+    prepared: list[str] = []
+    if not from_scenes:
+        declared = metadata["request"]["declaration"]
+        added = _options(declared["unit"], declared["bands"])
+        prepared = _options(declared["unit"], declared["bands"] or metadata["bands"])
     commands = {
         "add": ["data", "add", store, _TABLE, *added, *_source_options(named)],
         "finetune": ["finetune", "--from", str(bundle)],
-        "prepare": ["prepare", "folder", _TABLE, "--root", "data/corrected"],
+        "prepare": ["prepare", "folder", _TABLE, "--root", "data/corrected", *prepared],
     }
-    commands["prepare"] += _options(unit, bands)
     return {name: shlex.join(["rsft", *words]) for name, words in commands.items()}
 
 
@@ -287,13 +274,10 @@ def _read_asset(name: str) -> str:
 
 
 def _describe_scenes(scenes: Sequence[RasterScene]) -> list[JsonObject]:
-    """Return name, size and picture of each scene; all pictures share a limit."""
-    smallest, largest = _SCENE_SIDES
-    side = math.isqrt(_SCENE_PIXELS // max(len(scenes), 1))
-    side = min(largest, max(smallest, side))
+    """Return name, size and picture of each scene."""
     described = []
     for scene in scenes:
-        picture = encode_jpeg(scene_pixels(scene, side))
+        picture = encode_jpeg(scene_pixels(scene, _SCENE_SIDE))
         described.append(
             {
                 "name": scene.path.name,

@@ -117,9 +117,7 @@ def test_page_of_a_scene(tmp_path):
     )
     assert data["table"] == str(Path("out.gpkg").absolute())
     text, data = write_page(tmp_path, make_layer(scene="s.tif", chips="cut"), [scene])
-    assert (
-        data["can_label"] and "--root data/corrected --unit sigma0 --bands HH<" in text
-    )
+    assert data["can_label"] and "--root data/corrected<" in text
     # chips from scenes state their unit and bands; the labels name the table as well
     added = f"rsft data add data/ships corrected.csv --source {Path.cwd()}<"
     assert added in text
