@@ -37,7 +37,7 @@ from rsft.scenes.reader import AreaReader
 from rsft.scenes.recorded import find_once
 from rsft.scenes.requirements import check_scene, select_unit
 from rsft.scenes.windows import ChipWindow, check_boxes, cut_chip, make_window
-from rsft.types import Pixels, Progress, Spacing
+from rsft.types import Floats, Pixels, Progress, Spacing
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.journal import Journal
 from rsft.utils.operating_system import path_to_text
@@ -237,15 +237,15 @@ class SceneChips(ChipSource):
             down, along = self.scene_spacing
             self.spacing = down * window.scale[0], along * window.scale[1]
         self._reader = AreaReader(scene, check_scene(scene, spec, request.declaration))
-        self._geometry = _geometries(scene, self.locations, in_pixels)
-        rows = np.array([x.row for x in self.locations], np.float64)
-        cols = np.array([x.col for x in self.locations], np.float64)
-        self._lonlat = np.full((len(rows), 2), np.nan)
-        self._incidence = np.full(len(rows), np.nan)
-        if scene.georeference and len(rows):
-            self._lonlat = scene.georeference.pixels_to_lonlat(rows, cols).round(7)
-        if scene.product.incidence and len(rows):
-            self._incidence = scene.product.incidence(rows, cols)
+        centers = np.array([x[:2] for x in locations], np.float64).reshape(-1, 2)
+        self._lonlat = np.full_like(centers, np.nan)
+        self._incidence = np.full(len(centers), np.nan)
+        if scene.georeference and len(centers):
+            self._lonlat = scene.georeference.pixels_to_lonlat(*centers.T)
+        if scene.product.incidence and len(centers):
+            self._incidence = scene.product.incidence(*centers.T)
+        points = centers[:, ::-1] * (1, -1) if in_pixels else self._lonlat
+        self._geometry = _geometries(scene, locations, points, in_pixels)
 
     def __len__(self) -> int:
         return len(self.locations)
@@ -306,18 +306,17 @@ class SceneChips(ChipSource):
     def columns(self, number: int) -> dict[str, Any]:
         """Return the columns of the table that say where a chip lies."""
         location = self.locations[number]
-        incidence = _finite_or_none(self._incidence[number])
         columns = {
             "chip": path_to_text(location.name),
             "scene": path_to_text(self.scene.path.name),
             "path": path_to_text(self.scene.path),
             "row": round(location.row, 3),
             "col": round(location.col, 3),
-            "lon": _finite_or_none(self._lonlat[number, 0]),
-            "lat": _finite_or_none(self._lonlat[number, 1]),
+            "lon": _finite_or_none(self._lonlat[number, 0], 7),
+            "lat": _finite_or_none(self._lonlat[number, 1], 7),
             "at": location.source_row,
             "score": location.score,
-            "incidence_deg": incidence and round(incidence, 2),
+            "incidence_deg": _finite_or_none(self._incidence[number], 2),
         }
         spacing = self.scene_spacing
         if location.box is not None and spacing and not self.is_tiled:
@@ -373,32 +372,29 @@ class SceneChips(ChipSource):
         self._reader.close()
 
 
-def _finite_or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _finite_or_none(value: float, decimals: int) -> float | None:
+    return round(float(value), decimals) if np.isfinite(value) else None
 
 
 def _geometries(
-    scene: RasterScene, locations: Sequence[Location], in_pixels: bool
+    scene: RasterScene,
+    locations: Sequence[Location],
+    points: Floats,
+    in_pixels: bool,
 ) -> list[Any]:
-    """Return polygons if every location has a box, else points.
+    """Return polygons if every location has a box, else the points (N, 2).
 
     A location without coordinates has None.
     """
-    if not locations:
-        return []
-    boxes = [location.box for location in locations if location.box is not None]
-    are_boxes = len(boxes) == len(locations)
-    points = boxes if are_boxes else [location[:2] for location in locations]
-    corners = np.array(points, float).reshape(len(locations), -1, 2)
+    boxes = [location.box for location in locations]
+    if not boxes or None in boxes:
+        return [shapely.Point(x) if np.isfinite(x).all() else None for x in points]
+    corners = np.reshape(np.array(boxes, np.float64), (-1, 4, 2))
     if in_pixels:
-        xy = corners[:, :, ::-1] * [1, -1]
-        return list(shapely.polygons(xy) if are_boxes else shapely.points(xy[:, 0]))
+        return list(shapely.polygons(corners[:, :, ::-1] * (1, -1)))
     if not scene.georeference:
-        return [None] * len(locations)
-    if are_boxes:
-        return list(scene.georeference.outline_polygons(corners))
-    lonlat = scene.georeference.pixels_to_lonlat(*corners[:, 0].T)
-    return [shapely.Point(x) if np.isfinite(x).all() else None for x in lonlat]
+        return [None] * len(boxes)
+    return list(scene.georeference.outline_polygons(corners))
 
 
 def describe_scene(
@@ -421,8 +417,6 @@ def describe_scene(
         notes.append(f"{name} has no georeference: coordinates are in pixels")
     else:
         notes.append(f"georeference of {name}: {scene.georeference.description}")
-    if scene.assets:
-        notes.append(f"assets of the item {name}: {', '.join(scene.assets)}")
     if scene.calibrations is not None:
         sources = filter(None, (product.calibration_source, product.noise))
         notes.append(f"{name}: calibrated to {scene.unit} by {'; '.join(sources)}")
