@@ -3,6 +3,7 @@
 A map has colored outlines, a legend and a scale bar.
 """
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,8 +15,8 @@ import shapely
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
+from matplotlib.patches import Patch
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
@@ -46,10 +47,7 @@ _LEGEND_WIDTH = 2.3  # inches
 _WIDTHS = (3.5, 14.0)  # of the map, in inches
 _SMALL = 1 / 60  # an outline smaller than this share of the scene gets a dot
 _BAR_SHARE = 0.25  # largest length of the scale bar as a share of the width
-_STEPS = (1, 2, 5)  # leading digits of its length
 _UNLIKE_COLOR = "#b0b0b0"
-# makes white text readable on bright land
-_OUTLINED = [withStroke(linewidth=2.5, foreground="black")]
 
 
 class MapPicture(NamedTuple):
@@ -61,7 +59,8 @@ class MapPicture(NamedTuple):
         unlike: number of chips that are unlike the training chips; None if the bundle
             is not calibrated.
         caption: the comparison with the truth in short lines.
-        colors: `legend_colors` of the scene.
+        colors: color as #rrggbb of each class, or of the unlike chips, with its number
+            of chips.
         picture: the map as a PNG without a legend.
     """
 
@@ -91,7 +90,7 @@ def draw_map_picture(
     Returns:
         A PNG.
     """
-    table = _chips_of_scene(layer, scene)
+    objects, legend = _color_objects(layer, scene)
     down, along = scene.spacing or (1.0, 1.0)
     ratio = scene.width * along / (scene.height * down)  # the shape on the ground
     width = float(np.clip(_HEIGHT * ratio, *_WIDTHS))
@@ -107,97 +106,74 @@ def draw_map_picture(
         aspect="auto",
     )
     axes.set(xlim=(0, scene.width), ylim=(scene.height, 0))
-    _draw_objects(axes, table, scene, class_colors(layer.classes))
+    _draw_objects(axes, objects, scene)
     if caption is not None:
-        _draw_legend(figure, right, legend_colors(layer, scene))
-        figure.text(
-            right + 0.02,
-            0.02,
-            "\n".join([scene.path.name, *caption]),
-            fontsize=8,
-            va="bottom",
-        )
+        _draw_legend(figure, right, legend)
+        text = "\n".join([scene.path.name, *caption])
+        figure.text(right + 0.02, 0.02, text, fontsize=8, va="bottom")
     _draw_scale(axes, scene)
     png = BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     return png.getvalue()
 
 
-def legend_colors(layer: PredictionLayer, scene: RasterScene) -> dict[str, str]:
-    """Return the colors of the map of a scene as #rrggbb.
+def _color_objects(
+    layer: PredictionLayer, scene: RasterScene
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the classified chips of a scene and its legend.
 
     Returns:
-        Colors by class (or "unlike the training chips") with its number of chips.
+        The rows with their `label`, a class or `UNLIKE_LABEL`, and its `color`; and the
+        color as #rrggbb of each label with its number of chips.
     """
-    table = _chips_of_scene(layer, scene)
-    unlike = _is_unlike(table)
-    counts = table.loc[~unlike, "class"].value_counts()
-    colors = {}
-    for name, color in class_colors(layer.classes).items():
-        if name in counts:
-            colors[f"{name} ({counts[name]:,})"] = color
-    if unlike.any():
-        colors[f"{UNLIKE_LABEL} ({unlike.sum():,})"] = _UNLIKE_COLOR
-    return colors
-
-
-def _chips_of_scene(layer: PredictionLayer, scene: RasterScene) -> pd.DataFrame:
     table = layer.table
-    return table[
-        table["class"].notna() & (table["scene"] == path_to_text(scene.path.name))
-    ]
-
-
-def _is_unlike(table: pd.DataFrame) -> pd.Series:
-    """Return which chips are unlike the training chips; none without a calibration."""
-    if "ood" not in table:
-        return pd.Series(False, table.index)
-    return table["ood"].fillna(False).astype(bool)
+    is_here = table["scene"] == path_to_text(scene.path.name)
+    table = table[is_here & table["class"].notna()]
+    labels = table["class"]
+    if "ood" in table:  # a calibrated bundle
+        labels = labels.mask(table["ood"].fillna(False).astype(bool), UNLIKE_LABEL)
+    colors = class_colors(layer.classes) | {UNLIKE_LABEL: _UNLIKE_COLOR}
+    counts = labels.value_counts()
+    legend = {
+        f"{label} ({counts[label]:,})": color
+        for label, color in colors.items()
+        if label in counts
+    }
+    return table.assign(
+        label=labels, color=labels.map(colors).fillna(_UNLIKE_COLOR)
+    ), legend
 
 
 def _draw_legend(figure: Figure, left: float, colors: dict[str, str]) -> None:
-    handles = []
-    for text, color in colors.items():
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=color,
-                marker="s",
-                linestyle="",
-                label=text.replace(" the ", " the\n"),
-            )
-        )
+    handles = [
+        Patch(color=color, label=text.replace(" the ", " the\n"))
+        for text, color in colors.items()
+    ]
     figure.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(left, 0.99),
         frameon=False,
         alignment="left",
+        handlelength=1,
     )
 
 
-def _draw_objects(
-    axes: Axes, table: pd.DataFrame, scene: RasterScene, colors: dict[str, str]
-) -> None:
+def _draw_objects(axes: Axes, objects: pd.DataFrame, scene: RasterScene) -> None:
     """Draw the outline of every object, and a dot if it is a point or small."""
     limit = _SMALL * max(scene.width, scene.height)
-    for row in table.to_dict("records"):
-        color = colors[row["class"]]
-        style = "solid"
-        if row.get("ood") is True:
-            color = _UNLIKE_COLOR
-            style = "dashed"
+    for row in objects.to_dict("records"):
         rings = _outlines(row["geometry"], scene)
+        style = "dashed" if row["label"] == UNLIKE_LABEL else "solid"
         axes.add_collection(
-            LineCollection(rings, colors=color, linewidths=1.6, linestyles=style)
+            LineCollection(rings, colors=row["color"], linewidths=1.6, linestyles=style)
         )
         if max((np.ptp(ring, axis=0).max() for ring in rings), default=0.0) < limit:
             axes.scatter(
                 row["col"],
                 row["row"],
                 25,
-                color,
+                row["color"],
                 edgecolors="black",
                 linewidths=0.5,
                 zorder=2,
@@ -223,17 +199,17 @@ def _draw_scale(axes: Axes, scene: RasterScene) -> None:
 
     Without pixel spacing, its length is in pixels.
     """
-    meters = scene.spacing[1] if scene.spacing else 1.0
-    longest = _BAR_SHARE * scene.width * meters
-    lengths = np.array(_STEPS) * 10 ** np.floor(np.log10(longest))
-    length = float(lengths[lengths <= longest].max())
-    left = 0.03 * scene.width
-    row = 0.97 * scene.height
-    ends = left, left + length / meters
-    style: dict[str, Any] = {"color": "white", "path_effects": _OUTLINED}
-    axes.plot(ends, (row, row), linewidth=3, solid_capstyle="butt", **style)
-    unit = "m" if scene.spacing else "pixels"
-    axes.text(left, row - 0.015 * scene.height, f"{length:,g} {unit}", **style)
+    meters = 1.0
+    unit = "pixels"
+    if scene.spacing:
+        meters = scene.spacing[1]
+        unit = "m"
+    length = 10.0 ** math.floor(math.log10(_BAR_SHARE * scene.width * meters))
+    axes.add_artist(
+        AnchoredSizeBar(
+            axes.transData, length / meters, f"{length:,g} {unit}", "lower left"
+        )
+    )
 
 
 def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[MapPicture]:
@@ -253,13 +229,6 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[MapPicture]:
         DataError: a scene cannot be read.
     """
     table, metadata = read_table_file(predictions, _HINT)
-    names = metadata.get("scenes", [])
-    classes = metadata.get("classes", [])
-    has_columns = {"class", "scene", "row", "col", "geometry"} <= set(table)
-    if not (has_columns and _is_texts(names) and _is_texts(classes)):
-        raise RequestError(
-            "the table has no scenes with classified chips", predictions, _HINT
-        )
     if metadata.get("bundle_sha256") != bundle_sha256:
         raise RequestError(
             "another bundle made the table",
@@ -267,14 +236,11 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[MapPicture]:
             "predict the scene with the bundle of this run, or write the report of the"
             " run that made the table",
         )
-    if len(names) > MAX_SCENES:
-        raise RequestError(
-            f"the table has {len(names):,} scenes, but a report shows at most"
-            f" {MAX_SCENES}",
-            predictions,
-            "predict fewer scenes",
-        )
     try:
+        names = []
+        if {"class", "scene", "row", "col", "geometry"} <= set(table):
+            names = [SceneUri.parse(name) for name in metadata["scenes"]]
+        classes = tuple(metadata["classes"])
         request = metadata.get("request", {})
         options = ProductOptions(**request.get("product_options", {}))
         checks = [TruthCheck(**values) for values in metadata.get("truth") or ()]
@@ -283,11 +249,16 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[MapPicture]:
             allow_scene(SceneUri.parse(cut["path"]), cut["fingerprint"])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RequestError(
-            "the metadata of the table are damaged",
-            predictions,
-            "predict the scene again",
+            "the metadata of the table are damaged", predictions, _HINT
         ) from error
-    layer = PredictionLayer(table, None, tuple(classes), metadata)
+    if not 1 <= len(names) <= MAX_SCENES:
+        raise RequestError(
+            f"the table has {len(names):,} scenes with classified chips, but a report"
+            f" shows 1 to {MAX_SCENES}",
+            predictions,
+            _HINT,
+        )
+    layer = PredictionLayer(table, None, classes, metadata)
     with gdal_environment():
         scenes = [open_scene(name, options) for name in names]
         return [_draw_scene_map(layer, scene, captions) for scene in scenes]
@@ -297,19 +268,10 @@ def _draw_scene_map(
     layer: PredictionLayer, scene: RasterScene, captions: dict[str, list[str]]
 ) -> MapPicture:
     name = path_to_text(scene.path.name)
-    chips = _chips_of_scene(layer, scene)
-    unlike = int(_is_unlike(chips).sum()) if "ood" in chips else None
-    return MapPicture(
-        name,
-        len(chips),
-        unlike,
-        captions.get(name, []),
-        legend_colors(layer, scene),
-        draw_map_picture(layer, scene, None),
-    )
-
-
-def _is_texts(value: object) -> bool:
-    if not isinstance(value, list):
-        return False
-    return bool(value) and all(isinstance(item, str) for item in value)
+    objects, legend = _color_objects(layer, scene)
+    unlike = None
+    if "ood" in objects:
+        unlike = int((objects["label"] == UNLIKE_LABEL).sum())
+    picture = draw_map_picture(layer, scene, None)
+    caption = captions.get(name, [])
+    return MapPicture(name, len(objects), unlike, caption, legend, picture)
