@@ -54,7 +54,7 @@ def export(
         precision: Precision: fp32, bf16 or int8. Not every format supports all of them.
         out: Folder to write (default: exports/FORMAT-PRECISION beside the bundle).
         data: Chip store that the bundle was trained on (default: data.root of its
-            recipe).
+            recipe). Whole pipelines are compared on noise.
         max_loss: Percentage points of accuracy that int8 may lose, overall and in each
             group.
         whole: Write the whole pipeline, from the pixels of a chip to calibrated
@@ -65,27 +65,23 @@ def export(
             crop).
     """
     with display.show_waiting(display.IMPORTS):
-        from rsft.inference.export.export import AccuracyLossError, export_bundle
+        from rsft.inference.export.export import export_bundle
 
     display.warn_about_licenses(bundle)
-    try:
-        with progress() as report:
-            result = export_bundle(
-                bundle,
-                format_name,
-                precision,
-                out,
-                data=data,
-                max_loss=max_loss,
-                whole=whole,
-                unit=unit,
-                side=size,
-                overwrite=overwrite,
-                progress=report,
-            )
-    except AccuracyLossError as error:
-        console.print(changes_table(error.table))
-        raise
+    with progress() as report:
+        result = export_bundle(
+            bundle,
+            format_name,
+            precision,
+            out,
+            data=data,
+            max_loss=max_loss,
+            whole=whole,
+            unit=unit,
+            side=size,
+            overwrite=overwrite,
+            progress=report,
+        )
     if result.changes:
         console.print(changes_table(result.changes))
     for line in result.notes:

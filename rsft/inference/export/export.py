@@ -85,19 +85,6 @@ class AccuracyChange(NamedTuple):
         return round(100 * (self.before - self.after), 9)
 
 
-class AccuracyLossError(RsftError):
-    """An int8 export loses more accuracy than allowed.
-
-    `table` has the accuracy before and after, by group.
-    """
-
-    def __init__(
-        self, message: str, where: object, hint: str, table: dict[str, AccuracyChange]
-    ) -> None:
-        super().__init__(message, where, hint)
-        self.table = table
-
-
 @dataclass(frozen=True)
 class ExportResult:
     """A finished export.
@@ -136,12 +123,6 @@ class ExportResult:
             calibration = metadata["calibration"]
             source = f"{calibration['chips']} chips of {calibration['data']}"
             notes.append(f"calibrated on {source}; {describe_float_parts(metadata)}")
-        change = metadata.get("peft", {}).get("before_loading")
-        if change:
-            notes.append(
-                f"before PEFT loads the adapter, {change}; otherwise it ignores q, k"
-                " and v without a message"
-            )
         return notes
 
 
@@ -183,7 +164,7 @@ def export_bundle(
         RequestError: the format or precision is unknown, data or packages are missing,
             or the folder exists.
         WeightsError: the export differs from PyTorch.
-        AccuracyLossError: int8 loses too much accuracy.
+        RsftError: int8 loses too much accuracy.
     """
     export_format = find_format(format_name)
     export_format.check_precision(precision)
@@ -278,7 +259,6 @@ def _write_int8(
     ).numpy()
     metadata["calibration"] = {"data": str(store.root), "chips": len(chips)}
     metadata["max_loss"] = max_loss
-    metadata["rejected"] = []
     program = traceable.trace_network(traceable.build_network(bundle), contract)
     reference, labels = _validate(
         bundle, store, load_classifier(bundle, "cpu"), "float32", progress
@@ -303,14 +283,12 @@ def _write_int8(
             loss = _describe_loss(table, max_loss)
             if not loss:
                 break
-            metadata["rejected"].append({"float_blocks": count, "accuracy_loss": loss})
         else:
             parts = f"{export_format.name}, int8 with {describe_float_parts(metadata)}"
-            raise AccuracyLossError(
+            raise RsftError(
                 f"int8 loses {loss}; {max_loss:g} are allowed",
                 f"{parts}, on the validation chips of {store.root}",
                 "export bf16 or fp32, or allow it: --max-loss; nothing was written",
-                table,
             )
         metadata["accuracy"] = {name: row._asdict() for name, row in table.items()}
         write_export_metadata(temporary, metadata)

@@ -66,9 +66,6 @@ def test_blocks_return_to_float_until_accuracy_is_kept(rsft, run, tmp_path, meas
         and (tmp_path / "out/model.onnx").read_bytes() == b"2"
     )
     assert metadata["float_blocks"] == {"count": 2, "depth": 12, "precision": "fp32"}
-    assert metadata["rejected"] == [
-        {"float_blocks": 0, "accuracy_loss": "10.00 points tail"}
-    ]
     assert metadata["accuracy"]["tail"] == {
         "before": 0.9,
         "after": 0.9,
@@ -88,10 +85,7 @@ def test_an_export_that_loses_too_much_is_not_written(rsft, run, tmp_path, measu
     tables += [LOSSY] * 4
     code, printed = rsft(*arguments(run, tmp_path))
     assert code == 1 and tried == [0, 2, 4] and not list(tmp_path.iterdir())
-    assert (
-        "int8 loses 10.00 points tail; 0.5 are allowed" in printed
-        and "-10.00" in printed
-    )
+    assert "int8 loses 10.00 points tail; 0.5 are allowed" in printed
     assert "the first 4 of 12 blocks" in printed
     assert rsft(*arguments(run, tmp_path, "--max-loss", "10.1"))[0] == 0 and tried[
         3:

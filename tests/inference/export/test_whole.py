@@ -62,7 +62,7 @@ def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     result = export_bundle(tmp_path / "bundle", "onnx", whole=True, side=32)
     assert (
         result.folder == tmp_path / "exports/onnx-fp32-whole"
-        and "18 chips of" in result.notes[1]
+        and "8 chips of noise" in result.notes[1]
     )
     paths = sorted((root / "chips/val").rglob("*.png"))
     table = predictions(tmp_path / "bundle", paths, tmp_path / "out.csv")
