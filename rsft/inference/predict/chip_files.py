@@ -67,23 +67,6 @@ SCENE_FACTOR = 10
 """An image whose side is at least this multiple of the side of a chip is a scene."""
 
 
-def describe_assumed_bands(subject: str, bands: Sequence[str]) -> str:
-    """Return the note that files have their bands in the order of the training chips.
-
-    They do not name their bands.
-
-    Args:
-        subject: the files, as the begin of the sentence.
-        bands: names of the bands, in this order.
-    """
-    order = ", ".join(bands)
-    other = ",".join(reversed(bands))
-    return (
-        f"{subject} do not state their names: they are taken for {order}; --bands"
-        f" {other} declares another order"
-    )
-
-
 class ChipSource(ABC):
     """Numbered chips. Several threads may read at the same time."""
 

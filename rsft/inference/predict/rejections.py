@@ -50,12 +50,7 @@ def describe_empty_result(
             query.at,
             "; ".join(plan.positions[0].notes),
         )
-    reason = "all tiles are without data"
-    if query.detect:
-        reason = "no object was detected"
-    elif query.at:
-        reason = f"no position of {query.at.name} lies in a scene"
-    return f"the table has no rows: {reason}"
+    return "the table has no rows: the scenes have no chip to classify"
 
 
 def locate_rejection(rejection: Rejection) -> tuple[Path, str]:

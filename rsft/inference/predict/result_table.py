@@ -14,7 +14,7 @@ from rsft.data.annotations.columns import concat_attributes, unique_names
 from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
 from rsft.inference.predict.batch_journal import BatchJournal
-from rsft.inference.predict.chip_files import PredictionPlan, describe_assumed_bands
+from rsft.inference.predict.chip_files import PredictionPlan
 from rsft.inference.writers.columns import (
     FORMAT_COLUMNS,
     TEXT,
@@ -110,7 +110,11 @@ def describe_unnamed_chips(count: int, contract: Contract) -> list[str]:
     """Return the note on chips that do not name their bands, if there are any."""
     if not count:
         return []
-    return [describe_assumed_bands(f"the bands of {count:,} chips", contract.bands)]
+    return [
+        f"the bands of {count:,} chips do not state their names: they are taken for"
+        f" {', '.join(contract.bands)}; --bands {','.join(reversed(contract.bands))}"
+        " declares another order"
+    ]
 
 
 def add_disagreements(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rsft.data.annotations.base import AT
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
-from rsft.types import Floats, Reals
+from rsft.types import Reals
 
 TEXT = pd.ArrowDtype(pa.string())
 NUMBER = "float64"
@@ -60,39 +60,31 @@ class Classification:
         """The classes of each chip (N, C), the most probable one first."""
         return np.argsort(-self.probabilities, axis=1, kind="stable")
 
-    def class_at(self, rank: int) -> NDArray[Any] | None:
-        """Return the name of the class at a rank; None if there are fewer classes."""
-        if rank >= len(self.classes):
-            return None
+    def class_at(self, rank: int) -> NDArray[Any]:
+        """Return the name of the class at a rank."""
         return np.array(self.classes, object)[self.ranking[:, rank]]
 
-    def probability_at(self, rank: int) -> Reals | None:
+    def probability_at(self, rank: int) -> Reals:
         """Return the probability of the class at a rank."""
-        if rank >= len(self.classes):
-            return None
         ranked = np.take_along_axis(self.probabilities, self.ranking, axis=1)
         return ranked[:, rank].round(DECIMALS)
 
-    def class_sets(self) -> list[str] | None:
-        """Return the class sets as texts."""
-        if not self.estimate:
-            return None
-        return format_sets(self.probabilities, self.estimate.sets, self.classes)
+    @property
+    def confidence(self) -> ConfidenceEstimate:
+        """Class sets and distances, for columns of a calibrated bundle."""
+        assert self.estimate
+        return self.estimate
 
-    def is_unlike(self) -> NDArray[np.bool_] | None:
+    def class_sets(self) -> list[str]:
+        """Return the class sets as texts."""
+        return format_sets(self.probabilities, self.confidence.sets, self.classes)
+
+    def is_unlike(self) -> NDArray[np.bool_]:
         """Return which chips are unlike the training chips.
 
         A distance that is not a number does not make a chip like the others.
         """
-        if not self.estimate:
-            return None
-        return ~(self.estimate.ood <= 1)
-
-    def distances(self) -> Floats | None:
-        """Return distances from the training chips as multiples of the limit."""
-        if not self.estimate:
-            return None
-        return self.estimate.ood.round(4)
+        return ~(self.confidence.ood <= 1)
 
 
 @dataclass(frozen=True)
@@ -105,8 +97,8 @@ class TableColumn:
         label: its name in QGIS.
         meaning: what its values are, in Markdown.
         exists: which tables have it; "" for all.
-        compute: returns its values from a classification, or None if they do not exist;
-            None for a column of the source of the chips.
+        compute: returns its values from a classification that has them; None for a
+            column of the source of the chips.
         on_page: whether the review page shows it.
         tip: QGIS expression of its line in the tip of a chip.
         is_input: whether it is empty, for an analyst.
@@ -209,7 +201,7 @@ COLUMNS = [
         "Distance from the training chips (limit = 1)",
         "distance from the training chips as a multiple of the limit",
         _CALIBRATED,
-        compute=lambda chips: chips.distances(),
+        compute=lambda chips: chips.confidence.ood.round(4),
     ),
     TableColumn(
         f"p_{_PER_CLASS}",
@@ -375,16 +367,19 @@ def probability_columns(classes: Sequence[str]) -> list[str]:
 
 def classified_columns(classification: Classification) -> pd.DataFrame:
     """Return the columns that are computed from a classification, one row a chip."""
+    missing = set()
+    if len(classification.classes) < 2:
+        missing.add(_TWO_CLASSES)
+    if not classification.estimate:
+        missing.add(_CALIBRATED)
     values: dict[str, Any] = {}
     for column in COLUMNS:
-        if not column.compute:
+        if not column.compute or column.exists in missing:
             continue
-        result = column.compute(classification)
+        values[column.name] = column.compute(classification)
         if _PER_CLASS in column.name:
             names = column.names(classification.classes)
-            values.update(zip(names, np.asarray(result).T, strict=True))
-        elif result is not None:
-            values[column.name] = result
+            values.update(zip(names, values.pop(column.name).T, strict=True))
     return pd.DataFrame(values)
 
 

@@ -27,16 +27,16 @@ def describe(query=AT, chips=(), outside=0, rejected=(), may_be_outside=False):
 
 
 @pytest.mark.parametrize(
-    ("query", "options", "words"),
+    ("query", "options"),
     [
-        (Query(detect=CfarOptions()), {}, "no object was detected"),
-        (Query(grid=64), {}, "all tiles are without data"),
-        (AT, {}, "no position of ships.csv lies"),
-        (AT, {"outside": 2, "may_be_outside": True}, "no position of ships.csv lies"),
+        (Query(detect=CfarOptions()), {}),
+        (Query(grid=64), {}),
+        (AT, {}),
+        (AT, {"outside": 2, "may_be_outside": True}),
     ],
 )
-def test_an_empty_table_is_a_result(query, options, words):
-    assert words in describe(query, **options)
+def test_an_empty_table_is_a_result(query, options):
+    assert "no rows" in describe(query, **options)
 
 
 @pytest.mark.parametrize(
