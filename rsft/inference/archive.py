@@ -223,18 +223,12 @@ class _OutputFolders:
 
 def _reject_outputs_of_one_job(request: PredictionRequest) -> None:
     """Raise a RequestError if a job has a review page, a map or a truth."""
-    options = {
-        "--html": request.html_path,
-        "--picture": request.picture_path,
-        "--truth": request.truth_path,
-    }
-    for option, path in options.items():
-        if path:
-            raise RequestError(
-                "review page, map and truth are for one job, not for an archive",
-                option,
-                f"leave out {option}, or run the job without it first",
-            )
+    if request.html_path or request.picture_path or request.truth_path:
+        raise RequestError(
+            "review page, map and truth are for one job, not for an archive",
+            "--html, --picture, --truth",
+            "leave them out",
+        )
 
 
 def _make_blocks(

@@ -56,13 +56,13 @@ class ChipArrays(ChipSource):
         return len(self.arrays)
 
     def read(self, number: int) -> SourceChip:
-        unit = self.declaration.unit
-        pixels = _as_digital(self.arrays[number], unit)
-        names = self.declaration.bands
-        spacing = resolve_spacing(None, self.options)
-        fitted = fit_chip(pixels, names, spacing, self.contract, self.options)
-        return SourceChip(
-            fitted.pixels, unit, fitted.spacing, {"chip": number}, fitted.counts
+        return fit_chip(
+            _as_digital(self.arrays[number], self.declaration.unit),
+            self.declaration,
+            resolve_spacing(None, self.options),
+            {"chip": number},
+            self.contract,
+            self.options,
         )
 
     def chip_name(self, number: int) -> int:

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -168,23 +168,26 @@ def collapse_gray_rgb(pixels: Pixels, contract: ChipSpec) -> tuple[Pixels, bool]
 
 def fit_chip(
     stored: Pixels,
-    names: Sequence[str] | None,
+    declaration: Declaration,
     spacing: Spacing | None,
+    columns: dict[str, Any],
     contract: ChipSpec,
     options: ChipOptions,
-) -> FittedChip:
-    """Select the bands of a chip, and resample it.
+) -> SourceChip:
+    """Return a chip with the bands and the pixel spacing of a model.
 
     Args:
         stored: pixels (H, W, B) with all bands.
-        names: names of the bands; None if they are unknown.
+        declaration: unit of the pixels and names of their bands, if they are known.
         spacing: pixel spacing in meters; None if it is unknown.
+        columns: table columns of the chip.
         contract: bands and pixel spacing of the model.
         options: the user's options: whether to resample.
 
     Raises:
         DataError: bands or pixel spacing do not match.
     """
+    names = declaration.bands
     is_unnamed = bool(contract.assumed_bands(stored.shape[2], names))
     pixels, is_gray = collapse_gray_rgb(contract.select_bands(stored, names), contract)
     down, along = resampling_factors(contract, spacing, options)
@@ -192,22 +195,9 @@ def fit_chip(
         spacing = spacing[0] * down, spacing[1] * along
     height = max(1, round(pixels.shape[0] / down))
     width = max(1, round(pixels.shape[1] / along))
+    pixels = resize_chip(pixels, (height, width))
     counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
-    return FittedChip(resize_chip(pixels, (height, width)), spacing, counts)
-
-
-class FittedChip(NamedTuple):
-    """A chip with the bands and the pixel spacing of a model.
-
-    Attributes:
-        pixels: (H, W, B).
-        spacing: pixel spacing in meters; None if it is unknown.
-        counts: see `SourceChip`.
-    """
-
-    pixels: Pixels
-    spacing: Spacing | None
-    counts: dict[str, int]
+    return SourceChip(pixels, declaration.unit, spacing, columns, counts)
 
 
 class _Header(NamedTuple):
@@ -332,16 +322,15 @@ class ChipFiles(ChipSource):
         self._check_side(path, declaration, header.shape, spacing)
         assert stored is not None
         reader.check_declared_bands(declaration.bands, header.bands, path)
-        names = declaration.bands or header.bands
-        pixels, spacing, counts = fit_chip(
-            stored, names, spacing, self.contract, self.options
-        )
+        declaration = replace(declaration, bands=declaration.bands or header.bands)
         columns = {
             "chip": self.chip_name(number),
             "path": path_to_text(path),
             "geometry": _outline(header),
         }
-        return SourceChip(pixels, declaration.unit, spacing, columns, counts)
+        return fit_chip(
+            stored, declaration, spacing, columns, self.contract, self.options
+        )
 
     def _resolve_spacing(
         self, header: _Header, declaration: Declaration

@@ -144,7 +144,7 @@ class Predictor:
             True
         """
         with python_words():
-            return self.predict_source(self._open(chips, **pixels), batch_size)
+            return self._classify(self._open(chips, **pixels), batch_size)
 
     def logits(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Reals:
         """Return the logits (N, C) of chips.
@@ -276,9 +276,7 @@ class Predictor:
         with python_words():
             return make_module(self.bundle, unit)
 
-    def predict_source(
-        self, source: ChipSource, batch_size: int = _BATCH
-    ) -> pd.DataFrame:
+    def _classify(self, source: ChipSource, batch_size: int) -> pd.DataFrame:
         """Return the table of `predict` for the chips of a source, in its order."""
         bundle = self.bundle
         tables = []
