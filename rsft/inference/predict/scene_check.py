@@ -50,8 +50,7 @@ class SceneCheck:
         validation_chips: number of validation chips from which the limit for unlike
             chips was estimated.
         full_sets: number of chips whose class set contains all classes.
-        lowered: mean probability of the predicted classes before and after it was
-            lowered; None if it was not.
+        is_lowered: whether the probabilities were lowered.
     """
 
     scene: str
@@ -61,7 +60,7 @@ class SceneCheck:
     class_sets: Literal["widened", "plain", "withheld"]
     validation_chips: int
     full_sets: int = 0
-    lowered: tuple[float, float] | None = None
+    is_lowered: bool = False
 
     @property
     def is_unusual(self) -> bool:
@@ -88,26 +87,18 @@ class SceneCheck:
 
         Returns:
             scene, chips, ood, class_sets, full_sets, lowered, shifted (names of the
-            differences that are significant and large), nearer (whether the chips are
-            nearer to the training chips than the validation chips), differences (size
-            and p of each), and reason (why the chips were not compared; "" if they
-            were).
+            differences that are significant, large and no advantage), and reason (why
+            the chips were not compared; "" if they were).
         """
-        differences = {
-            name: difference._asdict()
-            for name, difference in self.test.differences.items()
-        }
         return {
             "scene": self.scene,
             "chips": self.chips,
             "ood": self.ood,
             "class_sets": self.class_sets,
             "full_sets": self.full_sets,
-            "lowered": self.lowered,
-            "shifted": list(self.test.shifted),
-            "nearer": self.test.is_nearer,
+            "lowered": self.is_lowered,
+            "shifted": list(self.test.warnings),
             "reason": self.test.reason,
-            "differences": differences,
         }
 
 
@@ -162,18 +153,11 @@ def check_scenes(
         if check.test.warnings:
             lowered = calibrator.lowered_probabilities(probabilities, ood)
             if lowered is not None:
-                check.lowered = (
-                    _mean_probability(probabilities),
-                    _mean_probability(lowered),
-                )
+                check.is_lowered = True
                 columns = _probabilities_as_columns(lowered, classes)
                 table.loc[rows, columns.columns] = columns.to_numpy()
         checks.append(check)
     return table.assign(class_set=pd.Series(class_sets, table.index, object)), checks
-
-
-def _mean_probability(probabilities: Reals) -> float:
-    return float(probabilities.max(axis=1).mean())
 
 
 def _probabilities_as_columns(
@@ -215,39 +199,28 @@ def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
             f" ({reasons})"
         )
     if shifted:
-        sentences.append(_describe_shift(shifted, len(checks)))
+        sentences.append(_describe_shift(shifted))
     if withheld:
         sentences.append(
             f"class sets withheld for {_count_chips(withheld):,} chips"
-            f"{_list_names(' of ', withheld, len(checks))}: most of these chips are"
+            f"{_list_names(' of ', withheld)}: most of these chips are"
             " unlike the training chips"
         )
     return [*sentences, _describe_unlike(checks)]
 
 
-def _describe_shift(shifted: Sequence[SceneCheck], scenes: int) -> str:
+def _describe_shift(shifted: Sequence[SceneCheck]) -> str:
     """Return the sentence on scenes that are not like the validation chips."""
     warnings = set[str]().union(*(check.test.warnings for check in shifted))
     measures = [text for name, text in _MEASURES.items() if name in warnings]
+    lowered = ""
+    if any(check.is_lowered for check in shifted):
+        lowered = " (lowered to those of the validation chips that resemble these)"
     return (
-        f"the chips{_list_names(' in ', shifted, scenes)} are not like the validation"
+        f"the chips{_list_names(' in ', shifted)} are not like the validation"
         f" chips ({', '.join(measures)}): probabilities are less reliable"
-        f"{_describe_lowered(shifted)}, and class sets may miss the coverage of"
+        f"{lowered}, and class sets may miss the coverage of"
         f" {COVERAGE:.0%}"
-    )
-
-
-def _describe_lowered(checks: Sequence[SceneCheck]) -> str:
-    """Return how far probabilities were lowered, as a part of a sentence; or ""."""
-    lowered = [(*x.lowered, x.chips) for x in checks if x.lowered]
-    if not lowered:
-        return ""
-    chips = sum(count for *_, count in lowered)
-    before = sum(mean * count for mean, _, count in lowered) / chips
-    after = sum(mean * count for _, mean, count in lowered) / chips
-    return (
-        f" (lowered from {before:.0%} to {after:.0%} on average, as the validation"
-        " chips that resemble these are right)"
     )
 
 
@@ -277,11 +250,10 @@ def _count_chips(checks: Iterable[SceneCheck]) -> int:
     return sum(check.chips for check in checks)
 
 
-def _list_names(word: str, checks: Sequence[SceneCheck], scenes: int) -> str:
-    """Return a word and the names of scenes; "" if there is one scene alone."""
-    if scenes == 1:
-        return ""
-    return word + _shorten_list([check.name for check in checks])
+def _list_names(word: str, checks: Sequence[SceneCheck]) -> str:
+    """Return a word and the names of scenes; "" for chips of no scene."""
+    names = _shorten_list([check.scene for check in checks])
+    return word + names if names else ""
 
 
 def _shorten_list(texts: Sequence[str]) -> str:

@@ -36,26 +36,17 @@ class MlflowFormat(OnnxEngine):
     ) -> None:
         """Write the graph, and let MLflow write a model around it."""
         import numpy as np
+        import pandas as pd
 
         pyfunc = self.require("mlflow.pyfunc")
         models = self.require("mlflow.models")
-        schema = self.require("mlflow.types.schema")
-        columns = [
-            "class",
-            "probability",
-            *(f"p_{name}" for name in metadata["classes"]),
-            *list(metadata["outputs"])[1:],
-        ]
-        shape = (-1, *metadata["input"]["shape"][1:])
-        signature = models.ModelSignature(
-            schema.Schema([schema.TensorSpec(np.dtype("float32"), shape)]),
-            schema.Schema(
-                [
-                    schema.ColSpec("string" if name == "class" else "float", name)
-                    for name in columns
-                ]
-            ),
-        )
+        columns = ["probability"]
+        columns += [f"p_{name}" for name in metadata["classes"]]
+        columns += list(metadata["outputs"])[1:]
+        numbers = pd.DataFrame(0, [0], columns, "float32")
+        numbers.insert(0, "class", "a class")
+        (example,), _ = program.example_inputs
+        signature = models.infer_signature(np.asarray(example), numbers)
         packages = base.installed_versions(("numpy", "onnxruntime", "pandas"))
         with TemporaryDirectory() as temporary, graph.silence_output():
             graph_dir = Path(temporary) / "graph"
