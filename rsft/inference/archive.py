@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -178,16 +179,14 @@ def _find_different_scenes(inputs: Sequence[str | Path]) -> list[str]:
     Raises:
         RequestError: two scenes have the same name.
     """
-    scenes = [scene.absolute().text for scene in find_scenes(inputs)]
-    # the names themselves would need as much memory as the scenes
-    if len({hash(SceneUri(scene).stem) for scene in scenes}) == len(scenes):
-        return scenes
-    scenes = list(dict.fromkeys(scenes))
-    counts = Counter(SceneUri(scene).stem for scene in scenes)
-    repeated = sorted(name for name, count in counts.items() if count > 1)
+    texts = (scene.absolute().text for scene in find_scenes(inputs))
+    scenes = list(dict.fromkeys(texts))
+    names = sorted(SceneUri(scene).stem for scene in scenes)
+    repeated = [name for name, following in pairwise(names) if name == following]
     if repeated:
         raise RequestError(
-            f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
+            f"{len(set(repeated))} names belong to several scenes, such as"
+            f" {repeated[0]}",
             hint="outputs are named after scenes: rename the scenes, or write them into"
             " several folders",
         )

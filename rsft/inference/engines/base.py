@@ -225,15 +225,12 @@ class ExportFormat(_Component):
     Attributes:
         file_name: name of the main file in the folder of an export.
         export_packages: additional packages that it needs to write files.
-        stores_graph: whether the files hold a traced graph, so that other programs need
-            no code of the network.
         whole_only: whether every export holds the whole pipeline, from pixels to
             probabilities.
     """
 
     file_name: ClassVar[str]
     export_packages: ClassVar[tuple[str, ...]] = ()
-    stores_graph: ClassVar[bool] = False
     whole_only: ClassVar[bool] = False
 
     @abstractmethod

@@ -65,7 +65,6 @@ class GraphFormat(ExportFormat):
             probabilities (`run_pipeline`).
     """
 
-    stores_graph = True
     int8_float_precision: ClassVar[str] = ""
     traces_bfloat16: ClassVar[bool] = False
     holds_pipelines: ClassVar[bool] = False
