@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from rsft.types import Floats32, JsonObject
 
 
+_SHARE = 4
+"""Largest number of images that a thread computes at once. With more images,
+activations need more memory, but no less time."""
+
+
 class FloatNodes(NamedTuple):
     """Nodes of a traced graph that stay in floating point in int8.
 
@@ -221,7 +226,7 @@ def as_inference_fn(
     return infer
 
 
-def run_in_threads(infer: InferenceFn, share: int = 4) -> GraphModel:
+def run_in_threads(infer: InferenceFn) -> GraphModel:
     """Run a single-core function in as many threads as PyTorch uses.
 
     Each thread takes a share of the images.
@@ -233,8 +238,6 @@ def run_in_threads(infer: InferenceFn, share: int = 4) -> GraphModel:
 
     Args:
         infer: thread-safe function that uses one core.
-        share: largest number of images of a call. With more images, activations need
-            more memory, but no less time.
 
     Returns:
         A model that computes in the threads.
@@ -247,7 +250,7 @@ def run_in_threads(infer: InferenceFn, share: int = 4) -> GraphModel:
     executor = ThreadPoolExecutor(threads, "engine")
 
     def infer_in_shares(images: NDArray[Any]) -> ClassifierOutputs:
-        count = max(min(threads, len(images)), -(-len(images) // share))
+        count = max(min(threads, len(images)), -(-len(images) // _SHARE))
         shares = executor.map(infer, np.array_split(images, count))
         return ClassifierOutputs(*map(np.concatenate, zip(*shares, strict=True)))
 

@@ -27,8 +27,8 @@ from rsft.inference.predict.pipeline import (
 from rsft.inference.predict.python_words import name_arguments, python_words
 from rsft.inference.predict.result_table import (
     check_logits,
+    classify,
     describe_unnamed_chips,
-    network_probabilities,
 )
 from rsft.inference.predict.scene_check import check_scenes, describe_checks
 from rsft.inference.writers.columns import classified_names
@@ -183,7 +183,7 @@ class Predictor:
         """
         return self._compute(chips, pixels).features
 
-    def probabilities(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Floats:
+    def probabilities(self, chips: Any, **pixels: Unpack[PixelOptions]) -> Reals:
         """Return the probabilities (N, C) of chips, calibrated if the bundle is.
 
         Args:
@@ -200,10 +200,8 @@ class Predictor:
             (27, 3)
         """
         outputs = self._compute(chips, pixels)
-        calibrator = self.bundle.calibrator
-        if not calibrator:
-            return network_probabilities(outputs)
-        return calibrator.apply(*outputs).probabilities
+        bundle = self.bundle
+        return classify(outputs, bundle.classes, bundle.calibrator).probabilities
 
     def explain(
         self, chips: Any, *, cells: int = 8, **pixels: Unpack[PixelOptions]

@@ -27,7 +27,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.scenes.locators import MATCHED
-from rsft.types import Floats, Rejection
+from rsft.types import Rejection
 from rsft.utils.operating_system import path_to_text
 
 
@@ -48,13 +48,22 @@ def predictions_table(
     Raises:
         WeightsError: the logits are not finite.
     """
+    return classified_columns(classify(outputs, classes, calibrator))
+
+
+def classify(
+    outputs: ClassifierOutputs, classes: Sequence[str], calibrator: Calibrator | None
+) -> Classification:
+    """Return what the outputs of a network say; see `predictions_table`.
+
+    Raises:
+        WeightsError: the logits are not finite.
+    """
     check_logits(outputs)
     if not calibrator:
-        return classified_columns(
-            Classification(classes, network_probabilities(outputs), None)
-        )
+        return Classification(classes, np.exp(log_softmax(outputs.logits)), None)
     estimate = calibrator.apply(*outputs)
-    return classified_columns(Classification(classes, estimate.probabilities, estimate))
+    return Classification(classes, estimate.probabilities, estimate)
 
 
 def check_logits(outputs: ClassifierOutputs) -> None:
@@ -69,12 +78,6 @@ def check_logits(outputs: ClassifierOutputs) -> None:
             "",
             "train it with a lower learning rate",
         )
-
-
-def network_probabilities(outputs: ClassifierOutputs) -> Floats:
-    """Return probabilities (N, C) that are not calibrated."""
-    probabilities: Floats = np.exp(log_softmax(outputs.logits))
-    return probabilities
 
 
 def collect_results(

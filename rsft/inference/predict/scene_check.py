@@ -77,11 +77,6 @@ class SceneCheck:
         """
         return self.is_unusual or bool(self.test.warnings)
 
-    @property
-    def name(self) -> str:
-        """Name of the scene in a sentence."""
-        return self.scene or "the chips"
-
     def as_json(self) -> JsonObject:
         """Return the content as JSON values.
 
@@ -241,7 +236,7 @@ def _describe_unlike(checks: Sequence[SceneCheck]) -> str:
         return sentence
     if len(checks) > 1:
         unusual.sort(key=lambda check: (-check.ood / check.chips, check.scene))
-        names = [f"{x.ood:,} of {x.chips:,} in {x.name}" for x in unusual]
+        names = [f"{x.ood:,} of {x.chips:,} in {x.scene}" for x in unusual]
         sentence += f": {_shorten_list(names)}"
     return sentence + "; do not trust their classes"
 
