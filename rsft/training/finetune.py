@@ -70,7 +70,7 @@ def train_single_run(
     source: Path | None = None,
     resume: Path | None = None,
     entries: Mapping[str, Any] | None = None,
-    member: tuple[int, int] = (0, 1),
+    member_start: StartBundle | None = None,
 ) -> Run:
     """Train one classifier, regardless of `train.ensemble_size`, and write the bundle.
 
@@ -82,8 +82,8 @@ def train_single_run(
             around it.
         resume: folder of an unfinished run of the same recipe to continue.
         entries: further entries of run.json.
-        member: index of the run in an ensemble, and size of the ensemble; it starts at
-            the same run of `train.start_bundle`.
+        member_start: where a member of an ensemble starts; other runs start at
+            `train.start_bundle` of their recipe.
 
     Returns:
         The finished run; in a process other than rank zero, a run that writes nothing.
@@ -98,13 +98,9 @@ def train_single_run(
     _check_settings(recipe)
     device = choose_device(recipe.train.device)
     progress = listener.on_progress if listener else None
-    recipe = resolve_precision(recipe, device)
-    recipe = resolve_epochs(recipe, count_training_chips(recipe))
+    recipe = _resolve(recipe)
     seed_generators(recipe.seed)
-    is_single = member[1] == 1
-    # the folder of a run that began earlier
-    origin = resume if is_single else runs.parent
-    start = StartBundle.open(recipe, *member, run=origin)
+    start = member_start or StartBundle.open(recipe, resume)
     setup = set_up(recipe, start, progress)
     if not resume:
         run = Run.create(recipe, runs, source, entries)
@@ -115,7 +111,7 @@ def train_single_run(
     with run.track_status():
         run.update(precision=recipe.train.precision, device=device.type)
         if start:
-            if is_single:  # an ensemble has one copy
+            if not member_start:  # an ensemble has one copy
                 start.copy_into(run.folder)
             adapted = setup.classifier.adapted
             run.update(start=start.metadata(setup.store, adapted.kept_blocks))
@@ -142,6 +138,12 @@ def train_single_run(
         if run.is_writer:
             finish(run, setup, progress)
     return run
+
+
+def _resolve(recipe: Recipe) -> Recipe:
+    """Return a recipe with the precision and the epochs of a run on this machine."""
+    recipe = resolve_precision(recipe, choose_device(recipe.train.device))
+    return resolve_epochs(recipe, count_training_chips(recipe))
 
 
 def _describe_sizes(setup: TrainingSetup, learner: Learner) -> JsonObject:
@@ -334,10 +336,9 @@ def train_ensemble(
     """
     # without data, fail before a run folder exists
     ChipStore.open(Path(recipe.data.root))
-    start = StartBundle.open(recipe, members=recipe.train.ensemble_size, run=resume)
+    start = StartBundle.open(recipe, resume)
     progress = listener.on_progress if listener else None
-    recipe = resolve_precision(recipe, choose_device(recipe.train.device))
-    recipe = resolve_epochs(recipe, count_training_chips(recipe))
+    recipe = _resolve(recipe)
     if not resume:
         run = Run.create(recipe, runs, source, entries)
     else:
@@ -348,7 +349,7 @@ def train_ensemble(
             start.copy_into(run.folder)
         folder = run.folder / MEMBERS_DIR
         members = [
-            _train_member(recipe, index, folder, listener)
+            _train_member(recipe, index, folder, listener, start)
             for index in range(recipe.train.ensemble_size)
         ]
         if run.is_writer:
@@ -370,19 +371,23 @@ def train_ensemble(
 
 
 def _train_member(
-    recipe: Recipe, index: int, folder: Path, listener: RunListener | None
+    recipe: Recipe,
+    index: int,
+    folder: Path,
+    listener: RunListener | None,
+    start: StartBundle | None,
 ) -> Run:
     """Return a finished member, which is read, continued or trained."""
     member = member_recipe(recipe, index)
-    position = index, recipe.train.ensemble_size
+    member_start = replace(start, member=index) if start else None
     run_folders = sorted((folder / member.name).glob("[0-9]*"))
-    if not run_folders:
-        return train_single_run(member, folder, listener, member=position)
-    info = read_run_info(run_folders[-1])
-    if info.status in TRAINED:
-        return Run(info.folder, info.metadata)
+    resume = run_folders[-1] if run_folders else None
+    if resume:
+        info = read_run_info(resume)
+        if info.status in TRAINED:
+            return Run(info.folder, info.metadata)
     return train_single_run(
-        member, folder, listener, resume=info.folder, member=position
+        member, folder, listener, resume=resume, member_start=member_start
     )
 
 

@@ -182,12 +182,11 @@ def read_splits(
     store: ChipStore, contract: Contract, progress: Progress | None
 ) -> tuple[ChipImages, ChipImages]:
     """Return the training and the validation chips as images."""
-
-    def read(split: str) -> ChipImages:
-        table = store.split(split)
-        return ChipImages(store.root, table, store.classes, contract, progress)
-
-    return read("train"), read("val")
+    splits = [
+        ChipImages(store.root, store.split(x), store.classes, contract, progress)
+        for x in ("train", "val")
+    ]
+    return splits[0], splits[1]
 
 
 def initialize_weights(setup: TrainingSetup, progress: Progress | None = None) -> None:

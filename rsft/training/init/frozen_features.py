@@ -4,11 +4,13 @@ Features before training never change. They are cached next to the cache of the 
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rsft.data.loading.batches import ChipImages, ChipLoader
@@ -17,6 +19,7 @@ from rsft.models.classifier import Classifier
 from rsft.models.devices import copy_to_device
 from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.progress import announce
 
 
 def feature_cache_path(chips: ChipImages, *key: object) -> Path:
@@ -31,6 +34,50 @@ def feature_cache_path(chips: ChipImages, *key: object) -> Path:
     )
     digest = hashlib.sha256(repr((*key, moments)).encode()).hexdigest()[:16]
     return images.with_name(f"{images.stem}-{digest}.npy")
+
+
+def cache_outputs(
+    path: Path,
+    chips: ChipImages,
+    compute: Callable[[Tensor], Tensor],
+    device: torch.device,
+    batch_size: int,
+    progress: Progress | None,
+    task: str,
+) -> NDArray[np.float32]:
+    """Return the outputs of a frozen network for all chips, memory-mapped.
+
+    They are computed once, into a file.
+
+    Args:
+        path: the file, from `feature_cache_path`.
+        chips: the chips.
+        compute: returns outputs (B, ...) of network inputs (B, P, S, S).
+        device: device of the network.
+        batch_size: chips in a forward pass.
+        progress: called after each batch.
+        task: what `progress` says of the batches.
+    """
+    done = 0
+    with FileLock(path.parent / "lock"), torch.no_grad():
+        if not path.is_file():
+            announce(progress, task)
+            with atomic_file(path) as temporary, temporary.open("wb") as file:
+                for inputs, _ in chips.batches(batch_size):
+                    outputs = compute(copy_to_device(inputs, device))
+                    rows = outputs.float().cpu().numpy()
+                    if not done:
+                        header = {"descr": "<f4", "fortran_order": False}
+                        shape = len(chips), *rows.shape[1:]
+                        np.lib.format.write_array_header_1_0(
+                            file, header | {"shape": shape}
+                        )
+                    file.write(rows.tobytes())
+                    done += len(rows)
+                    if progress:
+                        progress(done, len(chips), task)
+    mapped: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return mapped
 
 
 def compute_initial_features(
@@ -56,22 +103,19 @@ def compute_initial_features(
     Returns:
         Features, as `compute_features` returns them.
     """
-    everything = np.arange(len(chips))
     if not classifier.adapted.method.is_identity_at_init:
+        everything = np.arange(len(chips))
         return compute_features(classifier, chips, everything, batch_size, progress)
     blocks = classifier.adapted.output_blocks
     path = feature_cache_path(
         chips, "features", weights, classifier.pool, *([blocks] if blocks else [])
     )
-    with FileLock(path.parent / "lock"):
-        if path.is_file():
-            return torch.from_numpy(np.load(path)).to(
-                next(classifier.parameters()).device
-            )
-        features = compute_features(classifier, chips, everything, batch_size, progress)
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.save(file, features.cpu().numpy())
-        return features
+    device = next(classifier.parameters()).device
+    compute = classifier.eval().head_inputs
+    rows = cache_outputs(
+        path, chips, compute, device, batch_size, progress, "frozen features"
+    )
+    return torch.from_numpy(np.array(rows)).to(device)
 
 
 @torch.no_grad()

@@ -5,17 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from filelock import FileLock
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rsft.data.loading.batches import ChipImages
 from rsft.models.devices import copy_to_device
 from rsft.peft import AdaptedModel
-from rsft.training.init.frozen_features import feature_cache_path
+from rsft.training.init.frozen_features import cache_outputs, feature_cache_path
 from rsft.types import Indices, Progress
-from rsft.utils.atomic_files import atomic_file
-from rsft.utils.progress import announce
 
 
 class CachedPrefixTokens:
@@ -47,26 +43,15 @@ class CachedPrefixTokens:
         self.contract = chips.contract
         self.names = chips.names
         path = feature_cache_path(chips, *key, adapted.prefix_end)
-        device = next(adapted.vit.parameters()).device
-        done = 0
-        with FileLock(path.parent / "lock"):
-            if not path.is_file():
-                announce(progress, "frozen blocks")
-                with atomic_file(path) as temporary, temporary.open("wb") as file:
-                    for inputs, _ in chips.batches(batch_size):
-                        images = copy_to_device(inputs, device)
-                        tokens = adapted.run_frozen_prefix(images).float().cpu().numpy()
-                        if not done:
-                            shape = len(chips), *tokens.shape[1:]
-                            header = {"descr": "<f4", "fortran_order": False}
-                            np.lib.format.write_array_header_1_0(
-                                file, header | {"shape": shape}
-                            )
-                        file.write(tokens.tobytes())
-                        done += len(tokens)
-                        if progress:
-                            progress(done, len(chips), "frozen blocks")
-        self.tokens: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        self.tokens = cache_outputs(
+            path,
+            chips,
+            adapted.run_frozen_prefix,
+            next(adapted.vit.parameters()).device,
+            batch_size,
+            progress,
+            "frozen blocks",
+        )
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -67,17 +67,13 @@ class StartBundle:
     member: int = 0
 
     @classmethod
-    def open(
-        cls, recipe: Recipe, member: int = 0, members: int = 1, run: Path | None = None
-    ) -> "StartBundle | None":
+    def open(cls, recipe: Recipe, run: Path | None = None) -> "StartBundle | None":
         """Open the bundle of `train.start_bundle`, and check the recipe against it.
 
         Args:
-            recipe: the recipe of the run.
-            member: index of the run in an ensemble.
-            members: number of runs in the ensemble; 1 for a single run.
-            run: folder of a run that is resumed, or of the ensemble; its copy of the
-                bundle is read if it has one.
+            recipe: the recipe of the run or the ensemble.
+            run: folder of a run that is resumed; its copy of the bundle is read if it
+                has one.
 
         Returns:
             The bundle; None if the recipe names none.
@@ -91,21 +87,22 @@ class StartBundle:
         if recipe.train.start_bundle is None:
             return None
         path = Path(recipe.train.start_bundle)
-        has_copy = run is not None and (run / START_DIR).is_dir()
-        folder = find_bundle(run / START_DIR if run and has_copy else path)
+        source = path
+        if run and (run / START_DIR).is_dir():
+            source = run / START_DIR
+        folder = find_bundle(source)
         bundle = Bundle.load(folder)
+        members = recipe.train.ensemble_size
         if len(bundle.members) != members:
             count = len(bundle.members)
-            hint = f"set train.ensemble_size={count}, which trains each of them"
-            if members == 1:
-                hint += ", or start at one of them: <run folder>/members/run-1"
             raise RequestError(
                 f"the bundle has {count} runs, but the recipe trains {members}",
                 folder,
-                hint,
+                f"set train.ensemble_size={count}, or start at one of the runs, as"
+                " <run folder>/members/run-1",
             )
         require_same_settings(recipe, bundle)
-        return cls(path, folder, bundle, member)
+        return cls(path, folder, bundle)
 
     def extend_classes(self, store: ChipStore) -> ChipStore:
         """Return a store with the classes of the bundle that it lacks after its own."""

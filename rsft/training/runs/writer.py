@@ -106,26 +106,18 @@ def git_state(path: Path) -> JsonObject | None:
     """Return the state of the Git repository around a file or folder.
 
     Returns:
-        "commit" and "dirty"; None without a repository, without a commit, or without
-        git.
+        "commit", and "dirty" if tracked files have changed; None without a repository,
+        without a commit, or without git.
     """
-    command = [
-        "git",
-        "--no-optional-locks",
-        "-C",
-        str(path if path.is_dir() else path.parent),
-    ]
-    outputs = []
+    folder = path if path.is_dir() else path.parent
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    command = ["git", "--no-optional-locks", "-C", str(folder), *describe]
     try:
-        for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain")):
-            done = subprocess.run(
-                [*command, *arguments], capture_output=True, check=True, timeout=10
-            )
-            outputs.append(done.stdout.decode(errors="replace").strip())
+        done = subprocess.run(command, capture_output=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    commit, changes = outputs
-    return {"commit": commit, "dirty": bool(changes)}
+    commit, _, change = done.stdout.decode().strip().partition("-")
+    return {"commit": commit, "dirty": bool(change)}
 
 
 MODULATOR_FILE = "modulator.csv"

@@ -40,7 +40,7 @@ def test_features_are_computed_once_for_most_methods(
         ]
     )
     assert torch.allclose(first, expected, atol=1e-5)
-    monkeypatch.setattr(frozen_features, "compute_features", None)
+    monkeypatch.setattr(frozen_features, "atomic_file", None)
     other, chips, weights = make_inputs(
         recipe_file, root, run, "peft={method: bitfit}", "meta=null"
     )
@@ -58,7 +58,7 @@ def test_prompts_change_the_initial_features(recipe_file, root, run, monkeypatch
 def test_other_weights_have_their_own_cache(recipe_file, root, run, monkeypatch):
     classifier, chips, _ = make_inputs(recipe_file, root, run)
     monkeypatch.setattr(
-        frozen_features, "compute_features", lambda *args: torch.zeros(len(chips), 2)
+        type(classifier), "head_inputs", lambda _, inputs: torch.zeros(len(inputs), 2)
     )
     assert compute_initial_features(classifier, chips, "other", 16).shape == (40, 2)
 

@@ -48,7 +48,7 @@ def test_cached_tokens_give_the_same_run(
 
 def test_tokens_are_computed_once(recipe_file, tmp_path, monkeypatch):
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
-    monkeypatch.setattr("rsft.training.init.prefix_cache.atomic_file", None)
+    monkeypatch.setattr("rsft.training.init.frozen_features.atomic_file", None)
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
 
 
