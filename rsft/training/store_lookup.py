@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.store import DATASET
-from rsft.data.chips.store_notes import StoreNote, find_notes
+from rsft.data.chips.store_notes import find_notes
 from rsft.errors import RequestError
 from rsft.recipe.library import read_header
 
@@ -38,22 +37,24 @@ def find_chip_store(root: str, source: Path) -> tuple[str, str]:
     header = read_header(source)
     command = _PREPARE.search(header.command)
     notes = find_notes(folder.name, command[1] if command else "")
-    faults = {note.path: fault for note in notes if (fault := note.find_fault())}
-    intact = [note for note in notes if note.path not in faults]
-    unused = "".join(f"; not {path}: {fault}" for path, fault in faults.items())
+    intact = []
+    unused = ""
+    for note in notes:
+        fault = note.find_fault()
+        if fault:
+            unused += f"; not {note.path}: {fault}"
+        else:
+            intact.append(note)
+    names = ", ".join(
+        f"{note.path} ({note.command}, noted on {note.noted} UTC)" for note in intact
+    )
     if len(intact) == 1:
-        sentence = (
-            f"{root} is not a chip store, so this recipe reads"
-            f" {_describe([*intact])}{unused}"
-        )
+        sentence = f"{root} is not a chip store, so this recipe reads {names}{unused}"
         return intact[0].path, sentence
     if intact:
-        message = (
-            f"{root} is not a chip store, and {len(intact)} stores of this name are"
-            f" noted: {_describe(intact)}"
-        )
         raise RequestError(
-            f"{message}{unused}",
+            f"{root} is not a chip store, and {len(intact)} stores of this name are"
+            f" noted: {names}{unused}",
             "data.root",
             f"name one of them: data.root={intact[0].path}",
         )
@@ -63,10 +64,4 @@ def find_chip_store(root: str, source: Path) -> tuple[str, str]:
         f"the chip store does not exist{unused}",
         root,
         f"{hint}, or name another store: data.root=ROOT",
-    )
-
-
-def _describe(notes: Iterable[StoreNote]) -> str:
-    return ", ".join(
-        f"{note.path} ({note.command}, noted on {note.noted} UTC)" for note in notes
     )
