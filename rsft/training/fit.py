@@ -160,7 +160,7 @@ def take_steps(
         loops: the two loops.
         batch: a batch of the inner loop.
         objective: the losses of the step.
-        timer: measures the phases "inner" and "outer".
+        timer: measures the phases "inner" and "outer"; a joint pass is "inner".
 
     Returns:
         The inner and the outer loss, scalars; the outer loss is None without an outer
@@ -172,13 +172,13 @@ def take_steps(
     timer = timer or StepTimer()
     outer_batch = objective.outer_batch
     if outer_batch and loops.is_joint:
-        with timer(inner=len(batch[1]), outer=len(outer_batch[1])):
+        with timer("inner"):
             return loops.joint_step(batch, objective)
-    with timer(inner=1):
+    with timer("inner"):
         loss = loops.inner_step(batch, objective)
     if not outer_batch:
         return loss, None
-    with timer(outer=1):
+    with timer("outer"):
         return loss, loops.outer_step(batch, objective)
 
 

@@ -191,7 +191,6 @@ class Learner:
             "scalers": [scaler.state_dict() for scaler in scalers],
             "gradients": gradients,
             "calls": loops.batches_seen,
-            "skipped": loops.skipped_steps,
             "steps": self.steps,
             "losses": losses,
         }
@@ -220,7 +219,6 @@ class Learner:
             if gradient is not None:
                 parameter.grad = gradient.to(parameter.device)
         loops.batches_seen = state["calls"]
-        loops.skipped_steps = state["skipped"]
         self.steps = state["steps"]
         for losses, values in zip(self.losses, state["losses"], strict=True):
             losses[:] = [] if values is None else values.to(self.device)

@@ -27,8 +27,7 @@ class StepReport:
         images_per_s: images per second of the inner loop.
         data_s: mean seconds per step outside of both loops, mostly spent waiting for
             data.
-        inner_s: mean seconds per step in the inner loop. The time of a joint pass is
-            divided between the loops by rows.
+        inner_s: mean seconds per step in the inner loop, or in a pass of both.
         outer_s: mean seconds per step in the outer loop.
         memory_mb: peak resident memory of this process.
         gpu_mb: peak memory allocated on its GPU; NaN without one.

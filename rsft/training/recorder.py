@@ -28,7 +28,7 @@ class StepTimer:
 
     Example:
         >>> timer = StepTimer()
-        >>> with timer(inner=1):
+        >>> with timer("inner"):
         ...     pass
         >>> timer.seconds("inner") < 1
         True
@@ -36,23 +36,22 @@ class StepTimer:
 
     def __init__(self, cuda: bool = False) -> None:
         self.cuda = cuda
-        self._pending: deque[tuple[Any, Any, dict[str, float]]] = deque()
+        self._pending: deque[tuple[str, Any, Any]] = deque()
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
-    def __call__(self, **weights: float) -> Iterator[None]:
-        """Measure the block.
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Measure the block as time of a phase.
 
         Args:
-            **weights: share of each phase in the time: `inner=1`, or by number of rows
-                as in `inner=32, outer=8`.
+            phase: name of the phase.
 
         Yields:
             Nothing.
         """
         start = self._now()
         yield
-        self._pending.append((start, self._now(), weights))
+        self._pending.append((phase, start, self._now()))
 
     def reset(self) -> None:
         """Start from 0."""
@@ -64,14 +63,12 @@ class StepTimer:
 
         Blocks that the GPU has not finished do not count.
         """
-        while self._pending and (not self.cuda or self._pending[0][1].query()):
-            start, end, weights = self._pending.popleft()
+        while self._pending and (not self.cuda or self._pending[0][2].query()):
+            name, start, end = self._pending.popleft()
             if self.cuda:
-                elapsed = start.elapsed_time(end) / 1000
+                self._seconds[name] += start.elapsed_time(end) / 1000
             else:
-                elapsed = end - start
-            for name, weight in weights.items():
-                self._seconds[name] += elapsed * weight / sum(weights.values())
+                self._seconds[name] += end - start
         return self._seconds[phase]
 
     def _now(self) -> Any:

@@ -126,7 +126,8 @@ class MetaloraLoop(BiLevelLoop):
             self.classifier.train()
             average_gradients(self.gamma)
             self.outer_scaler.unscale_(self.outer_optimizer)
-            self._step_optimizer(self.outer_optimizer, self.outer_scaler)
+            self.outer_scaler.step(self.outer_optimizer)
+            self.outer_scaler.update()
         return self._last_losses["outer"]
 
     def _loss(self, batch: Batch, loss_function: LossFunction, weight: float) -> Tensor:

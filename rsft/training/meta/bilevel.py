@@ -190,8 +190,6 @@ class BiLevelLoop:
         backward: computes the gradients of a loss; Lightning's trainer has its own.
         batches_seen: number of inner batches so far. Unless it is a multiple of
             `train.accumulate_grad_batches`, theta has gradients of an unfinished step.
-        skipped_steps: optimizer steps that were skipped because a scaled gradient
-            overflowed.
     """
 
     def __init__(
@@ -214,7 +212,6 @@ class BiLevelLoop:
         self.inner_scaler = GradScaler(device, enabled=is_scaled)
         self.outer_scaler = GradScaler(device, enabled=is_scaled)
         self.batches_seen = 0
-        self.skipped_steps = 0
         # by loop, the mean over all processes
         self._last_losses: dict[str, Tensor] = {}
 
@@ -371,7 +368,8 @@ class BiLevelLoop:
         with adapted.in_function_space() if invariant else nullcontext():
             if self.train.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(self.theta, self.train.max_grad_norm)
-            self._step_optimizer(self.inner_optimizer, self.inner_scaler)
+            self.inner_scaler.step(self.inner_optimizer)
+            self.inner_scaler.update()
 
     def _update_gamma(self) -> None:
         modulator = self.classifier.adapted.modulator
@@ -379,15 +377,8 @@ class BiLevelLoop:
         average_gradients(self.gamma)
         self.outer_scaler.unscale_(self.outer_optimizer)
         modulator.add_decay_toward_init(self._meta.weight_decay)
-        self._step_optimizer(self.outer_optimizer, self.outer_scaler)
-
-    def _step_optimizer(
-        self, optimizer: torch.optim.Optimizer, scaler: GradScaler
-    ) -> None:
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
-        scaler.update()
-        self.skipped_steps += scaler.get_scale() < scale
+        self.outer_scaler.step(self.outer_optimizer)
+        self.outer_scaler.update()
 
     def _check_finite(self, **losses: Tensor) -> None:
         """Prevent a step of the loops if the loss of one of them is not finite.
