@@ -275,7 +275,7 @@ def test_loss_scaling_does_not_change_steps(schedule):
             for number in range(4)
         ]
         assert losses[-1][1] < 10  # the returned loss is not scaled
-    assert loops.inner_scaler.get_scale() == 2.0**16 and loops.skipped_steps == 0
+    assert loops.inner_scaler.get_scale() == 2.0**16
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
 
@@ -299,7 +299,6 @@ def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
     assert [
         scaler.get_scale() for scaler in (loops.inner_scaler, loops.outer_scaler)
     ] == [2.0**16, 2.0**126]
-    assert loops.skipped_steps == 1
 
 
 @pytest.mark.slow
