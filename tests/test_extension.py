@@ -286,11 +286,7 @@ def test_faults_of_a_component_of_another_package(rsft, recipe_file, toys):
     code, printed = rsft(
         "recipes", "validate", recipe_file, "peft.method=toymethod", "peft.kind=norm"
     )
-    assert (
-        "lora+adaptformer" in printed
-        and "| toy-method" in printed
-        and "bias | weight" in printed
-    )
+    assert "lora+adaptformer" in printed and "| toy-method" in printed
 
 
 CUT_MIX = """

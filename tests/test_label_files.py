@@ -267,17 +267,17 @@ def exchanged_axes_of_boxes(folder: Path):
 
 
 def another_zone(folder: Path):
-    return layer(folder / "a.gpkg", 32632), ("EPSG:32632", "lon 9")
+    return layer(folder / "a.gpkg", 32632), ("EPSG:32632", "row -1721")
 
 
 def kilometers(folder: Path):
     path = layer(folder / "a.gpkg", 32633, EAST / 1000, NORTH / 1000)
-    return path, "s.tif (geotransform, EPSG:32633)"
+    return path, "300 x 400 pixels (geotransform, EPSG:32633)"
 
 
 def radians(folder: Path):
     text = table("lon,lat,class", np.radians(LON), np.radians(LAT), CLASSES)
-    return written(folder / "a.csv", text), "lon 0.26"
+    return written(folder / "a.csv", text), "col -165834"
 
 
 def integers_of_degrees(folder: Path):

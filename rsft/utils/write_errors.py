@@ -102,6 +102,9 @@ def explain_os_error(
         path: the file or folder, if the error does not name one.
         again: what to do after the cause has been removed, as the end of a sentence.
 
+    Returns:
+        The error to raise in its place: what failed, which file, and what helps.
+
     Example:
         >>> print(explain_os_error(OSError(28, "No space left on device", "map.gpkg")))
         the disk is full | map.gpkg | free some space or choose another disk, ...

@@ -105,8 +105,8 @@ def test_the_command_line_parses_them():
         and flags == Flags(as_json=True, overwrite=True)
     )
     assert (values["pfa"], values["stride"]) == (0.1, 4)
-    assert values["read"] == ["modulus", "calibrate=1e-05", "keep-noise"]
-    assert values["html"] == Path("p.html")
+    assert values["product_options"] == ["modulus", "calibrate=1e-05", "keep-noise"]
+    assert values["html_path"] == Path("p.html")
     show = lines.bundle_command("rsft", "b")
     shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]
     words, flags = take_flags(show[3:])

@@ -457,6 +457,7 @@ def test_a_killed_choice_continues_its_run(probes, root, tmp_path, monkeypatch):
     path = probes(root, epochs=5)
     folder = tmp_path / "sweep"
 
+    # the listener that counts the time of a choice; no option adds another one
     class Killer(choice_module._Meter):
         def on_epoch_end(self, row, scales):
             super().on_epoch_end(row, scales)

@@ -24,6 +24,7 @@ def test_speedup_is_a_ratio_of_durations():
 
 
 def test_the_least_disturbed_calls_count(monkeypatch):
+    # three calls, and no limit of their time
     monkeypatch.setattr(speedup, "_MOST_CALLS", 3)
     monkeypatch.setattr(speedup, "_LIMIT_S", 99)
     ticks = iter([0, 4, 4, 5, 5, 13, 13, 23, 23, 31, 31, 33])

@@ -54,7 +54,15 @@ def predictions_table(
 def classify(
     outputs: ClassifierOutputs, classes: Sequence[str], calibrator: Calibrator | None
 ) -> Classification:
-    """Return what the outputs of a network say; see `predictions_table`.
+    """Classify chips by the outputs of a network.
+
+    Args:
+        outputs: logits and features of the chips (N).
+        classes: class names by index.
+        calibrator: that of the bundle; None for a bundle that is not calibrated.
+
+    Returns:
+        Probabilities (N, C), with class sets and distances if there is a calibrator.
 
     Raises:
         WeightsError: the logits are not finite.

@@ -84,7 +84,8 @@ class RunInfo:
         folder: the run folder.
         metadata: the content of run.json.
         recipe: the recipe, with all defaults filled in; None if it cannot be read.
-        accuracy: measure -> accuracy, 0-1, from the evaluation.
+        accuracy: measure -> accuracy, 0-1, from the evaluation, or else from the last
+            validation.
         faults: descriptions of missing or damaged files.
         leaks: number of evaluated chips that make the accuracy too high, see
             `rsft.evaluation.schema.Leaks`.
@@ -475,7 +476,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _read_accuracy(folder: Path) -> tuple[dict[str, float], int]:
-    """Return the accuracies of the evaluation, and the number of leaking chips."""
+    """Return the known accuracies by measure, and the number of leaking chips."""
     with suppress(
         OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError
     ):
@@ -487,4 +488,13 @@ def _read_accuracy(folder: Path) -> tuple[dict[str, float], int]:
             if measures.get(name)
         }
         return accuracy, int((evaluation.get("leaks") or {}).get("chips", 0))
+    with suppress(OSError, ValueError, TypeError, csv.Error):
+        for epoch in reversed(read_epochs(folder)):
+            accuracy = {
+                name: epoch[f"val_{name}"]
+                for name in RUN_MEASURES
+                if f"val_{name}" in epoch
+            }
+            if accuracy:
+                return accuracy, 0
     return {}, 0

@@ -211,6 +211,9 @@ class HeaderProduct(SensorProduct):
         Args:
             names: folders and the file, from the folder of the header on.
 
+        Returns:
+            The absolute path without "..".
+
         Raises:
             DataError: it is outside of the product.
         """
