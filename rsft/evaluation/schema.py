@@ -258,6 +258,15 @@ class Evaluation(BaseModel):
             raise ValueError("a list does not have one entry per class")
         return self
 
+    @model_validator(mode="after")
+    def _check_indices(self) -> Self:
+        levels = self.confidence.coverage if self.confidence else []
+        lists = [level.classes_without_coverage for level in levels]
+        for indices in [*lists, *self.groups.values()]:
+            if not set(indices) <= set(range(len(self.classes))):
+                raise ValueError("an index belongs to no class")
+        return self
+
     @property
     def method(self) -> str:
         """Name of the method of the run."""

@@ -291,6 +291,21 @@ def test_lists_that_do_not_fit_the_classes_are_refused(run):
         write_report(run)
 
 
+def test_an_index_of_no_class_is_refused(run):
+    groups = {"head": [0], "medium": [], "tail": [7]}
+    change_metrics(run, groups=groups)
+    with pytest.raises(DataError, match=mentions("belongs to no class")):
+        write_report(run)
+
+
+def test_a_class_without_coverage_that_does_not_exist_is_refused(run):
+    confidence = read_metrics(run)["confidence"]
+    confidence["coverage"][0]["classes_without_coverage"] = [9]
+    change_metrics(run, confidence=confidence)
+    with pytest.raises(DataError, match=mentions("belongs to no class")):
+        write_report(run)
+
+
 @pytest.mark.slow
 def test_the_same_run_gives_the_same_page(run):
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
