@@ -121,7 +121,9 @@ def _show_needs(request: FinetuneRequest) -> None:
     names_no_recipe = request.resume or not request.recipe
     if names_no_recipe or find_steps(request) or find_auto_file(request):
         raise RequestError(
-            "a dry run takes a recipe", "--dry-run", "name a recipe, or leave it out"
+            "a dry run takes a recipe",
+            "--dry-run",
+            "name a recipe, or leave out --dry-run",
         )
     fault = None
     try:

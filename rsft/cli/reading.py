@@ -105,7 +105,7 @@ def _list_lines(text: str) -> list[str]:
     if not text.startswith("@"):
         return []
     try:
-        lines = read_path_list(Path(text[1:]))
+        lines = list(read_path_list(Path(text[1:])))
     except (RsftError, ValueError):  # the command reports it
         return []
     return [text[1:], *(line for line in lines if not line.startswith("@"))]

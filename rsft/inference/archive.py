@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
+
+import numpy as np
 
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.data.imagery.scene_uri import SceneUri, file_state
@@ -179,14 +180,17 @@ def _find_different_scenes(inputs: Sequence[str | Path]) -> list[str]:
     Raises:
         RequestError: two scenes have the same name.
     """
-    texts = (scene.absolute().text for scene in find_scenes(inputs))
-    scenes = list(dict.fromkeys(texts))
-    names = sorted(SceneUri(scene).stem for scene in scenes)
-    repeated = [name for name, following in pairwise(names) if name == following]
+    scenes = [scene.absolute().text for scene in find_scenes(inputs)]
+    # the names themselves would need as much memory as the scenes
+    hashes = np.fromiter((hash(SceneUri(scene).stem) for scene in scenes), np.int64)
+    if len(np.unique(hashes)) == len(scenes):
+        return scenes
+    scenes = list(dict.fromkeys(scenes))
+    counts = Counter(SceneUri(scene).stem for scene in scenes)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
         raise RequestError(
-            f"{len(set(repeated))} names belong to several scenes, such as"
-            f" {repeated[0]}",
+            f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
             hint="outputs are named after scenes: rename the scenes, or write them into"
             " several folders",
         )

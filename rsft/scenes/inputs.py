@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -75,8 +75,8 @@ def find_chips(
     return declarations, len(files - chips)
 
 
-def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
-    """Find scenes in paths, globs and lists ("@path"), in the order given.
+def find_scenes(inputs: Sequence[str | Path]) -> Iterator[SceneUri]:
+    """Yield scenes of paths, globs and lists ("@path"), in the order given.
 
     A name that is not a path, or does not exist, is returned unchanged.
 
@@ -84,17 +84,15 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
         RequestError: a glob matches nothing, or a STAC item with files on a server; or
             a list cannot be read.
     """
-    scenes = []
     for uri in map(SceneUri.parse, inputs):
         is_pattern = uri.is_path and not Path(uri.text).exists()
         if is_pattern and uri.text.startswith("@"):
             for line in map(SceneUri.parse, read_path_list(Path(uri.text[1:]))):
-                scenes += _match(line) if line.is_path else [line]
+                yield from _match(line) if line.is_path else [line]
         elif is_pattern and any(sign in uri.text for sign in "*?["):
-            scenes += _match(uri)
+            yield from _match(uri)
         else:
-            scenes.append(uri)
-    return scenes
+            yield uri
 
 
 def _match(uri: SceneUri) -> list[SceneUri]:

@@ -1,11 +1,13 @@
 """The files and folders that an input of a command stands for."""
 
+import io
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from rsft.errors import RequestError
-from rsft.utils.untrusted.documents import read_regular
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, open_regular
 
 exists = os.path.exists
 """Whether a path exists; unlike `Path.exists`, False for a name that no file can have,
@@ -36,16 +38,18 @@ def expand_path(path: Path) -> list[Path]:
     return matches
 
 
-def read_path_list(path: Path) -> list[str]:
-    """Read a list of paths, one per line; empty lines and comments are left out.
+def read_path_list(path: Path) -> Iterator[str]:
+    """Yield the paths of a list, one per line; empty lines and comments are left out.
 
     Raises:
         RequestError: the list cannot be read.
     """
     try:
-        lines = [line.strip() for line in read_regular(path).decode().splitlines()]
+        with io.TextIOWrapper(open_regular(path, MAX_TABLE_BYTES), "utf-8-sig") as file:
+            for line in map(str.strip, file):
+                if line and line[0] != "#":
+                    yield line
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(
             "the list cannot be read", path, "give a text file with one path per line"
         ) from error
-    return [line for line in lines if line and line[0] != "#"]

@@ -113,7 +113,7 @@ def without_networks(class_folders, run, tmp_path_factory):
         "folder": [["prepare", "folder", class_folders, "--root", "store"]],
         "refused": [command.split() for command in REFUSED],
         "data": [["data", "show", "store"]],
-        "bundle": [["bundle", "show", run], ["runs", "show", run]],
+        "bundle": [["bundle", "show", run], ["runs", "show", run], ["reproduce"]],
         "doctor": [["doctor"]],
     }
     return run_commands(tmp_path_factory.mktemp("without"), commands)

@@ -118,7 +118,7 @@ def test_a_pattern_starts_no_request(tmp_path, monkeypatch):
         )
         for pattern in ("*.json", "@list.txt"):
             with pytest.raises(RequestError, match="STAC item with files on a server"):
-                find_scenes([pattern])
+                list(find_scenes([pattern]))
         assert [uri.text for uri in find_scenes(["d.json"])] == ["d.json"]
 
 
@@ -139,9 +139,9 @@ def test_find_scenes():
         "NETCDF:a.nc:VV", "/vsizip/z.zip/a*.tif", "d/x[1].png",
     ]  # fmt: skip
     with pytest.raises(RequestError, match="no such file"):
-        find_scenes(["c/*.jpg"])
+        list(find_scenes(["c/*.jpg"]))
     with pytest.raises(RequestError, match=mentions("list cannot be read")):
-        find_scenes(["@absent.txt"])
+        list(find_scenes(["@absent.txt"]))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def open_job(
     chips: dict[str, Declaration] = {}
     skipped_files = 0
     if request.query.reads_scenes:
-        scenes = find_scenes(inputs)
+        scenes = list(find_scenes(inputs))
     else:
         chips, skipped_files = find_chips(inputs, request.declaration)
     key = job_key(bundle, scenes, chips, request)

@@ -260,7 +260,7 @@ def _find_scenes(source: Path) -> list[SceneUri]:
     Raises:
         RequestError: there is none, or one is not on this machine.
     """
-    scenes = find_scenes([source])
+    scenes = list(find_scenes([source]))
     if source.is_dir() and not is_product(source):
         scenes = [SceneUri(str(path)) for path in _list_scenes(source)]
     if not scenes:

@@ -9,6 +9,7 @@ that are far from all classes get no pseudo-label, because an archive also conta
 no class is.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.byte_images import ByteImages
@@ -38,9 +40,11 @@ from rsft.training.init.frozen_features import compute_features
 from rsft.training.objective import Objective
 from rsft.training.parts.average import WeightAverage
 from rsft.training.parts.base import Moment, Part, PartContext, StateDict
-from rsft.training.processes import all_reduce_mean
+from rsft.training.processes import all_reduce_mean, is_rank_zero
 from rsft.training.runs.writer import Run
-from rsft.types import Indices
+from rsft.types import Indices, JsonObject
+
+_log = logging.getLogger(__name__)
 
 
 class PseudoBatch(NamedTuple):
@@ -71,6 +75,10 @@ _MOMENTUM = 0.98
 _MIN_SHARE = 1e-4
 """Of a class among the pseudo-labels; its logarithm is finite."""
 
+_FEW = 0.1
+"""A class has few pseudo-labels if its share of them is below this part of its mean
+probability."""
+
 _REFRESHES = 50
 """How often the distance from the classes is fitted anew in a run. Features move: with
 ten times, 20 to 99 % of a pool without foreign chips were foreign in between."""
@@ -98,6 +106,7 @@ class PseudoLabeler(Part):
         assert isinstance(batches.train, ChipImages)
         assert isinstance(batches.val, ChipImages)
         self.classifier = setup.classifier
+        self.classes = setup.store.classes
         self.section = recipe.semi or SemiSection()
         self.average: WeightAverage | None = None
         for part in context.parts:
@@ -163,6 +172,22 @@ class PseudoLabeler(Part):
         """Write the counts of an epoch, and count from 0."""
         run.add_pseudo_labels(epoch, self.counts.tolist())
         self.counts.zero_()
+
+    def finish(self) -> JsonObject:
+        """Name the classes of which hardly a chip has a pseudo-label.
+
+        Unlabeled chips teach the other classes, perhaps at their cost.
+        """
+        is_few = self.shares < _FEW * self.mean_probabilities.cpu()
+        names = [name for name, x in zip(self.classes, is_few, strict=True) if x]
+        if names and is_rank_zero():
+            _log.warning(
+                "hardly an unlabeled chip has a pseudo-label of %s, so that unlabeled"
+                " chips may cost these classes accuracy; `rsft finetune STORE"
+                " data.unlabeled=CHIPS` compares with and without them",
+                list_first_names(names),
+            )
+        return {"classes_without_pseudo_labels": names}
 
     def batch(self, epoch: int, index: int, progress: float) -> PseudoBatch | None:
         """Return the chips of a step with a pseudo-label; None before `semi.start`.

@@ -240,6 +240,17 @@ def test_probabilities_are_aligned(sources, align, target):
         )
 
 
+def test_classes_without_pseudo_labels_are_named(sources, caplog):
+    give = labeler(sources, align="none")
+    give.batch(0, 0, 0.0)
+    assert give.finish() == {"classes_without_pseudo_labels": []} and not caplog.text
+    give = labeler(sources, align="none", bias=40.0)  # all chips are of the first class
+    for index in range(150):
+        give.batch(0, index, 0.0)
+    assert give.finish() == {"classes_without_pseudo_labels": ["b"]}
+    assert "pseudo-label of b" in caplog.text and "data.unlabeled" in caplog.text
+
+
 def test_no_alignment_leaves_the_mean(sources):
     give = labeler(sources, align="none")
     give.batch(0, 0, 0.0)

@@ -165,6 +165,17 @@ class TableSettings:
     root: Path | None = None
 
 
+def table_name(number: str) -> str:
+    """Return the name of a table, such as "Table 2" or "Figure 1d".
+
+    Args:
+        number: number of the table, such as "2" or "Figure-1d".
+    """
+    if number.startswith("Figure"):
+        return number.replace("-", " ")
+    return f"Table {number}"
+
+
 def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
     """Read the tables of the paper.
 

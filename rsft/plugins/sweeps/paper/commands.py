@@ -53,22 +53,23 @@ def reproduce(
         threads: CPU threads of a run.
         report: Run nothing; print the results that exist for these options.
     """
-    from rsft.plugins.sweeps.paper.cells import TableSettings, read_tables
-    from rsft.plugins.sweeps.paper.job import (
-        ReproductionRequest,
-        find_table,
-        reproduce_table,
-    )
-    from rsft.plugins.sweeps.paper.pages import table_name
-
-    def say(text: str) -> None:
-        for line in text.splitlines():
-            console.print(escape_controls(line), markup=False, highlight=False)
+    from rsft.plugins.sweeps.paper.cells import TableSettings, read_tables, table_name
 
     if not table:
         tables = read_tables().items()
         print_rows({table_name(number): table.title for number, table in tables})
         return
+
+    from rsft.plugins.sweeps.paper.job import (
+        ReproductionRequest,
+        find_table,
+        reproduce_table,
+    )
+
+    def say(text: str) -> None:
+        for line in text.splitlines():
+            console.print(escape_controls(line), markup=False, highlight=False)
+
     settings = TableSettings(
         base, tuple(overrides or ()), tuple(range(seeds)), column, root
     )

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from rsft.plugins.sweeps.paper.cells import Column
+from rsft.plugins.sweeps.paper.cells import Column, table_name
 from rsft.plugins.sweeps.paper.runs import TableRuns, Value
 from rsft.utils.templates import render_template
 
@@ -38,17 +38,6 @@ def table_markdown(number: str, runs: TableRuns) -> str:
         runs=runs,
         rows=rows,
     )
-
-
-def table_name(number: str) -> str:
-    """Return the name of a table, such as "Table 2" or "Figure 1d".
-
-    Args:
-        number: number of the table, such as "2" or "Figure-1d".
-    """
-    if number.startswith("Figure"):
-        return number.replace("-", " ")
-    return f"Table {number}"
 
 
 def column_values(

@@ -14,6 +14,7 @@ from rsft.plugins.sweeps.paper.cells import (
     cell_trials,
     read_tables,
     table_cells,
+    table_name,
 )
 from rsft.plugins.sweeps.sweep_file import read_sweep
 from rsft.plugins.sweeps.trial_list import list_trials
@@ -203,3 +204,7 @@ def test_finished_runs_are_not_repeated_and_are_printed(results, root, rsft):
     assert "| K | tail | 87.7 | - | 55.0 ± 7.1 |" in printed
     assert "| V | avg | 92.7 | - | - |" in printed
     assert "Failed: Q, DOTA, seed 0: no memory" in printed
+
+
+def test_names_of_tables_and_figures():
+    assert (table_name("2"), table_name("Figure-1d")) == ("Table 2", "Figure 1d")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from rsft.plugins.sweeps.paper import pages
-from rsft.plugins.sweeps.paper.pages import column_values, table_name
+from rsft.plugins.sweeps.paper.pages import column_values
 
 VALUES = {
     ("SAR", "avg"): [(50.0, 40.0, 60.0), (60.0, 50.0, 70.0)],
@@ -35,7 +35,3 @@ def test_a_cell_has_the_mean_of_its_runs_and_their_spread(column, text):
     runs = SimpleNamespace(table=table, values=lambda row, column, _: VALUES[column])
     # a table needs recipes and runs
     assert pages._cell(column_values(runs, "LoRA", column), column) == text
-
-
-def test_names_of_tables_and_figures():
-    assert (table_name("2"), table_name("Figure-1d")) == ("Table 2", "Figure 1d")
