@@ -53,14 +53,21 @@ _RAR_MARK = b"Rar!\x1a\x07"
 _PART = re.compile(
     r".+\.((zip|rar|7z|tgz|tar(\.\w+)?)\.\d{3}|part\d+\.rar|[rz]\d\d)", re.IGNORECASE
 )
-_FAULTS = (
-    tarfile.TarError,
+ZIP_FAULTS = (
+    OSError,
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
     struct.error,
     EOFError,
-    NotImplementedError,
+    RuntimeError,
+)
+"""Exceptions of zipfile for damaged archives, and for encrypted members
+(RuntimeError)."""
+
+_FAULTS = (
+    tarfile.TarError,
+    *ZIP_FAULTS,
     ValueError,
     LookupError,
     OverflowError,

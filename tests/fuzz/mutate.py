@@ -137,6 +137,9 @@ def mutate_zip(members: Mutator) -> Mutator:
                 )
                 copy = zipfile.ZipInfo(name, info.date_time)
                 copy.external_attr = info.external_attr
+                copy.compress_type = rng.choice(
+                    (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                )
                 archive.writestr(
                     copy, members(rng, content) if number == chosen else content
                 )

@@ -1,6 +1,5 @@
 """Select the AIS messages near a scene, and say why if there are none."""
 
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from rsft.plugins.ais.feed_files import FORMATS, TEXTS, FeedFile
 from rsft.plugins.ais.message_times import format_time
 from rsft.scenes.locators import NothingInSceneError
 from rsft.types import Floats, Progress
+from rsft.utils.archive_members import ZIP_FAULTS
 from rsft.utils.cell.client import in_cell
 
 SIZES = ("length", "width", "bow", "stern", "port", "starboard")
@@ -22,13 +22,10 @@ SIZES = ("length", "width", "bow", "stern", "port", "starboard")
 
 _MAX_STATIC_ROWS = 2**16  # joined when there are more: a large file repeats its ships
 _READ_ERRORS = (
-    OSError,
+    *ZIP_FAULTS,
     DataError,
     pa.ArrowException,
-    zipfile.BadZipFile,
     UnicodeDecodeError,  # names in a Parquet file
-    EOFError,
-    NotImplementedError,
 )
 
 

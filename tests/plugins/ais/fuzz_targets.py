@@ -64,7 +64,7 @@ def _write_parquet(path: Path) -> None:
 
 
 def _write_zip(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("AIS_2026_03_14.csv", MARINE_CADASTRE)
 
 

@@ -113,6 +113,24 @@ def test_damaged_files(tmp_path, content):
         read_messages([tmp_path / "missing.csv"], AREA)
 
 
+@pytest.mark.parametrize(
+    ("position", "byte", "message"),
+    [(6, 1, "encrypted"), (60, 0xFF, "invalid"), (8, 99, "not supported")],
+)
+def test_a_member_that_cannot_be_read(tmp_path, position, byte, message):
+    path = tmp_path / "ais.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", MARINE_CADASTRE)
+    content = bytearray(path.read_bytes())
+    content[position] = byte  # of the header of the member, or of its data
+    central = content.rindex(b"PK\x01\x02")
+    if position < 30:
+        content[central + 2 + position] = byte  # of the list of members
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match=message):
+        read_messages([path], AREA)
+
+
 def test_broken_lines_are_counted(tmp_path):
     text = MARINE_CADASTRE + "219000009,2026-03-14T12:00:00\nnonsense,also nonsense\n"
     counts = read_messages([write(tmp_path, text)], AREA).counts

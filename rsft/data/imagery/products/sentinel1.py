@@ -36,6 +36,7 @@ from rsft.data.imagery.products.product import (
 )
 from rsft.errors import DataError
 from rsft.types import Floats, Names, Plane
+from rsft.utils.archive_members import ZIP_FAULTS
 from rsft.utils.untrusted.documents import open_regular
 from rsft.utils.untrusted.xml_documents import parse_xml
 
@@ -237,13 +238,7 @@ class Sentinel1(SensorProduct):
             if len(data) > MAX_XML_BYTES:
                 raise ValueError(f"it is larger than {MAX_XML_BYTES:,} bytes")
             return parse(parse_xml(data))
-        except (
-            OSError,
-            zipfile.BadZipFile,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except (*ZIP_FAULTS, ValueError) as error:
             raise DataError(
                 f"the file cannot be used: {error}", self.root / names[0], _DAMAGED
             ) from error

@@ -99,6 +99,19 @@ def test_damaged_archives(tmp_path):
         Sentinel1.find(tmp_path / "two.zip")
 
 
+def test_a_damaged_member_of_an_archive(tmp_path):
+    archive = zip_product(write_product(tmp_path, {"vv": BAND}))
+    content = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as file:
+        (damaged,) = (x for x in file.infolist() if "annotation/s1a" in x.filename)
+    start = damaged.header_offset + 30 + len(damaged.filename)
+    content[start : start + 20] = b"\xff" * 20
+    archive.write_bytes(content)
+    product = Sentinel1.find(archive)
+    with pytest.raises(DataError, match=mentions("cannot be used")):
+        read_tag(product, product.measurements[0])
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_that_is_too_large(tmp_path, monkeypatch, packed):
     monkeypatch.setattr(sentinel1, "MAX_XML_BYTES", 1000)
