@@ -5,7 +5,7 @@ The types of its parameters say what it does with the files that they name.
 
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -46,7 +46,7 @@ def open_reading_cell(files: _Files) -> list[Path]:
         RequestError: a link in a named folder leads to a file or folder that no
             argument names.
     """
-    inputs = _list_texts(files, _READS)
+    inputs = list(_one_per_folder(_list_texts(files, _READS)))
     connects = any(map(_names_server, inputs))
     asks_servers = any(
         (access & Access.ONLINE and value) or (access & Access.OFFLINE and not value)
@@ -111,6 +111,24 @@ def _list_lines(text: str) -> list[str]:
     return [text[1:], *(line for line in lines if not line.startswith("@"))]
 
 
+def _one_per_folder(texts: Iterable[str]) -> Iterator[str]:
+    """Leave out further files of a folder: all its files may be read.
+
+    A list may name a million scenes.
+    """
+    folders = set()
+    for text in texts:
+        # a `Path` per scene takes longer
+        folder = os.path.dirname(text)  # noqa: PTH120
+        is_plain = os.path.isfile(text) and not os.path.islink(text)  # noqa: PTH113, PTH114
+        if is_plain and not text.lower().endswith("json"):  # it may name a server
+            if folder in folders:
+                continue
+            if not _contains_home(Path(folder).absolute()):
+                folders.add(folder)
+        yield text
+
+
 def _find_inputs(text: str) -> Iterator[Path]:
     """Yield the paths that an argument names, and the folders of files."""
     from rsft.data.imagery.scene_uri import SceneUri
@@ -157,24 +175,28 @@ def _leads_to_images(link: Path) -> bool:
 
 
 def _with_neighbors(path: Path) -> Iterator[Path]:
-    """Yield a folder, or a file and its folder.
+    """Yield a folder, or the folder of a file.
 
     If the folder of a file contains the home of the user, only the files of the same
     stem are yielded.
     """
     if not path.exists():
         return
-    yield path.absolute()
     if path.is_dir():
+        yield path.absolute()
         return
     folders = [path.absolute().parent, path.resolve().parent]
     if path.parent.name in _PRODUCT_FOLDERS:
         folders += [folder.parent for folder in folders]
     stem = path.name.partition(".")[0]
     for folder in dict.fromkeys(folders):
-        if not Path.home().is_relative_to(folder):
+        if not _contains_home(folder):
             yield folder
             continue
         for neighbor in folder.iterdir():
             if neighbor.name.partition(".")[0] == stem:
                 yield neighbor
+
+
+def _contains_home(folder: Path) -> bool:
+    return Path.home().is_relative_to(folder)

@@ -97,6 +97,24 @@ def test_a_prediction_reads_only_what_it_names(tmp_path, attempt, port):
     assert (tmp_path / "inputs/a.tif").read_text() == "image"
 
 
+def test_a_long_list_names_folders(tmp_path, attempt):
+    secret = tmp_path / "elsewhere/secret.txt"
+    lines = [secret.parent / "missing.tif"]
+    for number in range(3_000):
+        folder = tmp_path / f"scenes/{number % 1500}"
+        folder.mkdir(parents=True, exist_ok=True)
+        lines.append(folder / f"{number}.tif")
+        lines[-1].write_text("image")
+    (tmp_path / "inputs/list.txt").write_text("\n".join(map(str, lines)))
+    parameters = {
+        "inputs": [f"@{tmp_path}/inputs/list.txt"],
+        "out": tmp_path / "outputs",
+    }
+    reads = [("read", lines[-1]), ("read", lines[1]), ("read", secret)]
+    assert attempt("predict", parameters, *reads) == ["image"] * 2 + ["PermissionError"]
+    subprocess.run([sys.executable, "-c", ""], check=True)  # workers start
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -6,6 +6,13 @@ which mirrors rsft/. A change that survives asks for a test, or shows code that 
 effect.
 
     python -m tools.maintenance.mutation --seed 1 --count 40
+
+A line may have tests elsewhere. With the lines that each test runs, which pytest-cov
+writes, the other tests of the line run as well before a change survives:
+
+    RSFT_FENCE=off OMP_NUM_THREADS=1 COVERAGE_FILE=/tmp/lines pytest -n auto \
+        --cov=rsft --cov-context=test --cov-report= -m "not exhaustive"
+    python -m tools.maintenance.mutation --seed 1 --count 40 --lines /tmp/lines
 """
 
 from __future__ import annotations
@@ -19,6 +26,9 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
+from coverage import CoverageData
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,35 +127,59 @@ def tests_of(file: Path) -> list[Path]:
     return [path for path in (named, folder) if path.exists()]
 
 
-def survives(mutation: Mutation, limit: float) -> bool:
+def tests_of_line(mutation: Mutation, lines: CoverageData) -> list[str]:
+    """Return the tests outside of the mirroring folder that run a line.
+
+    Args:
+        mutation: a change of the line.
+        lines: lines that each test runs; their paths may be those of another checkout.
+    """
+    name = mutation.file.relative_to(ROOT).as_posix()
+    mirroring = f"{tests_of(mutation.file)[-1].relative_to(ROOT).as_posix()}/"
+    found: set[str] = set()
+    for path in lines.measured_files():
+        if path.endswith(f"/{name}"):
+            contexts = lines.contexts_by_lineno(path).get(mutation.line, [])
+            found.update(context.partition("|")[0] for context in contexts)
+    return sorted(test for test in found if test and not test.startswith(mirroring))
+
+
+def survives(mutation: Mutation, limit: float, lines: CoverageData | None) -> bool:
     """Return whether the tests pass with a change.
 
     The file is restored, also after Ctrl-C.
 
     Args:
         mutation: the change.
-        limit: seconds for the file and for the folder of tests; a change that makes
-            them take longer counts as noticed.
+        limit: seconds for each group of tests. A change that makes the tests of its
+            module take longer counts as noticed; other tests that take longer do not
+            notice it.
+        lines: lines that each test runs.
     """
     before = mutation.file.read_bytes()
     try:
         mutation.file.write_text(mutation.text, encoding="utf-8")
-        return all(_passes(path, limit) for path in tests_of(mutation.file))
+        for path in tests_of(mutation.file):
+            if _exit_code([str(path)], limit) != 0:
+                return False
+        others = tests_of_line(mutation, lines) if lines else []
+        # another code than that of a failure is no test that noticed the change
+        return not others or _exit_code(others, limit) != pytest.ExitCode.TESTS_FAILED
     finally:
         mutation.file.write_bytes(before)
 
 
-def _passes(path: Path, limit: float) -> bool:
-    """Return whether the tests of a file or folder pass within some seconds."""
-    options = ["-x", "-q", "-p", "no:nbmake", "-m", "not exhaustive", str(path)]
+def _exit_code(tests: list[str], limit: float) -> int | None:
+    """Return the exit code of pytest; None if the tests take longer than `limit`."""
+    options = ["-x", "-q", "-p", "no:nbmake", "-m", "not exhaustive", *tests]
     command = [sys.executable, "-m", "pytest", *options]
     try:
         result = subprocess.run(
             command, cwd=ROOT, capture_output=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        return False
-    return result.returncode == 0
+        return None
+    return result.returncode
 
 
 def main() -> None:
@@ -165,7 +199,14 @@ def main() -> None:
         default=600,
         help="seconds for the tests of one change (default: 600)",
     )
+    parser.add_argument(
+        "--lines", help="file of pytest-cov with the lines that each test runs"
+    )
     options = parser.parse_args()
+    lines = None
+    if options.lines:
+        lines = CoverageData(options.lines)
+        lines.read()
     rng = random.Random(options.seed)
     files = sorted((ROOT / "rsft").rglob("*.py"))
     survivors = []
@@ -174,7 +215,7 @@ def main() -> None:
         if not choices:
             continue
         mutation = rng.choice(choices)
-        alive = survives(mutation, options.limit)
+        alive = survives(mutation, options.limit, lines)
         survivors += [mutation] if alive else []
         print(
             f"{number + 1}/{options.count}  {'SURVIVES' if alive else 'noticed '} "

@@ -4,7 +4,6 @@ The files of a stranger are read by functions with the mark `in_cell`. While a c
 open, these run there. Without one, as in a program that imports rsft, they run here.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from rsft.utils.cell.named import INSIDE, SETTING
+from rsft.utils.cell.named import INSIDE, SETTING, read_setting, write_setting
 from rsft.utils.cell.walls import Walls
 from rsft.utils.remote_files import NO_SERVERS
 
@@ -67,8 +66,7 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
         _cell.close()
     _cell = None
     # a worker may have another working folder
-    paths = [str(path.absolute()) for path in readable]
-    os.environ[SETTING] = json.dumps([paths, connects])
+    write_setting([str(path.absolute()) for path in readable], connects)
 
 
 @contextmanager
@@ -101,8 +99,8 @@ def allow_reading(path: Path) -> None:
     """
     cell = current_cell()
     if cell:
-        paths, connects = json.loads(os.environ[SETTING])
-        os.environ[SETTING] = json.dumps([[*paths, str(path)], connects])
+        paths, connects = read_setting(os.environ[SETTING])
+        write_setting([*paths, str(path)], connects)
         cell.allow(path)
 
 
@@ -124,7 +122,7 @@ def current_cell() -> "ReaderCell | None":
         # most commands read no foreign file, and start without NumPy
         from rsft.utils.cell.processes import ReaderCell
 
-        paths, connects = json.loads(setting)
+        paths, connects = read_setting(setting)
         walls = Walls(tuple(map(Path, paths)), MAX_MEMORY, connects)
         _cell = ReaderCell(walls, MAX_SECONDS)
     return _cell

@@ -4,16 +4,23 @@ The content of a named folder may be a stranger's, so a link in it is followed o
 what is named as well.
 """
 
+import atexit
 import json
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from rsft.errors import RequestError
 
 SETTING = "RSFT_CELL"
 """Environment variable with the readable paths of this job, and whether it may contact
 servers, for the processes that it starts. In a cell, it has those of the cell."""
+
+_LARGEST = 30_000
+"""Characters of the variable. On Windows it may have 32,767, on Linux 131,071; programs
+do not start with more."""
 
 INSIDE = "RSFT_INSIDE_CELL"
 """Environment variable of the processes of a cell."""
@@ -53,7 +60,7 @@ def check_link(path: Path) -> None:
     Raises:
         RequestError: it is one.
     """
-    named = _read_setting(os.environ.get(SETTING, ""))
+    named = _named_paths(os.environ.get(SETTING, ""))
     if OFF or not named:
         return
     place = os.path.abspath(path)  # noqa: PTH100, which resolves links
@@ -64,10 +71,41 @@ def check_link(path: Path) -> None:
         raise outside_error(path)
 
 
+def write_setting(paths: Sequence[str], connects: bool) -> None:
+    """Set what this job may read, also for the processes that it starts.
+
+    Many paths, such as those of a list of scenes, stand in a temporary file, which is
+    removed at the end of this process.
+
+    Args:
+        paths: the readable files and folders.
+        connects: whether the job may contact servers.
+    """
+    text = json.dumps([paths, connects])
+    if len(text) > _LARGEST:
+        with NamedTemporaryFile("w", prefix="rsft-", delete=False) as file:
+            file.write(text)
+        atexit.register(os.unlink, file.name)
+        text = file.name
+    os.environ[SETTING] = text
+
+
+def read_setting(text: str) -> tuple[list[str], bool]:
+    """Return the readable paths, and whether the job may contact servers.
+
+    Args:
+        text: the value of the variable.
+    """
+    if not text.startswith("["):
+        text = Path(text).read_text()
+    paths, connects = json.loads(text)
+    return paths, connects
+
+
 @lru_cache(maxsize=4)
-def _read_setting(text: str) -> frozenset[str]:
+def _named_paths(text: str) -> frozenset[str]:
     """Return the named paths, with links resolved as well."""
-    paths = json.loads(text)[0] if text else ()
+    paths = read_setting(text)[0] if text else ()
     return frozenset([*map(os.path.abspath, paths), *map(os.path.realpath, paths)])
 
 
