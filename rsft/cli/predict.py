@@ -73,7 +73,11 @@ def _predict_archive(
     ray: bool,
     as_json: bool,
 ) -> bool:
-    """Write one table per scene, and return whether anything was rejected."""
+    """Write one table per scene, and return whether anything was rejected.
+
+    Raises:
+        typer.Exit: every scene failed.
+    """
     from rsft.cli.display.results import report_progress, show_archive
     from rsft.inference.archive import open_archive_executor, predict_archive
 
@@ -85,6 +89,8 @@ def _predict_archive(
         with open_archive_executor(request.device, ray, jobs) as executor:
             archive = predict_archive(bundle, inputs, out, request, executor, report)
     show_archive(archive, as_json)
+    if all(x.status == "failed" for x in archive.scenes):
+        raise typer.Exit(1)
     return any(x.status == "failed" or x.rejected for x in archive.scenes)
 
 

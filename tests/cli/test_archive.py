@@ -159,7 +159,15 @@ def test_finished_archive_does_not_start_ray(rsft, run, tmp_path, monkeypatch):
         database.execute("CREATE TABLE y (z)")
     (tmp_path / "x.tif").touch()
     code, printed = rsft("predict", run, "x.tif", "-o", "out", "--grid", "32")
-    assert code == 0 and "1  failed" in printed and "--overwrite" in printed
-    assert (
-        rsft("predict", run, "x.tif", "-o", "out", "--grid", "32", "--strict")[0] == 1
-    )
+    assert code == 1 and "1  failed" in printed and "--overwrite" in printed
+
+
+@pytest.mark.slow
+def test_a_failed_scene_among_others_is_an_error_if_strict(rsft, run, tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 255, (64, 64), np.uint8)
+    write_geotiff(tmp_path / "a.tif", pixels, crs="EPSG:32633", transform=UTM)
+    (tmp_path / "b.tif").write_text("no image")
+    words = ("predict", run, "a.tif", "b.tif", "-o", "out", "--grid", "32")
+    code, printed = rsft(*words)
+    assert code == 0 and "1  done" in printed and "1  failed" in printed
+    assert rsft(*words, "--strict")[0] == 1
