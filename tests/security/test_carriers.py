@@ -62,7 +62,8 @@ from tests.helpers.scenes import use_toy_model
 warnings.simplefilter("ignore")
 use_toy_model(MonkeyPatch())
 remote_files._PAUSE = 0
-page._SCENE_SIDES = 150, 150  # the picture of a scene is made from its overviews
+assert hasattr(page, "_SCENE_SIDE")
+page._SCENE_SIDE = 150  # the picture of a scene is made from its overviews
 rasterio.Env(GDAL_HTTP_TIMEOUT=5, GDAL_HTTP_MAX_RETRY=0).__enter__()
 
 def read_layer(path, layer=None):
