@@ -36,6 +36,18 @@ def test_every_side_has_features(size):
     assert network(torch.zeros(2, 3, size, size)).shape == (2, 128)
 
 
+def test_only_small_sides_are_padded():
+    padded = build_aconvnet(47).layer3[0]
+    plain = build_aconvnet(48).layer3[0]
+    paddings = [
+        x.padding[0]
+        for block in (padded, plain)
+        for x in block.modules()
+        if isinstance(x, nn.Conv2d)
+    ]
+    assert paddings == [2, 0]
+
+
 def test_the_convolutions_are_those_of_the_paper():
     convolutions = [
         module
