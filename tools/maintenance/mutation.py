@@ -144,7 +144,9 @@ def tests_of_line(mutation: Mutation, lines: CoverageData) -> list[str]:
     return sorted(test for test in found if test and not test.startswith(mirroring))
 
 
-def survives(mutation: Mutation, limit: float, lines: CoverageData | None) -> bool:
+def survives(
+    mutation: Mutation, limit: float, lines: CoverageData | None = None
+) -> bool:
     """Return whether the tests pass with a change.
 
     The file is restored, also after Ctrl-C.

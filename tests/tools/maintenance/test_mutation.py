@@ -1,5 +1,7 @@
 """Changes of random lines, and the tests that notice them."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from tools.maintenance import mutation
@@ -46,3 +48,24 @@ def test_a_change_survives_if_no_test_notices_it(checkout):
     }
     assert found == {"(x <= 2)": True, "(x - 1)": False} and file.read_text() == SOURCE
     assert not survives(next(iter(mutations(file))), 0.001)
+
+
+def test_tests_of_other_folders_that_run_the_line_notice_a_change(checkout):
+    (checkout / "tests/other").mkdir()
+    test = checkout / "tests/part/test_f.py"
+    test.rename(checkout / "tests/other/test_g.py")
+    test.write_text("def test_nothing():\n    pass\n")
+    change = next(
+        m for m in mutations(checkout / "rsft/part/f.py") if m.new == "(x - 1)"
+    )
+    contexts = {2: ["", "tests/part/test_f.py::test_f|run"]}
+    lines = SimpleNamespace(
+        measured_files=lambda: ["/elsewhere/rsft/part/f.py"],
+        contexts_by_lineno=lambda _: contexts,
+    )
+    assert survives(change, 60) and survives(change, 60, lines)
+    contexts[2].append("tests/other/test_g.py::test_f|run")
+    assert mutation.tests_of_line(change, lines) == ["tests/other/test_g.py::test_f"]
+    assert not survives(change, 60, lines)
+    contexts[2][2] = "tests/other/test_g.py::test_that_is_gone|run"
+    assert survives(change, 60, lines)
