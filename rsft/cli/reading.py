@@ -17,7 +17,7 @@ from rsft.utils.cell.client import open_cell
 from rsft.utils.cell.named import OFF, TRUSTED, check_link
 from rsft.utils.cell.walls import landlock_version
 from rsft.utils.command_options import Access
-from rsft.utils.input_paths import read_path_list
+from rsft.utils.input_paths import exists, read_path_list
 from rsft.utils.remote_files import allow_servers, refuse_servers
 
 _log = logging.getLogger(__name__)
@@ -112,20 +112,20 @@ def _list_lines(text: str) -> list[str]:
 
 
 def _one_per_folder(texts: Iterable[str]) -> Iterator[str]:
-    """Leave out further files of a folder: all its files may be read.
+    """Yield what arguments name, but only one file of each folder.
 
-    A list may name a million scenes.
+    Its folder may be read with all its files, and a list may name a million scenes.
     """
     folders = set()
     for text in texts:
-        # a `Path` per scene takes longer
-        folder = os.path.dirname(text)  # noqa: PTH120
-        is_plain = os.path.isfile(text) and not os.path.islink(text)  # noqa: PTH113, PTH114
-        if is_plain and not text.lower().endswith("json"):  # it may name a server
-            if folder in folders:
+        path = Path(text)
+        # .json and .geojson may name servers; a name may be no path
+        is_json = path.suffix.lower().endswith("json")
+        if not is_json and exists(text) and path.is_file() and not path.is_symlink():
+            if path.parent in folders:
                 continue
-            if not _contains_home(Path(folder).absolute()):
-                folders.add(folder)
+            if not _contains_home(path.parent.absolute()):
+                folders.add(path.parent)
         yield text
 
 

@@ -76,7 +76,7 @@ def find_chips(
 
 
 def find_scenes(inputs: Sequence[str | Path]) -> Iterator[SceneUri]:
-    """Yield scenes of paths, globs and lists ("@path"), in the order given.
+    """Yield the scenes of paths, globs and lists ("@path"), in the order given.
 
     A name that is not a path, or does not exist, is returned unchanged.
 

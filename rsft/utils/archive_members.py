@@ -60,10 +60,9 @@ ZIP_FAULTS = (
     lzma.LZMAError,
     struct.error,
     EOFError,
-    RuntimeError,
+    NotImplementedError,
 )
-"""Exceptions of zipfile for damaged archives, and for encrypted members
-(RuntimeError)."""
+"""Exceptions of zipfile for damaged archives, and for methods that it does not know."""
 
 _FAULTS = (
     tarfile.TarError,

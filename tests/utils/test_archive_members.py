@@ -3,6 +3,7 @@
 import gzip
 import tarfile
 import time
+import tracemalloc
 
 import pytest
 
@@ -79,3 +80,30 @@ def test_usual_headers_are_read(tmp_path):
         "é" * 90: b"1",
         "b" * 150: b"2",
     }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    ],
+)
+@pytest.mark.parametrize("position", [0, 1])
+def test_long_headers_are_not_read(tmp_path, kind, position):
+    header = tarfile.TarInfo("a")
+    header.type = kind
+    header.size = 2**26
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        for _ in range(position):
+            file.write(tarfile.TarInfo("b").tobuf())
+        file.write(header.tobuf(tarfile.USTAR_FORMAT))
+        file.write(bytes(2**26))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="header of the archive has more than 65,536"):
+        extract_archive(tmp_path / "a.tar.gz", tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25

@@ -8,7 +8,6 @@ import shutil
 import stat
 import struct
 import tarfile
-import tracemalloc
 import zlib
 from collections import namedtuple
 from functools import partial
@@ -557,32 +556,6 @@ def test_nothing_stays_after_a_fault_of_the_disk(tmp_path, monkeypatch, code, te
         extract_archive(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
     assert content(extract_archive(archive, tmp_path / "out")) == FILES
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        tarfile.XHDTYPE,
-        tarfile.XGLTYPE,
-        tarfile.GNUTYPE_LONGNAME,
-        tarfile.GNUTYPE_LONGLINK,
-    ],
-)
-@pytest.mark.parametrize("position", [0, 1])
-def test_long_headers_are_not_read(tmp_path, kind, position):
-    header = tarfile.TarInfo("a")
-    header.type = kind
-    header.size = 2**26
-    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
-        for _ in range(position):
-            file.write(tarfile.TarInfo("b").tobuf())
-        file.write(header.tobuf(tarfile.USTAR_FORMAT))
-        file.write(bytes(2**26))
-    tracemalloc.start()
-    refused(tmp_path / "a.tar.gz", "a header of the archive has more than 65,536 bytes")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**25
 
 
 def test_sparse_files_with_a_map_of_any_size(tmp_path):

@@ -7,8 +7,8 @@ effect.
 
     python -m tools.maintenance.mutation --seed 1 --count 40
 
-A line may have tests elsewhere. With the lines that each test runs, which pytest-cov
-writes, the other tests of the line run as well before a change survives:
+A line may have tests elsewhere. If a file of pytest-cov says which lines each test
+runs, these tests run as well before a change survives:
 
     RSFT_FENCE=off OMP_NUM_THREADS=1 COVERAGE_FILE=/tmp/lines pytest -n auto \
         --cov=rsft --cov-context=test --cov-report= -m "not exhaustive"
@@ -165,7 +165,7 @@ def survives(
             if _exit_code([str(path)], limit) != 0:
                 return False
         others = tests_of_line(mutation, lines) if lines else []
-        # another code than that of a failure is no test that noticed the change
+        # other exit codes, such as that of a test that is gone, are no failures
         return not others or _exit_code(others, limit) != pytest.ExitCode.TESTS_FAILED
     finally:
         mutation.file.write_bytes(before)

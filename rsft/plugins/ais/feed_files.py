@@ -170,6 +170,8 @@ class FeedFile:
             if not members:
                 raise RequestError("the archive has no .csv file", self.path, FORMATS)
             for name in members:
+                if archive.getinfo(name).flag_bits & 1:
+                    raise RequestError("the archive is encrypted", self.path, FORMATS)
                 with archive.open(name) as member:
                     yield from self._read_csv(member)
 

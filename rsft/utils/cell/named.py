@@ -18,9 +18,9 @@ SETTING = "RSFT_CELL"
 """Environment variable with the readable paths of this job, and whether it may contact
 servers, for the processes that it starts. In a cell, it has those of the cell."""
 
-_LARGEST = 30_000
-"""Characters of the variable. On Windows it may have 32,767, on Linux 131,071; programs
-do not start with more."""
+_MAX_CHARACTERS = 30_000
+"""Of the variable. With more than 32,767 on Windows, or 131,071 on Linux, no process
+starts."""
 
 INSIDE = "RSFT_INSIDE_CELL"
 """Environment variable of the processes of a cell."""
@@ -74,15 +74,15 @@ def check_link(path: Path) -> None:
 def write_setting(paths: Sequence[str], connects: bool) -> None:
     """Set what this job may read, also for the processes that it starts.
 
-    Many paths, such as those of a list of scenes, stand in a temporary file, which is
-    removed at the end of this process.
+    Many paths, such as those of a long list of scenes, are written into a temporary
+    file, which is removed at the end of this process.
 
     Args:
         paths: the readable files and folders.
         connects: whether the job may contact servers.
     """
     text = json.dumps([paths, connects])
-    if len(text) > _LARGEST:
+    if len(text) > _MAX_CHARACTERS:
         with NamedTemporaryFile("w", prefix="rsft-", delete=False) as file:
             file.write(text)
         atexit.register(os.unlink, file.name)
@@ -94,7 +94,7 @@ def read_setting(text: str) -> tuple[list[str], bool]:
     """Return the readable paths, and whether the job may contact servers.
 
     Args:
-        text: the value of the variable.
+        text: the value of the variable: JSON, or the name of a file with it.
     """
     if not text.startswith("["):
         text = Path(text).read_text()

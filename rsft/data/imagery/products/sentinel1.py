@@ -238,7 +238,8 @@ class Sentinel1(SensorProduct):
             if len(data) > MAX_XML_BYTES:
                 raise ValueError(f"it is larger than {MAX_XML_BYTES:,} bytes")
             return parse(parse_xml(data))
-        except (*ZIP_FAULTS, ValueError) as error:
+        # zipfile raises RuntimeError for an encrypted file
+        except (*ZIP_FAULTS, RuntimeError, ValueError) as error:
             raise DataError(
                 f"the file cannot be used: {error}", self.root / names[0], _DAMAGED
             ) from error
