@@ -57,7 +57,8 @@ def check_bands(names: Sequence[str]) -> None:
             )
 
 
-def required_bands(expression: str) -> set[str]:
+@lru_cache(maxsize=256)  # asked for every chip
+def required_bands(expression: str) -> frozenset[str]:
     """Return the band names in the expression of a plane, such as "VV - VH".
 
     Returns:
@@ -70,9 +71,8 @@ def required_bands(expression: str) -> set[str]:
         >>> sorted(required_bands("(B08 - B04) / (B08 + B04)"))
         ['B04', 'B08']
     """
-    return {
-        node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)
-    }
+    nodes = ast.walk(_parse(expression))
+    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
 
 
 def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:

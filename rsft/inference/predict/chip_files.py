@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -275,9 +276,12 @@ def _has_sidecar(path: Path) -> bool:
     Such files are .aux.xml, and world files: .pgw, .pngw or .wld for .png.
     """
     suffix = path.suffix
+    whole = str(path)
+    stem = whole.removesuffix(suffix)
     world_files = (f"{suffix[:2]}{suffix[-1:]}w", f"{suffix}w", ".wld")
-    names = [f"{path.name}.aux.xml", *(f"{path.stem}{end}" for end in world_files)]
-    return any(path.with_name(name).exists() for name in names)
+    names = [f"{whole}.aux.xml", *(f"{stem}{end}" for end in world_files)]
+    # twice as fast as pathlib, which takes a tenth of the time of a small chip
+    return any(map(os.path.exists, names))
 
 
 class ChipFiles(ChipSource):

@@ -250,11 +250,14 @@ class ForwardPasses(nn.Module):
         if not self._runner.stages.can_cache_tokens(x):
             return x
         is_training = self.additive.training
-        self.additive.eval()  # kept modules have no dropout
+        # kept modules have no dropout; a change of mode takes as long as a small block
+        if is_training:
+            self.additive.eval()
         try:
             return self._runner.run(x, EMBEDDING, self.prefix_end, ForwardOptions())[0]
         finally:
-            self.additive.train(is_training)
+            if is_training:
+                self.additive.train()
 
     def run_suffix_with_blocks(
         self, x: Tensor, *, class_token_only: bool = False

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
 from enum import Enum
+from functools import lru_cache
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path, PurePath
@@ -193,6 +194,7 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
 """Makes a value of what `_describe` returned, by its kind."""
 
 
+@lru_cache
 def find_class(module: str, name: str) -> Any:
     """Return a class of this package; no other name of an answer is looked up."""
     if not module.startswith(_PACKAGE):

@@ -109,5 +109,6 @@ def _named_paths(text: str) -> frozenset[str]:
     return frozenset([*map(os.path.abspath, paths), *map(os.path.realpath, paths)])
 
 
+@lru_cache(maxsize=1024)  # a chip is opened several times
 def _is_below(path: str, named: frozenset[str]) -> bool:
     return any(str(x) in named for x in (path, *Path(path).parents))
