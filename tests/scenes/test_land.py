@@ -114,3 +114,11 @@ def test_pixels_beyond_the_scene_are_those_of_the_nearest_cell():
     is_land = mask(window)
     assert is_land.shape == window.size
     assert is_land[0, :3].tolist() == [False, False, True] and is_land[2, -1]
+
+
+def test_cells_of_zeros_have_no_data_and_hide_no_land():
+    means = np.full((20, 30), 1e-3)
+    means[:, 10:20] = 1.0
+    means[:, 20:] = 0.0
+    is_land = BrightLandMask(means, 64).mask
+    assert is_land[:, 10:20].all() and not is_land[:, :5].any()

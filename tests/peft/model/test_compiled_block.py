@@ -83,3 +83,20 @@ def test_dropout_cannot_be_compiled():
     adapted = attach(tiny_vit(), LoRA(rank=2, dropout=0.5))
     with pytest.raises(RequestError, match="dropout"):
         adapted.compile_blocks()
+
+
+@pytest.mark.slow
+def test_a_graph_has_the_sizes_of_its_batch():
+    graphs = []
+
+    def backend(module, inputs):
+        graphs.append(inputs)
+        return module
+
+    torch._dynamo.reset()
+    adapted = with_random_adapter(attach(tiny_vit(), LoRA(rank=2)))
+    adapted.compile_blocks(backend)
+    for size in (2, 3, 4):
+        gradients(adapted, torch.randn(size, 3, 32, 32))
+    numbers = {type(value) for inputs in graphs for value in inputs}
+    assert torch.SymInt not in numbers
