@@ -86,6 +86,8 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
     )
     assert code == 0 and "split train" in printed
     assert len(pd.read_parquet(tmp_path / "again/predictions.parquet")) == 40
+    code, printed = rsft("evaluate", "runs/bars", "data", "-o", "again")
+    assert code == 2 and "give --overwrite" in printed
     code, printed = rsft(
         "evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars"
     )

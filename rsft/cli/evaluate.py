@@ -29,6 +29,8 @@ def evaluate(
     split: str | None = None,
     out: Annotated[Path, OUT] = Path("evaluation"),
     compare: Path | None = None,
+    *,
+    overwrite: bool,
 ) -> None:
     """Evaluate a bundle and baselines on labeled chips.
 
@@ -44,12 +46,13 @@ def evaluate(
             comparison.
     """
     from rsft.data.chips.manifest import MANIFEST
-    from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
-    from rsft.utils.atomic_files import write_json
+    from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR, EVALUATION_FILE
+    from rsft.utils.atomic_files import check_is_free, write_json
 
     all_chips = split == ALL_CHIPS
     if not all_chips:
         check_store(data)
+    check_is_free(out / EVALUATION_FILE, overwrite)
     with progress() as report:
         report(0, 0, display.IMPORTS)
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle
@@ -63,7 +66,7 @@ def evaluate(
             progress=report,
         )
     show_evaluation(evaluation, bundle)
-    files = {"metrics": "metrics.json", "predictions": "predictions.parquet"}
+    files = {"metrics": EVALUATION_FILE, "predictions": "predictions.parquet"}
     if all_chips and not (data / MANIFEST).is_file():
         files["chips"] = CHIPS_DIR
     show_paths({name: out / file for name, file in files.items()})

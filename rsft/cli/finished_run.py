@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from rsft.evaluation.files import EVALUATION_FILE, read_json
+from rsft.evaluation.files import read_json
 from rsft.evaluation.report.dataset import read_scene_maps
 from rsft.evaluation.report.render import fill_template
-from rsft.evaluation.schema import MEASURES, Evaluation
+from rsft.evaluation.schema import EVALUATION_FILE, MEASURES, Evaluation
 from rsft.inference.predict.predictor import Predictor
 from rsft.training.runs.writer import Run
 

@@ -43,12 +43,11 @@ from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibr
 from rsft.evaluation.embedding import MAX_MAP_CHIPS, tsne
 from rsft.evaluation.files import (
     EMBEDDING_FILE,
-    EVALUATION_FILE,
     write_parquet,
     write_predictions,
 )
 from rsft.evaluation.leaks import SEEN_SPLITS, count_leaks
-from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
+from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR, EVALUATION_FILE
 from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
 from rsft.metrics.comparison import compare_predictions
 from rsft.models.batch_outputs import compute_batches

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.schema import Evaluation
+from rsft.evaluation.schema import EVALUATION_FILE, Evaluation
 from rsft.metrics.comparison import PairedDifferences, compare_predictions
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.training.runs.reader import find_newest_run
@@ -24,7 +24,6 @@ from rsft.utils.untrusted.documents import load_json
 
 T = TypeVar("T")
 
-EVALUATION_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.parquet"
 EMBEDDING_FILE = "embedding.parquet"
 

@@ -13,6 +13,7 @@ from rsft.metrics.intervals import Interval
 from rsft.recipe.library import SMALL_NETWORK_RECIPE
 from rsft.types import JsonObject, Names
 
+EVALUATION_FILE = "metrics.json"
 ALL_CHIPS = "all"
 CHIPS_DIR = "chips"
 """Split that stands for all chips; subfolder of an evaluation with the chip store that

@@ -22,8 +22,8 @@ from typing import Annotated
 
 import typer
 
-from rsft.evaluation.files import EVALUATION_FILE, read_json
-from rsft.evaluation.schema import Evaluation
+from rsft.evaluation.files import read_json
+from rsft.evaluation.schema import EVALUATION_FILE, Evaluation
 from rsft.metrics.intervals import Interval
 from rsft.plugins.demo.prepare import (
     DEMO_CLASSES,

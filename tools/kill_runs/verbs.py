@@ -92,7 +92,7 @@ VERBS = {
         ),
         # a smaller budget ends a trial at an epoch that depends on the machine
         _verb("finetune-chips", "finetune INPUTS/folder budget=10min"),
-        _verb("evaluate", "evaluate INPUTS/runs/ships INPUTS/store"),
+        _verb("evaluate", "evaluate INPUTS/runs/ships INPUTS/store --overwrite"),
         _verb("report-run", "report runs/ships", None, "runs"),
         _verb("sweep", "sweep INPUTS/sweep.yaml"),
         # of several trials at once, those that are ahead decide which trials stop

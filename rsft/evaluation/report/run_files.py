@@ -12,12 +12,11 @@ from pydantic import BaseModel, Field, FiniteFloat
 from rsft.errors import RequestError
 from rsft.evaluation.files import (
     EMBEDDING_FILE,
-    EVALUATION_FILE,
     PREDICTIONS_FILE,
     read_file,
     read_json,
 )
-from rsft.evaluation.schema import Count, Evaluation
+from rsft.evaluation.schema import EVALUATION_FILE, Count, Evaluation
 from rsft.models.bundle.bundle import INDEX_FILE, SourceLicense, read_licenses
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
