@@ -168,7 +168,13 @@ def test_rows_of_new_classes_by_each_initialization(run, root, tmp_path, init):
         correction_recipe(run, [f"data.root={store}", f"head.init={init}", *STILL]),
         tmp_path / "runs",
     )
-    assert Bundle.load(again.folder).tensors["head.weight"].shape[0] == 4
+    new = Bundle.load(again.folder)
+    lengths = new.tensors["head.weight"].norm(dim=1)
+    row = new.classes.index("tug")
+    others = torch.cat([lengths[:row], lengths[row + 1 :]])
+    assert len(others) == 3
+    if init != "random":
+        assert lengths[row] == pytest.approx(float(others.mean()), rel=1e-4)
     assert torch.allclose(
         logits(again.folder)[:, :3], logits(run)[:, [0, 2, 1]], atol=1e-6
     )
