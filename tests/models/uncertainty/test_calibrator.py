@@ -135,8 +135,9 @@ def test_bundles_of_0_2_and_of_many_chips_measure_to_class_means(monkeypatch):
     del arrays["chips"]
     old = Calibrator.from_tensors(arrays)
     assert old.references().shape == (2, 2)
-    monkeypatch.setattr(module, "MAX_REFERENCES", 59)
-    assert fitted(rng, [20, 20]).references().shape == (2, 2)
+    for largest, references in ((60, 60), (59, 2)):
+        monkeypatch.setattr(module, "MAX_REFERENCES", largest)
+        assert fitted(rng, [20, 20]).references().shape == (references, 2)
 
 
 def test_fewer_chips_than_features_and_a_class_without_training_chips():
