@@ -15,7 +15,7 @@ import rsft as package
 from rsft.utils.registry import PLUGINS
 from tests.helpers.style import ROOT, files_of, nodes_of
 
-COPIED = ("rsft", "tests", "recipes", "tools", "docs", "examples", "qgis")
+COPIED = ("rsft", "tests", "recipes", "tools", "docs", "examples", "qgis", "packaging")
 FILES = (
     "pyproject.toml",
     "constraints.txt",
@@ -45,6 +45,7 @@ FAST_TESTS = (
     "-m",
     "not slow and not exhaustive",
     # files that the copy does not have
+    "--ignore=tests/test_dockerfile.py",
     "--ignore=tests/test_package.py",
     "--ignore=tests/test_publishing.py",
     # pages and examples of all commands

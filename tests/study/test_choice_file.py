@@ -124,6 +124,7 @@ def test_a_candidate_for_chips_of_the_other_kind_does_not_take_part(
 def test_a_candidate_without_its_weights_does_not_take_part(
     auto_file, tmp_path, monkeypatch
 ):
+    pytest.importorskip("rsft.plugins.encoders")
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
     path = auto_file()
     text = "backbone: {name: efficientnet-lite0, pool: avg}\n" + RECIPE
@@ -140,6 +141,7 @@ def test_a_candidate_without_its_weights_does_not_take_part(
 
 
 def test_a_choice_without_candidates_says_why(auto_file, tmp_path, monkeypatch):
+    pytest.importorskip("rsft.plugins.encoders")
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
     path = auto_file()
     for name in ("first", "second"):

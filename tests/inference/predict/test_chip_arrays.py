@@ -45,6 +45,7 @@ ONE = {
 
 @pytest.fixture(scope="module")
 def gray():
+    pytest.importorskip("rsft.plugins.trackers")  # one of which its recipe names
     return rsft.load_bundle(ROOT / "tests/compat/0.2/run", device="cpu")
 
 

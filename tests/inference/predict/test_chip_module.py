@@ -14,6 +14,7 @@ from tests.helpers.style import ROOT
 
 @pytest.fixture(scope="module")
 def model():
+    pytest.importorskip("rsft.plugins.trackers")  # one of which its recipe names
     return rsft.load_bundle(ROOT / "tests/compat/0.2/run", device="cpu")
 
 

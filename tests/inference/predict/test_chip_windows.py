@@ -27,6 +27,7 @@ WINDOWS = [Window(100, 400, 64, 64), ((5, 69), (10, 74)), Window(520, 0, 47.2, 5
 
 @pytest.fixture(scope="module")
 def model():
+    pytest.importorskip("rsft.plugins.trackers")  # one of which its recipe names
     return rsft.load_bundle(ROOT / "tests/compat/0.2/run", device="cpu")
 
 

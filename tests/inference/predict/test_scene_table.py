@@ -16,6 +16,7 @@ RUN = ROOT / "tests/compat/0.2/run"
 
 @pytest.fixture(scope="module")
 def model():
+    pytest.importorskip("rsft.plugins.trackers")  # one of which its recipe names
     return rsft.load_bundle(RUN, device="cpu")
 
 
