@@ -98,10 +98,13 @@ def allow_reading(path: Path) -> None:
     no longer used.
     """
     cell = current_cell()
-    if cell:
-        paths, connects = read_setting(os.environ[SETTING])
+    if not cell:
+        return
+    path = path.absolute()  # a worker may have another working folder
+    paths, connects = read_setting(os.environ[SETTING])
+    if not {str(path), *map(str, path.parents)} & set(paths):
         write_setting([*paths, str(path)], connects)
-        cell.allow(path)
+    cell.allow(path)
 
 
 def is_inside() -> bool:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rsft.utils.cell import client
-from rsft.utils.cell.client import in_cell, is_inside, open_cell
+from rsft.utils.cell.client import allow_reading, in_cell, is_inside, open_cell
 from tests.helpers.style import ROOT
 
 
@@ -36,6 +36,20 @@ def test_named_paths_do_not_depend_on_the_working_folder(monkeypatch, tmp_path):
     open_cell([Path("store")])
     paths, _ = json.loads(os.environ["RSFT_CELL"])
     assert paths == [str(Path.cwd() / "store")]
+
+
+def test_a_folder_that_may_be_read_is_allowed_once(monkeypatch, tmp_path):
+    """A process that opens many stores would pass all of their names on."""
+    monkeypatch.setattr(client, "_cell", None)
+    monkeypatch.setenv("RSFT_CELL", "")
+    monkeypatch.chdir(tmp_path)
+    named = tmp_path / "named"
+    open_cell([named])
+    for folder in (named / "store", Path("made"), Path("made"), Path("made/chips")):
+        allow_reading(folder)
+    paths, _ = json.loads(os.environ["RSFT_CELL"])
+    assert paths == [str(named), str(tmp_path / "made")]
+    client.current_cell().close()
 
 
 def test_modules_of_readers_load_no_library_that_writes():
