@@ -326,7 +326,8 @@ class ChipFiles(ChipSource):
         self._check_side(path, declaration, header.shape, spacing)
         assert stored is not None
         reader.check_declared_bands(declaration.bands, header.bands, path)
-        declaration = replace(declaration, bands=declaration.bands or header.bands)
+        if header.bands and not declaration.bands:
+            declaration = replace(declaration, bands=header.bands)
         columns = {
             "chip": self.chip_name(number),
             "path": path_to_text(path),
