@@ -9,6 +9,7 @@ from rsft.recipe.library import find_recipe, list_entries
 from rsft.recipe.load import load_recipe
 from rsft.study.choice_file import read_auto, read_auto_name
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 
 RECIPE = "data: {size: 32}\ntrain: {epochs: 4}\n"
 
@@ -121,10 +122,10 @@ def test_a_candidate_for_chips_of_the_other_kind_does_not_take_part(
     )
 
 
+@needs_plugin("encoders")
 def test_a_candidate_without_its_weights_does_not_take_part(
     auto_file, tmp_path, monkeypatch
 ):
-    pytest.importorskip("rsft.plugins.encoders")
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
     path = auto_file()
     text = "backbone: {name: efficientnet-lite0, pool: avg}\n" + RECIPE
@@ -140,8 +141,8 @@ def test_a_candidate_without_its_weights_does_not_take_part(
     assert len(read_auto(path).candidates) == 2
 
 
+@needs_plugin("encoders")
 def test_a_choice_without_candidates_says_why(auto_file, tmp_path, monkeypatch):
-    pytest.importorskip("rsft.plugins.encoders")
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
     path = auto_file()
     for name in ("first", "second"):

@@ -1,8 +1,7 @@
-import pytest
-
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.filters import find_absence, spread_filters
+from tests.helpers.plugins import needs_plugin
 
 
 def test_other_bands_than_those_of_the_encoder():
@@ -18,10 +17,10 @@ def test_other_bands_than_those_of_the_encoder():
     assert spread_filters(named, ("VV", "VH")) == (named, "")
 
 
+@needs_plugin("encoders")
 def test_a_candidate_without_weights_or_for_other_chips_is_absent(
     tmp_path, monkeypatch
 ):
-    pytest.importorskip("rsft.plugins.encoders")
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     recipe = load_recipe(find_recipe("efficientnet_lite0"), ["data.root=chips"])
     assert "the other kind" in find_absence(recipe, "sar")

@@ -5,11 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rsft
 from tests.helpers.scenes import (
     UTM,
     use_toy_model,
     write_geotiff,
 )
+from tests.helpers.style import ROOT
+
+
+@pytest.fixture(scope="session")
+def model():
+    """Load the bundle of rsft 0.2, whose recipe names a tracker."""
+    pytest.importorskip("rsft.plugins.trackers")
+    return rsft.load_bundle(ROOT / "tests/compat/0.2/run", device="cpu")
 
 
 @pytest.fixture

@@ -7,13 +7,11 @@ import pytest
 import rasterio
 import torch
 
-import rsft
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import DataError, RequestError
 from rsft.inference.engines.base import REFERENCE, LoadedEngine
 from rsft.inference.predict.predictor import Predictor
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract
-from tests.helpers.style import ROOT
 
 CHIPS = np.random.default_rng(0).integers(0, 256, (4, 64, 64), np.uint8)
 GRAY = CHIPS[..., None]
@@ -44,18 +42,12 @@ ONE = {
 
 
 @pytest.fixture(scope="module")
-def gray():
-    pytest.importorskip("rsft.plugins.trackers")  # one of which its recipe names
-    return rsft.load_bundle(ROOT / "tests/compat/0.2/run", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def expected(gray, tmp_path_factory):
+def expected(model, tmp_path_factory):
     """The table of the same chips in files."""
     folder = tmp_path_factory.mktemp("chips")
     for number, chip in enumerate(CHIPS):
         cv2.imwrite(str(folder / f"{number}.png"), chip)
-    return gray.predict(folder).drop(columns=["chip", "path", "geometry"])
+    return model.predict(folder).drop(columns=["chip", "path", "geometry"])
 
 
 def assert_equal(table, expected):
@@ -64,23 +56,23 @@ def assert_equal(table, expected):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(gray, expected, layout):
-    assert_equal(gray.predict(LAYOUTS[layout], unit="uint8"), expected)
+def test_layouts(model, expected, layout):
+    assert_equal(model.predict(LAYOUTS[layout], unit="uint8"), expected)
 
 
 @pytest.mark.parametrize("layout", ONE)
-def test_layouts_of_one_chip(gray, expected, layout):
-    assert_equal(gray.predict(ONE[layout]), expected.head(1))
+def test_layouts_of_one_chip(model, expected, layout):
+    assert_equal(model.predict(ONE[layout]), expected.head(1))
 
 
-def test_what_rasterio_reads(gray, expected, tmp_path):
+def test_what_rasterio_reads(model, expected, tmp_path):
     path = tmp_path / "chip.png"
     cv2.imwrite(str(path), CHIPS[0])
     with rasterio.open(path) as dataset:
-        assert_equal(gray.predict(dataset.read()), expected.head(1))
-        assert_equal(gray.predict(dataset.read(1)), expected.head(1))
-        assert gray.predict(dataset).equals(gray.predict(path))
-        assert gray.predict([dataset]).equals(gray.predict([path]))
+        assert_equal(model.predict(dataset.read()), expected.head(1))
+        assert_equal(model.predict(dataset.read(1)), expected.head(1))
+        assert model.predict(dataset).equals(model.predict(path))
+        assert model.predict([dataset]).equals(model.predict([path]))
 
 
 @pytest.fixture
@@ -168,9 +160,9 @@ def test_chips_of_one_used_band_and_complete_chips_are_told_apart():
 @pytest.mark.parametrize(
     "chips", [torch.zeros(1, 8, 8, dtype=torch.bfloat16), [[1], [1, 2]], None, [None]]
 )
-def test_what_is_no_array(gray, chips):
+def test_what_is_no_array(model, chips):
     with pytest.raises((RequestError, DataError, TypeError)) as error:
-        gray.logits(chips)
+        model.logits(chips)
     assert "--" not in str(error.value)
 
 

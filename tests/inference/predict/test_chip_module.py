@@ -4,18 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-import rsft
 from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.predict.chip_module import ChipTransforms
 from tests.helpers.scenes import toy_contract
-from tests.helpers.style import ROOT
-
-
-@pytest.fixture(scope="module")
-def model():
-    pytest.importorskip("rsft.plugins.trackers")  # one of which its recipe names
-    return rsft.load_bundle(ROOT / "tests/compat/0.2/run", device="cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.int64])

@@ -8,7 +8,6 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from shapely.geometry import Polygon
 
-import rsft
 from rsft.errors import DataError, RequestError
 from rsft.inference.engines.base import REFERENCE, LoadedEngine
 from rsft.inference.predict.predictor import Predictor
@@ -19,16 +18,9 @@ from tests.helpers.scenes import (
     toy_contract,
     write_geotiff,
 )
-from tests.helpers.style import ROOT
 
 PIXELS = np.random.default_rng(0).integers(1, 256, (500, 600), np.uint8)
 WINDOWS = [Window(100, 400, 64, 64), ((5, 69), (10, 74)), Window(520, 0, 47.2, 50)]
-
-
-@pytest.fixture(scope="module")
-def model():
-    pytest.importorskip("rsft.plugins.trackers")  # one of which its recipe names
-    return rsft.load_bundle(ROOT / "tests/compat/0.2/run", device="cpu")
 
 
 @pytest.fixture

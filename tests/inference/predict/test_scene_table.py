@@ -14,12 +14,6 @@ from tests.helpers.style import ROOT
 RUN = ROOT / "tests/compat/0.2/run"
 
 
-@pytest.fixture(scope="module")
-def model():
-    pytest.importorskip("rsft.plugins.trackers")  # one of which its recipe names
-    return rsft.load_bundle(RUN, device="cpu")
-
-
 @pytest.fixture
 def scene(tmp_path):
     return write_sea(tmp_path / "scene.tif")
