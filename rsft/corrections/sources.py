@@ -45,7 +45,8 @@ class Sources:
         """
         existing = [path for path in paths if exists(path) and path.is_file()]
         for path in existing:
-            if self.allows_all or self._contains(path.resolve()):
+            is_inside = map(path.resolve().is_relative_to, self.folders)
+            if self.allows_all or any(is_inside):
                 return path
         if not existing:
             return None
@@ -70,6 +71,3 @@ class Sources:
                 self.table,
                 f"if you trust the table, add --source {uri}",
             )
-
-    def _contains(self, path: Path) -> bool:
-        return any(path.is_relative_to(folder) for folder in self.folders)

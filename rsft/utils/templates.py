@@ -42,12 +42,9 @@ def _make_environment(package: str, escape: bool) -> Environment:
     environment.policies["json.dumps_kwargs"] = {}
     environment.filters["md"] = escape_markdown
     environment.filters["code"] = code_span
-    environment.filters["slug"] = _slug
+    no_name = re.compile(r"[^0-9A-Za-z_-]+")
+    environment.filters["slug"] = lambda text: no_name.sub("-", text).strip("-")
     return environment
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-")
 
 
 _ACTIVE = re.compile(r"[\\`*\[\]|]")

@@ -24,14 +24,10 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14}|(?=\.\d))(\.\d*)?([eE][+-]\d+)?")
 _TRUTH = re.compile(r"true|false", re.IGNORECASE)
 
 
-def _parse_truth(text: str) -> bool:
-    return text.lower() == "true"
-
-
 _PARSERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
     (_WHOLE, int),
     (_NUMBER, float),
-    (_TRUTH, _parse_truth),
+    (_TRUTH, lambda text: text.lower() == "true"),
 )
 
 

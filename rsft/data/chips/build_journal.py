@@ -5,8 +5,8 @@ Rows of the manifest are in it too, so that they need no memory.
 
 import json
 from collections.abc import Iterator
+from operator import methodcaller
 from pathlib import Path
-from typing import Any
 
 from rsft.data.chips.record import ChipRecord
 from rsft.errors import DataError
@@ -98,7 +98,8 @@ class BuildJournal(Journal):
         """Save and commit the outcomes of claimed records."""
         for stem, outcome in outcomes:
             if isinstance(outcome, dict):
-                row = json.dumps(outcome, default=_to_json)
+                # numbers and arrays of NumPy
+                row = json.dumps(outcome, default=methodcaller("tolist"))
                 self.execute("UPDATE entry SET row = ? WHERE place = ?", (row, stem))
             else:
                 file, line, reason = outcome
@@ -186,8 +187,3 @@ class BuildJournal(Journal):
         chip: JsonObject = json.loads(row)
         file = self.store / chip["path"]
         return file.is_file() and sha256(file) == str(chip["sha256"])
-
-
-def _to_json(value: Any) -> Any:
-    """Return a number or array of NumPy as a value of JSON."""
-    return value.tolist()

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -182,7 +181,7 @@ def make_chip(record: ChipRecord) -> StoredChip:
         names = names or file_names
         # the unit of integers is their data type
         if not unit and pixels.dtype.kind == "f":
-            unit = read_tiff_tags(source, partial(_read_unit, source))
+            unit = read_tiff_tags(source, lambda file: read_unit([file], source))
     selected, bands = select_bands(pixels, names, record.selected_bands)
     unit = resolve_unit(selected, unit)
     if is_file and selected is pixels:
@@ -232,7 +231,3 @@ def write_chip(path: Path, data: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-
-
-def _read_unit(path: Path, file: Any) -> str | None:
-    return read_unit([file], path)

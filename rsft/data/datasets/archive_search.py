@@ -232,7 +232,9 @@ class _Search:
         Those with its name come before folders with any name. An archive whose files
         exist beside it is left out.
         """
-        paths = self._find_in_places(self._find_by_name)
+        paths = self._find_in_places(
+            lambda place: self._find_named(_list_folder(place, follow_links=True))
+        )
         paths = paths or self._find_in_places(self._find_by_content)
         if len(paths) > 1:
             return [path for path in paths if path.is_dir() or not is_extracted(path)]
@@ -244,9 +246,6 @@ class _Search:
             for path in find(place):
                 candidates.setdefault(path.resolve(), path)
         return list(candidates.values())
-
-    def _find_by_name(self, place: Path) -> Iterator[Path]:
-        return self._find_named(_list_folder(place, follow_links=True))
 
     def _find_named(self, paths: Iterable[Path]) -> Iterator[Path]:
         """Yield archives with the name of the data set, and such folders with it."""

@@ -25,7 +25,7 @@ from rsft.models.uncertainty.distances import (
     largest_chance_count,
 )
 from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
-from rsft.types import JsonObject, Reals
+from rsft.types import JsonObject
 
 _MAX_SCENES = 10  # scenes that a sentence names
 _MEASURES = {
@@ -149,19 +149,12 @@ def check_scenes(
             lowered = calibrator.lowered_probabilities(probabilities, ood)
             if lowered is not None:
                 check.is_lowered = True
-                columns = _probabilities_as_columns(lowered, classes)
+                columns = classified_columns(Classification(classes, lowered, None))
+                # the classes of the chips stay
+                columns = columns.drop(columns=["class", "class_2"], errors="ignore")
                 table.loc[rows, columns.columns] = columns.to_numpy()
         checks.append(check)
     return table.assign(class_set=pd.Series(class_sets, table.index, object)), checks
-
-
-def _probabilities_as_columns(
-    probabilities: Reals, classes: Sequence[str]
-) -> pd.DataFrame:
-    """Return the columns with probabilities; the classes of the chips stay."""
-    return classified_columns(Classification(classes, probabilities, None)).drop(
-        columns=["class", "class_2"], errors="ignore"
-    )
 
 
 def _count_full_sets(class_sets: Iterable[str | None], classes: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,12 @@ class GeoJsonFile(TableFormat):
         }
         with table_and_sidecar(path, self.sidecar, style) as temporary:
             temporary.write_text(
-                json.dumps(collection, ensure_ascii=False, default=_format_date),
+                json.dumps(
+                    collection, ensure_ascii=False, default=methodcaller("isoformat")
+                ),
                 encoding="utf-8",
             )
 
     def find_corrections(self, path: Path) -> list[Any]:
         features = load_json(path, sys.maxsize)["features"]
         return [feature["properties"].get(CORRECTED_COLUMN) for feature in features]
-
-
-def _format_date(value: Any) -> Any:
-    return value.isoformat()
