@@ -175,10 +175,6 @@ def _is_number(cell: object) -> bool:
     return isinstance(cell, float) and cell == cell
 
 
-def _is_finite(cell: Any) -> bool:
-    return _is_number(cell) and abs(cell) <= _LARGEST
-
-
 def _is_list_of_names(cell: object) -> bool:
     return isinstance(cell, list | np.ndarray) and all(map(_is_text, cell))
 
@@ -186,7 +182,7 @@ def _is_list_of_names(cell: object) -> bool:
 _KINDS = {
     "text": _is_text,
     "number": _is_number,
-    "finite number": _is_finite,
+    "finite number": lambda cell: _is_number(cell) and abs(cell) <= _LARGEST,
     "list of names": _is_list_of_names,
 }
 """Whether a cell is of a kind of columns."""

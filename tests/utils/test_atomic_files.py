@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from rsft.errors import RequestError
 from rsft.utils import atomic_files
 from rsft.utils.atomic_files import (
     atomic_file,
     atomic_folder,
+    check_is_free,
     remove_work_folder,
     work_folder,
     write_json,
     write_text,
 )
+from rsft.utils.write_errors import TEMPORARY_PREFIX
 from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
 
 
@@ -88,6 +91,16 @@ def test_temporary_files_of_a_killed_process_are_removed_by_the_next_write(
     assert len(names(tmp_path)) == 1
     write_text(tmp_path / "b.txt", "beside it")
     assert names(tmp_path) == ["b.txt"]
+
+
+def test_a_command_that_finds_its_output_removes_what_a_killed_one_left(tmp_path):
+    (tmp_path / f"{TEMPORARY_PREFIX}1").mkdir()
+    (tmp_path / "a.bin").touch()
+    check_is_free(tmp_path / "b.bin", False)
+    assert len(names(tmp_path)) == 2
+    with pytest.raises(RequestError, match="exists already"):
+        check_is_free(tmp_path / "a.bin", False)
+    assert names(tmp_path) == ["a.bin"]
 
 
 def write_slowly(path, started, proceed):

@@ -131,8 +131,7 @@ class ReaderCell:
         return result
 
     def allow(self, path: Path) -> None:
-        """Let all processes that are started from now on read a file or folder."""
-        path = path.absolute()
+        """Let all processes that are started from now on read an absolute path."""
         if any(x in self._open for x in (path, *path.parents)):
             return
         with self._lock:
