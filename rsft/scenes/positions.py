@@ -223,8 +223,9 @@ def _find_exchange(
     outside = len(shapes) - inside
     if not outside or (inside and not _is_pixel_contradiction(result, outside)):
         return []
-    centers = shapely.get_coordinates([shape.centroid for shape in shapes])
-    pixels = to_pixels(centers[:, ::-1])
+    # a polygon may have a corner that is no number, and so no centroid
+    corners = shapely.bounds(shapes).reshape(-1, 2, 2)
+    pixels = to_pixels(corners.mean(axis=1)[:, ::-1])
     with np.errstate(invalid="ignore"):
         is_inside = (pixels >= 0) & (pixels < scene.size)
     count = int(is_inside.all(axis=1).sum())

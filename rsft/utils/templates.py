@@ -42,8 +42,9 @@ def _make_environment(package: str, escape: bool) -> Environment:
     environment.policies["json.dumps_kwargs"] = {}
     environment.filters["md"] = escape_markdown
     environment.filters["code"] = code_span
-    no_name = re.compile(r"[^0-9A-Za-z_-]+")
-    environment.filters["slug"] = lambda text: no_name.sub("-", text).strip("-")
+    environment.filters["slug"] = lambda text: re.sub(r"(?a)[^\w-]+", "-", text).strip(
+        "-"
+    )
     return environment
 
 
