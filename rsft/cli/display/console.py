@@ -167,6 +167,12 @@ class PlainGroup(TyperGroup):
         with _plain_usage_errors():
             return super().make_context(*arguments, **options)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the group; without any, print its help."""
+        if self.no_args_is_help and not args:
+            args = ["--help"]  # typer prints nothing in place of a plain help
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:  # typer has several classes of contexts
         """Parse the arguments of the command, and run it."""
         with _plain_usage_errors():

@@ -83,3 +83,9 @@ def test_the_used_bundle_is_named(capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.startswith("bundle: ") and ", saved 20" in printed
     assert "classes cargo, fishing, tanker" in printed
+
+
+@pytest.mark.parametrize("group", [(), ("data",), ("prepare",), ("runs",)])
+def test_a_group_without_a_command_prints_its_help(rsft, group):
+    code, printed = rsft(*group)
+    assert code == 0 and "Usage: " in printed and "Commands:" in printed
