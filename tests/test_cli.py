@@ -88,6 +88,10 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
     assert len(pd.read_parquet(tmp_path / "again/predictions.parquet")) == 40
     code, printed = rsft("evaluate", "runs/bars", "data", "-o", "again")
     assert code == 2 and "give --overwrite" in printed
+    comparison = tmp_path / "again/comparison.json"
+    comparison.touch()
+    assert rsft("evaluate", "runs/bars", "data", "-o", "again", "--overwrite")[0] == 0
+    assert not comparison.exists()
     code, printed = rsft(
         "evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars"
     )

@@ -106,7 +106,6 @@ def build_app(command: str = "") -> typer.Typer:
             " rsft prepare demo --root data/demo  then  rsft finetune"
             " quickstart\n\nYour own chips, one folder per class:  rsft finetune CHIPS"
         ),
-        no_args_is_help=True,
         rich_markup_mode="rich",
         context_settings={"help_option_names": [*_HELP]},
     )

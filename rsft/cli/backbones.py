@@ -34,7 +34,6 @@ app = typer.Typer(
     name="backbones",
     cls=ExtensibleGroup,
     help="List the frozen encoders that a recipe can name.",
-    no_args_is_help=True,
 )
 
 
@@ -82,7 +81,6 @@ weights_app = typer.Typer(
     name="weights",
     cls=ExtensibleGroup,
     help="Download, verify and convert the weights of encoders.",
-    no_args_is_help=True,
 )
 
 NamesArgument = Annotated[

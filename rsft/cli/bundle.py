@@ -16,7 +16,6 @@ app = typer.Typer(
     name="bundle",
     cls=ExtensibleGroup,
     help="Show, verify, sign and publish bundles.",
-    no_args_is_help=True,
 )
 
 

@@ -30,7 +30,6 @@ app = typer.Typer(
     name="data",
     cls=ExtensibleGroup,
     help=("Inspect and describe a chip store, and add corrected labels."),
-    no_args_is_help=True,
 )
 
 RootArgument = Annotated[

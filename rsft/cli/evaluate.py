@@ -65,6 +65,8 @@ def evaluate(
             split=split,
             progress=report,
         )
+    comparison_file = out / "comparison.json"
+    comparison_file.unlink(missing_ok=True)  # of the evaluation before
     show_evaluation(evaluation, bundle)
     files = {"metrics": EVALUATION_FILE, "predictions": "predictions.parquet"}
     if all_chips and not (data / MANIFEST).is_file():
@@ -72,5 +74,5 @@ def evaluate(
     show_paths({name: out / file for name, file in files.items()})
     if compare:
         comparison = compare_runs(out, compare)
-        write_json(out / "comparison.json", asdict(comparison))
+        write_json(comparison_file, asdict(comparison))
         console.print(comparison_table(comparison))

@@ -75,7 +75,6 @@ app = typer.Typer(
     name="prepare",
     cls=DatasetGroup,
     help="Build a chip store: a folder of chips with one manifest.",
-    no_args_is_help=True,
 )
 
 

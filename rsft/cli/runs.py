@@ -38,7 +38,6 @@ app = typer.Typer(
     name="runs",
     cls=ExtensibleGroup,
     help="List, show, compare and remove runs.",
-    no_args_is_help=True,
 )
 
 RunsFolderArgument = Annotated[
@@ -249,7 +248,6 @@ recipes_app = typer.Typer(
     name="recipes",
     cls=ExtensibleGroup,
     help="List, show, copy and check recipes.",
-    no_args_is_help=True,
 )
 
 

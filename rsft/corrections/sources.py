@@ -45,8 +45,7 @@ class Sources:
         """
         existing = [path for path in paths if exists(path) and path.is_file()]
         for path in existing:
-            is_inside = map(path.resolve().is_relative_to, self.folders)
-            if self.allows_all or any(is_inside):
+            if self.allows_all or any(map(path.resolve().is_relative_to, self.folders)):
                 return path
         if not existing:
             return None

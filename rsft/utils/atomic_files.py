@@ -35,9 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 def check_is_free(path: Path, overwrite: bool) -> None:
-    """Raise a RequestError if an output exists, unless it may be overwritten."""
+    """Raise a RequestError if an output exists, unless it may be overwritten.
+
+    Then a process that was killed after its last write may have left temporary folders
+    beside it, which are removed.
+    """
     if path.exists() and not overwrite:
-        # a process that was killed at its end has written the output
         remove_stale_folders(path.parent)
         kind = "folder" if path.is_dir() else "file"
         raise RequestError(

@@ -42,10 +42,12 @@ def _make_environment(package: str, escape: bool) -> Environment:
     environment.policies["json.dumps_kwargs"] = {}
     environment.filters["md"] = escape_markdown
     environment.filters["code"] = code_span
-    environment.filters["slug"] = lambda text: re.sub(r"(?a)[^\w-]+", "-", text).strip(
-        "-"
-    )
+    environment.filters["slug"] = _slug
     return environment
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-")
 
 
 _ACTIVE = re.compile(r"[\\`*\[\]|]")

@@ -169,9 +169,8 @@ class PlainGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the group; without any, print its help."""
-        if self.no_args_is_help and not args:
-            args = ["--help"]  # typer prints nothing in place of a plain help
-        return super().parse_args(ctx, args)
+        # typer's no_args_is_help prints nothing in place of a plain help
+        return super().parse_args(ctx, args or ["--help"])
 
     def invoke(self, ctx: Any) -> Any:  # typer has several classes of contexts
         """Parse the arguments of the command, and run it."""

@@ -11,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from rsft.utils.cell.named import INSIDE, SETTING, is_below, read_setting, write_setting
+from rsft.utils.cell.named import INSIDE, SETTING, read_setting, write_setting
 from rsft.utils.cell.walls import Walls
 from rsft.utils.remote_files import NO_SERVERS
 
@@ -102,7 +102,7 @@ def allow_reading(path: Path) -> None:
         return
     path = path.absolute()  # a worker may have another working folder
     paths, connects = read_setting(os.environ[SETTING])
-    if not is_below(str(path), frozenset(paths)):
+    if not {str(path), *map(str, path.parents)}.intersection(paths):
         write_setting([*paths, str(path)], connects)
     cell.allow(path)
 

@@ -65,8 +65,8 @@ def check_link(path: Path) -> None:
         return
     place = os.path.abspath(path)  # noqa: PTH100, which resolves links
     target = os.path.realpath(place)
-    is_checked = INSIDE in os.environ or is_below(place, named)
-    leads_out = is_checked and not is_below(target, named)
+    is_checked = INSIDE in os.environ or _is_below(place, named)
+    leads_out = is_checked and not _is_below(target, named)
     if leads_out and os.path.exists(target):  # noqa: PTH110, which fails for long names
         raise outside_error(path)
 
@@ -109,7 +109,6 @@ def _named_paths(text: str) -> frozenset[str]:
     return frozenset([*map(os.path.abspath, paths), *map(os.path.realpath, paths)])
 
 
-@lru_cache(maxsize=1024)  # a chip is opened several times
-def is_below(path: str, named: frozenset[str]) -> bool:
-    """Return whether a path is a named one or in a named folder, both absolute."""
+@lru_cache(maxsize=16)  # a chip is opened several times
+def _is_below(path: str, named: frozenset[str]) -> bool:
     return any(str(x) in named for x in (path, *Path(path).parents))
