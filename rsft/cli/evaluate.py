@@ -53,6 +53,10 @@ def evaluate(
     if not all_chips:
         check_store(data)
     check_is_free(out / EVALUATION_FILE, overwrite)
+    if compare:
+        from rsft.evaluation.files import find_evaluation
+
+        find_evaluation(compare)  # before the long work
     with progress() as report:
         report(0, 0, display.IMPORTS)
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle

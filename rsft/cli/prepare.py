@@ -165,7 +165,7 @@ def _find_gaps(store: ChipStore) -> Iterator[str]:
     if len(classes) == 1:
         yield (
             f"warning: all chips have the class {classes[0]}; `rsft finetune` needs at"
-            " least two classes: is SOURCE the folder of the class folders?"
+            " least two classes: check the class folders, or the classes of the labels"
         )
     rare = [f"{name} ({count})" for name, count in find_rare(totals).items()]
     if rare:

@@ -133,24 +133,38 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     )
 
 
+def find_evaluation(folder: Path) -> Path:
+    """Return the folder with the files of an evaluation.
+
+    Args:
+        folder: that folder, a run folder, or runs/<recipe> for its newest run.
+
+    Raises:
+        RequestError: the folder or a file of the evaluation is missing.
+    """
+    run = find_newest_run(folder)
+    for candidate in (folder, run / "evaluation"):
+        files = [candidate / name for name in (EVALUATION_FILE, PREDICTIONS_FILE)]
+        if all(file.is_file() for file in files):
+            return candidate
+    missing = f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing"
+    raise RequestError(
+        missing if run.is_dir() else "no such folder",
+        run,
+        "give a folder that `rsft evaluate BUNDLE DATA -o FOLDER` wrote",
+    )
+
+
 def _read_evaluation(folder: Path) -> tuple[Path, Evaluation, pd.DataFrame]:
     """Find an evaluation, and read it.
 
     Returns:
         Its folder, metrics.json, and true and predicted class by path of the chip.
     """
-    run = find_newest_run(folder)
-    for candidate in (folder, run / "evaluation"):
-        path = candidate / PREDICTIONS_FILE
-        if path.is_file() and (candidate / EVALUATION_FILE).is_file():
-            evaluation = read_json(candidate / EVALUATION_FILE, Evaluation)
-            table = read_file(path, _read_predictions)
-            return candidate, evaluation, table.set_index("path").sort_index()
-    raise RequestError(
-        f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing",
-        run,
-        "evaluate the run first: rsft evaluate",
-    )
+    found = find_evaluation(folder)
+    evaluation = read_json(found / EVALUATION_FILE, Evaluation)
+    table = read_file(found / PREDICTIONS_FILE, _read_predictions)
+    return found, evaluation, table.set_index("path").sort_index()
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def read_positions(
             one file per scene.
         scene: the scene; of a file with several images, that of its name is read.
         crs: coordinate system of the positions, if their file does not name one:
-            EPSG:32633, or "pixel".
+            EPSG:32633, or "pixel", which is column and row, or column and -row.
         layer: name of the layer, if the file has several layers.
         columns: names of columns by their role, see `read_annotations`.
 
@@ -78,6 +78,8 @@ def read_positions(
             path,
             "name it: --crs EPSG:4326, or --crs pixel",
         )
+    if crs == PIXEL:
+        positions = _turn_rows(positions)
     to_pixels = _pixel_transform(path, scene, crs)
     result = SceneLocations(
         notes=list(positions.notes), file=path, crs=crs, are_boxes=positions.are_boxes
@@ -95,6 +97,23 @@ def read_positions(
     result.attributes = attributes.loc[[location.source_row for location in inside]]
     check_vessels(path, result.attributes)
     return result
+
+
+def _turn_rows(positions: Annotations) -> Annotations:
+    """Return positions in pixels as column and row, if most are at column and -row.
+
+    There QGIS shows an image without a georeference, so that layers which were drawn
+    on it, and those that rsft writes for it, have negative rows.
+    """
+    table = positions.table
+    bounds = table.geometry.bounds
+    if not bounds["maxy"].median() < 0:  # NaN without positions
+        return positions
+    shapes = shapely.transform(table.geometry.to_numpy(), lambda xy: xy * (1, -1))
+    note = f"{positions.path.name}: y is negative, and was read as -row"
+    return positions._replace(
+        table=table.set_geometry(shapes), notes=[*positions.notes, note]
+    )
 
 
 def _add_locations(

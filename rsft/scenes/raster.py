@@ -60,6 +60,7 @@ RASTER_SUFFIXES = (
     ".nitf",
     ".png",
     ".jpg",
+    ".jpeg",
     ".nc",
     ".h5",
     ".hdf5",

@@ -174,10 +174,7 @@ class Journal:
         elif not self._is_intact():
             return "is damaged"
         elif database.execute("SELECT key FROM job").fetchall() != [(self.key,)]:
-            return (
-                "contains results of a different job, which was interrupted; they are"
-                " deleted"
-            )
+            return "contains results of a different job, which are deleted"
         database.commit()
         return ""
 

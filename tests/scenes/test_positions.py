@@ -120,6 +120,18 @@ def test_pixels(bare, tmp_path, header, crs):
     assert middles(read_positions(path, bare, crs)) == pytest.approx(PIXELS)
 
 
+@pytest.mark.parametrize(
+    ("columns", "crs"), [({}, "pixel"), ({"row": 0.0, "col": 0.0}, None)]
+)
+def test_pixels_of_a_layer_whose_rows_count_upwards(bare, tmp_path, columns, crs):
+    points = [shapely.Point(col, -row) for row, col in PIXELS]
+    layer = geopandas.GeoDataFrame(columns, index=range(len(points)), geometry=points)
+    layer.to_file(tmp_path / "a.gpkg")
+    positions = read_positions(tmp_path / "a.gpkg", bare, crs)
+    assert middles(positions) == pytest.approx(PIXELS)
+    assert "a.gpkg: y is negative, and was read as -row" in positions.notes
+
+
 def test_rotated_boxes(scene, tmp_path):
     rotated = shapely.Polygon(
         [UTM @ corner for corner in ((50, 20), (60, 30), (40, 50), (30, 40))]

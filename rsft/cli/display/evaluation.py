@@ -46,6 +46,9 @@ def show_evaluation(evaluation: Evaluation, run: Path) -> None:
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Return accuracies by method, and gains of the run over the baselines.
 
+    A value has no interval if it is the same in all resamples, as the accuracy of a
+    group of which all chips are correct: the interval would be too narrow.
+
     Groups without chips have no column, nor has macro if it equals the overall
     accuracy.
     """
@@ -87,8 +90,10 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 def _accuracy_cell(interval: Interval | None, sign: str = "", mark: str = "") -> Text:
     if not interval:
         return Text("-")
-    spread = (f"±{50 * (interval.high - interval.low):.0f}", "dim")
-    return Text.assemble(f"{100 * interval.value:{sign}.1f}{mark} ", spread)
+    cell = Text(f"{100 * interval.value:{sign}.1f}{mark} ")
+    if interval.low < interval.high:
+        cell.append(f"±{50 * (interval.high - interval.low):.0f}", "dim")
+    return cell
 
 
 def comparison_table(comparison: Comparison) -> Table:

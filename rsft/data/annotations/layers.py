@@ -13,6 +13,7 @@ from shapely.errors import ShapelyError
 
 from rsft.data.annotations.base import (
     ANNOTATIONS,
+    PIXEL,
     AnnotationFormat,
     Annotations,
     annotation_table,
@@ -74,7 +75,10 @@ class VectorLayer(AnnotationFormat):
             table = table.drop_columns([_ROW])
         attributes, notes = convert_columns(path, table)
         objects = annotation_table(shapes, identities, attributes)
-        return Annotations(objects, features.crs, notes=notes)
+        crs = features.crs
+        if not crs and {"row", "col"} <= set(table.column_names):
+            crs = PIXEL  # as rsft writes for images without a georeference
+        return Annotations(objects, crs, notes=notes)
 
 
 @ANNOTATIONS.register

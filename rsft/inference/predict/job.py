@@ -40,8 +40,15 @@ class OpenedBundle:
         self._load = lru_cache(engines)(partial(load_engine, self.bundle, folder))
 
     def load_engine(self, job: PredictionJob) -> LoadedEngine:
-        """Return the engine of a job."""
-        return self._load(*_choose_engine(job))
+        """Return the engine of a job; a resumed job goes on with its engine."""
+        request = job.request
+        options = request.precision, request.device
+        name = job.journal.get_note("engine") or choose_engine(
+            job.bundle, job.bundle_dir, request.engine, *options
+        )
+        engine = self._load(name, *options)
+        job.journal.set_note("engine", name)  # no journal is kept if loading fails
+        return engine
 
 
 def predict(
@@ -158,14 +165,3 @@ def run_job(job: PredictionJob, load: LoadEngine) -> UsedEngine:
             if job.progress:
                 job.progress(done, total, "classifying")
     return UsedEngine(engine.summary, engine.metadata)
-
-
-def _choose_engine(job: PredictionJob) -> tuple[str, str | None, str]:
-    """Return engine, precision and device; a resumed job goes on with its engine."""
-    request = job.request
-    options = request.precision, request.device
-    name = job.journal.get_note("engine")
-    if name is None:
-        name = choose_engine(job.bundle, job.bundle_dir, request.engine, *options)
-        job.journal.set_note("engine", name)
-    return name, *options

@@ -116,7 +116,7 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         "unit": " or ".join(units),
         "inputs": inputs,
         "size": _describe_size(contract),
-        "spacing": "not checked (the training chips differ in spacing)",
+        "spacing": "not checked (unknown, or not that of all training chips)",
     }
     if contract.digital:
         sentences["unit"] += f"; digital numbers are {contract.digital}"

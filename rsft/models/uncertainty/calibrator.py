@@ -385,9 +385,8 @@ class Calibrator:
         if missing:
             names = list_first_names([classes[index] for index in missing])
             notes.append(
-                f"every class set contains {names}: fewer than"
-                f" {min_calibration_chips(COVERAGE)} validation chips cannot"
-                f" show a coverage of {COVERAGE:.0%}"
+                f"every class set contains {names}: a coverage of {COVERAGE:.0%} takes"
+                f" {min_calibration_chips(COVERAGE)} validation chips of the class"
             )
         return notes
 

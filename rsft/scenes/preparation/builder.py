@@ -250,7 +250,7 @@ def open_scenes(
             raise RequestError(
                 f"{count} scenes have the name {name}", sources[0], "rename them"
             )
-    for uri in track(uris, len(uris), progress, "reading labels"):
+    for uri in track(uris, len(uris), progress, "opening scenes"):
         yield select_unit(open_scene(uri), None, unit)
 
 

@@ -202,7 +202,7 @@ def fusar_with_two_exchanged_folders(root):
     write_fusar(root, NAMES)
     for source, target in (("Fishing", "x"), ("Tanker", "Fishing"), ("x", "Tanker")):
         (root / source).rename(root / target)
-    return mentions("8 of 8 file names of Fishing")
+    return mentions("6 of 6 file names of Tanker")
 
 
 def fusar_counted_from_zero(root):

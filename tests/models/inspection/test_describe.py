@@ -32,7 +32,7 @@ def test_description_of_a_bundle(run):
             "the whole chip (most training chips have 32 x 32 pixels), resized to 32 x"
             " 32 pixels"
         ),
-        "spacing": "not checked (the training chips differ in spacing)",
+        "spacing": "not checked (unknown, or not that of all training chips)",
         "stretch": "bytes stay unchanged",
     }
     assert description["backbone"] == {

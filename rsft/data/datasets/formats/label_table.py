@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.chips.manifest import SPLITS
 from rsft.data.chips.record import (
     describe_rejections,
@@ -14,22 +15,34 @@ from rsft.data.chips.record import (
     parse_verdict,
     resolve_label,
 )
-from rsft.data.datasets.formats.label_rows import (
-    describe_row_fault,
-    sort_class_names,
-)
+from rsft.data.datasets.formats.label_rows import describe_row_fault
 from rsft.data.datasets.formats.labeled_files import LabeledRows
 from rsft.errors import RequestError
-from rsft.utils.untrusted.text_tables import read_text_table
+from rsft.utils.untrusted.text_tables import (
+    SYNONYMS,
+    Synonyms,
+    check_names,
+    find_columns,
+    read_text_table,
+)
+from rsft.utils.write_errors import explain_os_error
+
+COLUMNS: Synonyms = {
+    "path": ("path", "filepath", "file", "filename", "image", "imagepath", "imagename"),
+    "class": SYNONYMS["class"],
+    "split": ("split",),
+    "verdict": ("verdict",),
+}
+"""Names of the columns by their role, in lower case, without punctuation."""
 
 
 class LabelTable(LabeledRows):
     """The images in the rows of a CSV table.
 
     The columns are `path` (relative to the folder of the table), `class` and optionally
-    `split` and `verdict`. Rows without a split belong to the training split. A verdict
-    is "class" (or nothing), "not a target" or "unsure"; unsure rows have no label.
-    Other columns are ignored.
+    `split` and `verdict`; `COLUMNS` lists their other names. Rows without a split
+    belong to the training split. A verdict is "class" (or nothing), "not a target" or
+    "unsure"; unsure rows have no label. Other columns are ignored.
 
     Args:
         path: the table.
@@ -37,7 +50,6 @@ class LabelTable(LabeledRows):
 
     Attributes:
         files: in the order of the rows.
-        classes: class names, sorted as in `sort_class_names`.
         root: the folder that contains all images.
 
     Raises:
@@ -64,25 +76,26 @@ class LabelTable(LabeledRows):
             hint = "each row needs an existing file and a class"
             hint = describe_rejections(self.rejected, self.skipped, hint)
             raise RequestError("no row of the table can be used", path, hint)
-        self.classes = sort_class_names({file.label for file in self.files})
+        self._set_classes()
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise RequestError("there is no such file", path, "give a CSV table of labels")
     try:
         table = read_text_table(path).cells
     except OSError as error:
-        raise RequestError(
-            f"the table cannot be read: {error}", path, "save it as CSV in UTF-8"
-        ) from error
-    missing = [name for name in ("path", "class") if name not in table]
+        raise explain_os_error(error, path) from error
+    numbers = find_columns(table.columns, COLUMNS)
+    check_names(table.columns, numbers.values(), path)
+    missing = [name for name in ("path", "class") if name not in numbers]
     if missing:
         raise RequestError(
-            f"the table has no column {', '.join(missing)}",
+            f"the table has no column {', '.join(missing)}; it has"
+            f" {list_first_names(table.columns)}",
             path,
-            "it needs path and class",
+            "it needs path and class: rename the columns",
         )
-    for name in ("split", "verdict"):
-        if name not in table:  # reindex refuses a column that is there twice
-            table[name] = ""
-    return table
+    table = table.iloc[:, list(numbers.values())].set_axis(list(numbers), axis=1)
+    return table.reindex(columns=list(COLUMNS), fill_value="")

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.chips.manifest import SPLITS
 from rsft.data.chips.record import describe_rejections
 from rsft.data.datasets.formats.label_rows import (
@@ -55,11 +56,14 @@ class LabeledRows(SourceReport):
 
     Attributes:
         files: in the order of the rows.
+        classes: class names, sorted as in `sort_class_names`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.files: list[LabeledFile] = []
+        self.classes: list[str] = []
+        self._named: set[str] = set()
         self._lines: dict[Path, int] = {}
 
     def add(
@@ -75,6 +79,8 @@ class LabeledRows(SourceReport):
             split: its split.
             fault: why the row cannot be used, or "".
         """
+        if not fault:
+            self._named.add(label)
         if not fault and not exists(image):
             fault = f"the file does not exist: {str(image)[:600]}"
         elif not fault and image in self._lines:
@@ -84,6 +90,15 @@ class LabeledRows(SourceReport):
         else:
             self._lines[image] = line
             self.files.append(LabeledFile(str(image), label, split))
+
+    def _set_classes(self) -> None:
+        """Set `classes`, and name those without an image that can be used."""
+        names = {file.label for file in self.files}
+        self.classes = sort_class_names(names)
+        lost = sort_class_names(self._named - names)
+        if lost:
+            reason = f"class without a usable image: {list_first_names(lost)}"
+            self.skipped[reason] = len(lost)
 
 
 class LabeledFiles(LabeledRows):
@@ -99,11 +114,10 @@ class LabeledFiles(LabeledRows):
     Class folders are searched to any depth.
 
     Attributes:
-        classes: class names, sorted as in `sort_class_names`.
         files: in the order of the lists, or sorted by path.
         layout: "lists", "split folders" or "class folders".
-        skipped: number of empty class folders and of files that are not labeled images,
-            by reason.
+        skipped: number of classes without an image and of files that are not labeled
+            images, by reason.
         rejected: rows of a list, and images of class folders, that cannot be used.
 
     Raises:
@@ -130,7 +144,7 @@ class LabeledFiles(LabeledRows):
                 or "give class folders (in train/ and val/, or at the top), or"
                 " train.txt with `path label` rows",
             )
-        self.classes = sort_class_names({file.label for file in self.files})
+        self._set_classes()
         if self.layout != "lists" and all(map(_NO_CLASS.fullmatch, self.classes)):
             raise RequestError(
                 f"{', '.join(self.classes)} are no class folders", root, _HINT
@@ -172,8 +186,9 @@ class LabeledFiles(LabeledRows):
                 self.skipped["not an image by its name"] += entry.is_file()
 
     def _read_class_folder(self, folder: Path, split: str) -> None:
-        before = len(self.files)
         fault = describe_row_fault(folder.name, folder.name)
+        if not fault:
+            self._named.add(folder.name)
         for path in map(Path, sorted(walk_files(folder), key=path_order)):
             if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
                 self.skipped["not an image by its name"] += 1
@@ -183,5 +198,3 @@ class LabeledFiles(LabeledRows):
                 self.rejected.append((name, 0, fault))
             else:
                 self.files.append(LabeledFile(str(path), folder.name, split))
-        if len(self.files) == before:
-            self.skipped["class folder without an image"] += 1

@@ -34,13 +34,24 @@ def test_rows(tmp_path):
         (tmp_path / "deep/b.tif", "tug boat", "train"),
     ]
     assert source.classes == ["cargo", "tug boat"] and source.root == tmp_path
-    assert source.skipped == {"row without a class": 1}
+    assert source.skipped == {
+        "row without a class": 1,
+        "class without a usable image: tug": 1,
+    }
     assert [
         (line, reason.split(str(tmp_path))[0]) for _, line, reason in source.rejected
     ] == [
         (4, "a.tif is already listed in line 2"),
         (5, "the file does not exist: "),
         (7, "label ../x cannot name a class"),
+    ]
+
+
+def test_columns_with_other_names(tmp_path):
+    header = "Filename,Ship type,weight"
+    source = LabelTable(table(tmp_path, "a.tif,tug,3", header=header))
+    assert [(file.name, file.label) for file in source.files] == [
+        (f"{tmp_path}/a.tif", "tug")
     ]
 
 
@@ -58,7 +69,9 @@ def test_splits(tmp_path):
 @pytest.mark.parametrize(
     ("header", "rows", "message"),
     [
-        ("file,label", ["a.tif,x"], "no column path, class"),
+        ("a,klasse", ["a.tif,x"], "no column path, class; it has a, klasse"),
+        ("file,Path,class", ["a.tif,a.tif,"], "no row"),
+        ("path,class,Class", ["a.tif,x,y"], "several columns have the name"),
         ("path,class", ["gone.tif,x"], "no row"),
         ("", [], "read"),
     ],
@@ -77,7 +90,7 @@ def test_verdicts(tmp_path):
     source = LabelTable(path, "clutter")
     assert [file.label for file in source.files] == [
         "clutter"
-    ] and source.skipped.total() == 2
+    ] and source.skipped.total() == 3
     assert [reason for _, _, reason in source.rejected] == [
         "a.tif is already listed in line 2"
     ]

@@ -113,7 +113,7 @@ def test_a_class_may_be_called_train_and_an_empty_one_is_counted(tmp_path):
     assert folder.layout == "class folders" and folder.classes == ["tractor", "train"]
     assert folder.skipped == {
         "not an image by its name": 1,
-        "class folder without an image": 1,
+        "class without a usable image: val": 1,
     }
 
 
