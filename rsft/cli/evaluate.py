@@ -14,9 +14,9 @@ from rsft.cli.display.evaluation import comparison_table, show_evaluation
 from rsft.cli.options import (
     OUT,
     BundleArgument,
-    check_store,
     documented,
 )
+from rsft.errors import RequestError
 
 app = typer.Typer()
 
@@ -50,8 +50,13 @@ def evaluate(
     from rsft.utils.atomic_files import check_is_free, write_json
 
     all_chips = split == ALL_CHIPS
-    if not all_chips:
-        check_store(data)
+    if not all_chips and not (data / MANIFEST).is_file():
+        raise RequestError(
+            "the folder is not a chip store",
+            data,
+            "build it with `rsft prepare`, or evaluate all chips of class folders:"
+            " --split all",
+        )
     check_is_free(out / EVALUATION_FILE, overwrite)
     if compare:
         from rsft.evaluation.files import find_evaluation

@@ -60,7 +60,7 @@ def plan_run(request: FinetuneRequest) -> RunPlan:
     if not request.start and not request.recipe:
         raise RequestError(
             "Missing argument RECIPE",
-            hint="list the shipped recipes with `rsft recipes ls`",
+            hint="give chips, one folder per class, or a recipe of `rsft recipes ls`",
         )
     if not request.start:
         return _plan_new_run(request, overrides)

@@ -164,8 +164,7 @@ def _find_links(folder: str) -> Iterator[Path]:
 
 def _leads_to_images(link: Path) -> bool:
     """Return whether a link leads to a folder, or as an image to a file."""
-    from rsft.data.imagery.reader import IMAGE_SUFFIXES
-    from rsft.scenes.raster import RASTER_SUFFIXES
+    from rsft.data.imagery.reader import IMAGE_SUFFIXES, RASTER_SUFFIXES
 
     is_image = link.suffix.lower() in {*IMAGE_SUFFIXES, *RASTER_SUFFIXES}
     # The methods of a Path raise errors for names that are too long.

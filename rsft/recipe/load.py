@@ -54,40 +54,35 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     values = document.values
     is_readable = document.is_readable
     values.setdefault("name", path.stem)
-    overridden = set()
     for key, value in parse_overrides(document, overrides):
         section, _, leaf = key.rpartition(".")
         if key not in SECTIONS and key not in recipe_keys():
             document.add_fault(
-                key,
-                to_yaml(value),
-                explain_unknown(key),
-                near=nearest_key(key),
-                overridden=True,
+                key, to_yaml(value), explain_unknown(key), near=nearest_key(key)
             )
             continue
-        overridden.add(key)
         if section and values.get(section) is None:
             values[section] = {}
         target = values[section] if section else values
         if isinstance(target, dict):  # any other value is a fault of the section itself
             target[leaf] = value
-    _drop_min_steps(values, overridden)
-    recipe = _validate(document, overridden) if is_readable else None
+    _drop_min_steps(document)
+    recipe = _validate(document) if is_readable else None
     if not recipe or document.faults:
         raise RecipeError(sorted(document.faults, key=lambda fault: fault.line))
     return recipe
 
 
-def _drop_min_steps(values: dict[str, Any], overridden: Collection[str]) -> None:
+def _drop_min_steps(document: Document) -> None:
     """Drop the steps of a recipe whose epochs are overridden, so that these hold."""
-    train = values.get("train")
+    train = document.values.get("train")
+    overridden = document.overridden
     is_fixed = "train.epochs" in overridden and "train.min_steps" not in overridden
     if is_fixed and isinstance(train, dict):
         train.pop("min_steps", None)
 
 
-def _validate(document: Document, overridden: set[str]) -> Recipe | None:
+def _validate(document: Document) -> Recipe | None:
     """Return the recipe; add a fault for each key that is invalid or has no effect."""
     for name in SECTIONS:
         if Recipe.model_fields[name].is_required():
@@ -97,7 +92,7 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
         recipe = Recipe.model_validate(document.values)
     except ValidationError as error:
         for key, item in first_errors(error, SECTIONS).items():
-            _add_fault(document, key, item, overridden)
+            _add_fault(document, key, item)
         return None
     for name, section in recipe.sections():
         if not section:
@@ -105,15 +100,11 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
         for key, words in section.unneeded.items():
             if key in section.model_fields_set:
                 value = to_yaml(getattr(section, key))
-                dotted = f"{name}.{key}"
-                is_overridden = dotted in overridden
-                document.add_fault(dotted, value, words, overridden=is_overridden)
+                document.add_fault(f"{name}.{key}", value, words)
     return recipe
 
 
-def _add_fault(
-    document: Document, key: str, item: Mapping[str, Any], overridden: set[str]
-) -> None:
+def _add_fault(document: Document, key: str, item: Mapping[str, Any]) -> None:
     """Add the fault of a key, given its error of pydantic."""
     section = key.rpartition(".")[0]
     model = SECTIONS.get(section)
@@ -128,7 +119,6 @@ def _add_fault(
         "nothing" if item["type"] == "missing" else to_yaml(item["input"]),
         fault_words(key, item, component),
         near=nearest_key(key),
-        overridden=bool({key, section} & overridden),
     )
 
 

@@ -33,12 +33,14 @@ class Document:
         values: values by section and key.
         lines: line numbers from 1 by dotted key.
         faults: what is wrong with the file.
+        overridden: keys and sections whose values are from the command line.
     """
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    overridden: set[str] = field(default_factory=set)
 
     @property
     def is_readable(self) -> bool:
@@ -53,7 +55,6 @@ class Document:
         *,
         line: int | None = None,
         near: str = "",
-        overridden: bool = False,
     ) -> None:
         """Add a fault.
 
@@ -64,7 +65,6 @@ class Document:
             line: number of the line, from 1; None for that of the key, of `near`, or of
                 the section.
             near: the key that was probably meant.
-            overridden: the value is from the command line.
         """
         if line is None:
             line = next(
@@ -75,8 +75,9 @@ class Document:
                 ),
                 0,
             )
-        file = COMMAND_LINE if overridden and not line else self.file
-        self.faults.append(Fault(file, line, key, value, allowed, overridden))
+        is_overridden = not self.overridden.isdisjoint((key, key.rpartition(".")[0]))
+        file = COMMAND_LINE if is_overridden and not line else self.file
+        self.faults.append(Fault(file, line, key, value, allowed, is_overridden))
 
 
 def read_document(path: Path) -> Document:
@@ -138,10 +139,11 @@ def parse_overrides(
                 Fault(COMMAND_LINE, 0, text, "no value", "write section.key=value")
             )
             continue
+        document.overridden.add(key)
         try:
             yield key, parse_value(raw)
         except yaml.YAMLError:
-            document.add_fault(key, raw, "not valid YAML", overridden=True)
+            document.add_fault(key, raw, "not valid YAML")
 
 
 def to_yaml(value: Any) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pandas as pd
 
 from rsft.data.chips.manifest import MANIFEST, read_manifest
 from rsft.data.imagery import reader
+from rsft.data.imagery.products.product import is_product
 from rsft.data.imagery.scene_uri import SceneUri, names_servers
-from rsft.errors import RequestError
+from rsft.errors import DataError, RequestError
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.utils.input_paths import exists, expand_path, read_path_list
 from rsft.utils.operating_system import path_order, walk_files
@@ -76,12 +77,14 @@ def find_chips(
 
 
 def find_scenes(inputs: Sequence[str | Path]) -> Iterator[SceneUri]:
-    """Yield the scenes of paths, globs and lists ("@path"), in the order given.
+    """Yield the scenes of paths, folders, globs and lists ("@path"), in the order given.
 
-    A name that is not a path, or does not exist, is returned unchanged.
+    The scenes of a folder that is no product are the products in it, and the rasters
+    outside of them, by path. A name that is not a path, or does not exist, is returned
+    unchanged.
 
     Raises:
-        RequestError: a glob matches nothing, or a STAC item with files on a server; or
+        RequestError: a folder has no scenes; a glob matches nothing, or a STAC item with files on a server; or
             a list cannot be read.
     """
     for uri in map(SceneUri.parse, inputs):
@@ -91,6 +94,8 @@ def find_scenes(inputs: Sequence[str | Path]) -> Iterator[SceneUri]:
                 yield from _match(line) if line.is_path else [line]
         elif is_pattern and any(sign in uri.text for sign in "*?["):
             yield from _match(uri)
+        elif uri.is_path and Path(uri.text).is_dir():
+            yield from _list_folder(Path(uri.text))
         else:
             yield uri
 
@@ -111,6 +116,41 @@ def _match(uri: SceneUri) -> list[SceneUri]:
                 "name the item itself, or choose a narrower pattern",
             )
     return [SceneUri(str(path)) for path in matches]
+
+
+def _list_folder(folder: Path) -> list[SceneUri]:
+    """Return the scenes in a folder, or the folder if it is a product."""
+    try:
+        if is_product(folder):
+            return [SceneUri(str(folder))]
+    except DataError:  # a damaged one, which is told when it is opened
+        return [SceneUri(str(folder))]
+    is_whole = cache(_is_product)
+    scenes = set()
+    for path in map(Path, walk_files(folder)):
+        folders = [parent for parent in path.parents if folder in parent.parents]
+        products = set(filter(is_whole, folders))
+        scenes |= products
+        if not products and path.suffix.lower() in reader.RASTER_SUFFIXES:
+            scenes.add(path)
+    if not scenes:
+        raise RequestError(
+            "no scenes",
+            folder,
+            f"a folder must contain rasters, such as {' '.join(reader.RASTER_SUFFIXES)}",
+        )
+    return [SceneUri(str(path)) for path in sorted(scenes)]
+
+
+def _is_product(folder: Path) -> bool:
+    """Return whether a folder is one product.
+
+    Of a folder with several products or a damaged one, the rasters are scenes.
+    """
+    try:
+        return is_product(folder)
+    except DataError:
+        return False
 
 
 def read_declarations(store: Path) -> dict[str, Declaration]:

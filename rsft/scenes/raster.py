@@ -51,20 +51,6 @@ GDAL_CACHE_MB = 256
 memory."""
 
 _READ_SIDE = 2048  # approximate side in pixels of the windows that cover a scene
-RASTER_SUFFIXES = (
-    ".tif",
-    ".tiff",
-    ".img",
-    ".jp2",
-    ".ntf",
-    ".nitf",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".nc",
-    ".h5",
-    ".hdf5",
-)
 _HTTP_OPTIONS = {
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_LOW_SPEED_TIME": 30,  # seconds
@@ -448,7 +434,8 @@ def check_exists(uri: SceneUri) -> None:
     """Raise an error if a scene does not exist, or its server does not send it.
 
     Raises:
-        DataError: there is no such file, or a server sends something else.
+        RequestError: there is no such file.
+        DataError: it is no file, or a server sends something else.
         NetworkError: the server cannot be reached.
     """
     if uri.url:
@@ -456,7 +443,7 @@ def check_exists(uri: SceneUri) -> None:
     elif uri.is_remote:
         return
     elif not uri.path or not os.access(uri.path, os.R_OK):
-        raise DataError("no such scene", uri, "check the path")
+        raise RequestError("no such scene", uri, "check the path")
     else:
         try:
             check_regular(uri.path)

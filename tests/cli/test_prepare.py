@@ -59,7 +59,7 @@ def test_several_scenes(rsft, tmp_path):
         tmp_path / "out",
     )
     assert (
-        code == 1
+        code == 2
         and "no such scene" in printed
         and "a.tif" in printed
         and "extra argument" not in printed

@@ -118,7 +118,8 @@ def test_a_fault_stands_at_the_next_known_key():
     document.add_fault("train.lr", "0", "> 0")
     document.add_fault("train.rl", "0", "no such key", near="train.lr")
     document.add_fault("train.epochs", "0", "> 0")
-    document.add_fault("meta.lr", "0", "> 0", overridden=True)
+    document.overridden.add("meta.lr")
+    document.add_fault("meta.lr", "0", "> 0")
     places = [(fault.file, fault.line) for fault in document.faults]
     assert places == [("r.yaml", 5), ("r.yaml", 5), ("r.yaml", 4), ("command line", 0)]
 

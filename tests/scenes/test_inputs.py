@@ -144,6 +144,13 @@ def test_find_scenes():
         list(find_scenes(["@absent.txt"]))
 
 
+def test_the_scenes_of_a_folder():
+    assert [uri.text for uri in find_scenes(["c"])] == ["c/b.png", "c/deep/a.TIF"]
+    Path("e").mkdir()
+    with pytest.raises(RequestError, match=mentions("no scenes", "e", ".jpeg")):
+        list(find_scenes(["e"]))
+
+
 @pytest.mark.parametrize(
     "name", ["https://h.org/a.png?sig=1", "/vsizip/z.zip/a.png", "NETCDF:a.nc:VV"]
 )

@@ -101,12 +101,13 @@ def test_description_of_the_georeference(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"text", "GDAL cannot read"), (None, "no such scene")]
+    ("content", "message", "error"),
+    [(b"text", "GDAL cannot read", DataError), (None, "no such scene", RequestError)],
 )
-def test_no_scene(tmp_path, content, message):
+def test_no_scene(tmp_path, content, message, error):
     if content:
         (tmp_path / "x.tif").write_bytes(content)
-    refused(tmp_path / "x.tif", message)
+    refused(tmp_path / "x.tif", message, error)
 
 
 def test_more_bands_than_the_limit(tmp_path):
@@ -219,7 +220,7 @@ def test_archives_that_are_no_scene(folder):
     (folder / "cut.zip").write_bytes((folder / "two.zip").read_bytes()[:999])
     refused(folder / "cut.zip", mentions("archive", "cut.zip"))
     refused(f"/vsizip/{folder}/two.zip/in/missing.tif", mentions("GDAL", "scene"))
-    refused(f"/vsizip/{folder}/missing.zip/in/a.tif", "no such scene")
+    refused(f"/vsizip/{folder}/missing.zip/in/a.tif", "no such scene", RequestError)
     refused(folder, mentions("GDAL", "give the folder of a product"))
 
 
@@ -377,4 +378,4 @@ def test_variables_of_a_netcdf_file(tmp_path):
     first, second = caught.value.hint.removeprefix("give one of them: ").split(", ")
     assert (open_scene(first).bands, open_scene(second).bands) == (("VV",), ("VH",))
     refused(f"NETCDF:{path}:HH", mentions("GDAL", "scene"))
-    refused(f"NETCDF:{tmp_path}/missing.nc:VV", "no such scene")
+    refused(f"NETCDF:{tmp_path}/missing.nc:VV", "no such scene", RequestError)

@@ -143,10 +143,11 @@ class ChipSpec(StoredDocument):
         """
         used = self.used_bands
         if bands not in (len(used), len(self.bands)):
-            needed = f"{len(used)} ({', '.join(used)})"
+            needed = ", ".join(used)
             raise DataError(
-                f"{bands} bands, but {self.owner} takes {needed}",
-                hint="give the names of the bands of the file in its order: --bands",
+                f"{bands} bands, but {self.owner} takes {len(used)} ({needed})",
+                hint=f"if {needed} is among them, name all bands of the file in order,"
+                " with --bands; else give another file",
             )
         accepted = " or ".join(self.units)
         if unit:

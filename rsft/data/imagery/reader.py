@@ -25,6 +25,21 @@ from rsft.utils.cell.client import in_cell
 from rsft.utils.untrusted.documents import check_regular, open_regular, read_regular
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+RASTER_SUFFIXES = (
+    ".tif",
+    ".tiff",
+    ".img",
+    ".jp2",
+    ".ntf",
+    ".nitf",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".nc",
+    ".h5",
+    ".hdf5",
+)
+"""Suffixes of the scenes in a folder; a file that is named may have any."""
 MAX_PIXELS = 2**30
 """Largest number of pixels of an image, except for TIFF. DOTA has images of 20,000 x
 20,000; Pillow's own limit is 179 million pixels."""

@@ -66,7 +66,7 @@ def detect(
         layer = detect_in_scenes(scenes, request, find, report)
         write_prediction_table(layer, out, overwrite=overwrite)
     paths = {"objects": out}
-    if chips is not None:
+    if chips is not None and len(layer.table):
         paths["chips"] = chips
     notes = layer.metadata["notes"]
     if as_json:

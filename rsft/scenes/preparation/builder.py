@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from rsft.data.annotations.images import NoAnnotationsError
@@ -14,10 +14,9 @@ from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.splits import check_val_share
 from rsft.data.imagery.bands import check_bands
-from rsft.data.imagery.products.product import is_product
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.prepare.store_build import StoreBuild
-from rsft.errors import DataError, RequestError
+from rsft.errors import RequestError
 from rsft.scenes.detection import recorded_detector
 from rsft.scenes.inputs import find_scenes
 from rsft.scenes.locate import locate
@@ -36,7 +35,6 @@ from rsft.scenes.preparation.request import SceneStoreRequest
 from rsft.scenes.preparation.splits import assign_splits, group_of
 from rsft.scenes.query import CfarOptions, Query
 from rsft.scenes.raster import (
-    RASTER_SUFFIXES,
     RasterScene,
     gdal_environment,
     open_scene,
@@ -44,7 +42,6 @@ from rsft.scenes.raster import (
 from rsft.scenes.requirements import select_unit
 from rsft.scenes.windows import ChipWindow, check_boxes, fit_size, make_window
 from rsft.types import Progress
-from rsft.utils.operating_system import walk_files
 from rsft.utils.progress import track
 
 _SHARED_SCENES = (
@@ -261,41 +258,9 @@ def _find_scenes(source: Path) -> list[SceneUri]:
         RequestError: there is none, or one is not on this machine.
     """
     scenes = list(find_scenes([source]))
-    if source.is_dir() and not is_product(source):
-        scenes = [SceneUri(str(path)) for path in _list_scenes(source)]
-    if not scenes:
-        raise RequestError(
-            "no scenes",
-            source,
-            f"a folder must contain rasters, such as {' '.join(RASTER_SUFFIXES)}",
-        )
     for uri in scenes:
         if not uri.path:
             raise RequestError(
                 "scenes are files for this command", uri, "download the scene"
             )
     return scenes
-
-
-def _list_scenes(folder: Path) -> list[Path]:
-    """Return the products in a folder, and the rasters outside of them."""
-    is_whole = cache(_is_product)
-    scenes = set()
-    for path in map(Path, walk_files(folder)):
-        folders = [parent for parent in path.parents if folder in parent.parents]
-        products = set(filter(is_whole, folders))
-        scenes |= products
-        if not products and path.suffix.lower() in RASTER_SUFFIXES:
-            scenes.add(path)
-    return sorted(scenes)
-
-
-def _is_product(folder: Path) -> bool:
-    """Return whether a folder is one product.
-
-    Of a folder with several products or a damaged one, the rasters are scenes.
-    """
-    try:
-        return is_product(folder)
-    except DataError:
-        return False

@@ -87,13 +87,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = read_text_table(path).cells
     except OSError as error:
         raise explain_os_error(error, path) from error
-    numbers = find_columns(table.columns, COLUMNS)
-    check_names(table.columns, numbers.values(), path)
+    names = list(table.columns)
+    numbers = find_columns(names, COLUMNS)
+    check_names(names, numbers.values(), path)
     missing = [name for name in ("path", "class") if name not in numbers]
     if missing:
         raise RequestError(
             f"the table has no column {', '.join(missing)}; it has"
-            f" {list_first_names(table.columns)}",
+            f" {list_first_names(names)}",
             path,
             "it needs path and class: rename the columns",
         )
