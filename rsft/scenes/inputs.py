@@ -77,7 +77,7 @@ def find_chips(
 
 
 def find_scenes(inputs: Sequence[str | Path]) -> Iterator[SceneUri]:
-    """Yield the scenes of paths, folders, globs and lists ("@path"), in the order given.
+    """Yield the scenes of paths, folders, globs and lists ("@path"), in that order.
 
     The scenes of a folder that is no product are the products in it, and the rasters
     outside of them, by path. A name that is not a path, or does not exist, is returned
@@ -94,10 +94,8 @@ def find_scenes(inputs: Sequence[str | Path]) -> Iterator[SceneUri]:
                 yield from _match(line) if line.is_path else [line]
         elif is_pattern and any(sign in uri.text for sign in "*?["):
             yield from _match(uri)
-        elif uri.is_path and Path(uri.text).is_dir():
-            yield from _list_folder(Path(uri.text))
         else:
-            yield uri
+            yield from _expand_folder(uri)
 
 
 def _match(uri: SceneUri) -> list[SceneUri]:
@@ -118,13 +116,26 @@ def _match(uri: SceneUri) -> list[SceneUri]:
     return [SceneUri(str(path)) for path in matches]
 
 
-def _list_folder(folder: Path) -> list[SceneUri]:
-    """Return the scenes in a folder, or the folder if it is a product."""
+def _expand_folder(uri: SceneUri) -> list[SceneUri]:
+    """Return the scenes in a folder; a scene as it is, also if it is a product."""
+    folder = Path(uri.text)
     try:
-        if is_product(folder):
-            return [SceneUri(str(folder))]
-    except DataError:  # a damaged one, which is told when it is opened
-        return [SceneUri(str(folder))]
+        if not uri.is_path or not folder.is_dir() or is_product(folder):
+            return [uri]
+    except DataError:  # a damaged product, which is told when it is opened
+        return [uri]
+    scenes = _list_scenes(folder)
+    if not scenes:
+        raise RequestError(
+            "no scenes",
+            folder,
+            f"a folder must contain rasters, such as {' '.join(reader.RASTER_SUFFIXES)}",
+        )
+    return [SceneUri(str(path)) for path in scenes]
+
+
+def _list_scenes(folder: Path) -> list[Path]:
+    """Return the products in a folder, and the rasters outside of them."""
     is_whole = cache(_is_product)
     scenes = set()
     for path in map(Path, walk_files(folder)):
@@ -133,13 +144,7 @@ def _list_folder(folder: Path) -> list[SceneUri]:
         scenes |= products
         if not products and path.suffix.lower() in reader.RASTER_SUFFIXES:
             scenes.add(path)
-    if not scenes:
-        raise RequestError(
-            "no scenes",
-            folder,
-            f"a folder must contain rasters, such as {' '.join(reader.RASTER_SUFFIXES)}",
-        )
-    return [SceneUri(str(path)) for path in sorted(scenes)]
+    return sorted(scenes)
 
 
 def _is_product(folder: Path) -> bool:

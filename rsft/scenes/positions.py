@@ -78,8 +78,7 @@ def read_positions(
             path,
             "name it: --crs EPSG:4326, or --crs pixel",
         )
-    if crs == PIXEL:
-        positions = _turn_rows(positions)
+    positions = _turn_rows(positions, crs)
     to_pixels = _pixel_transform(path, scene, crs)
     result = SceneLocations(
         notes=list(positions.notes), file=path, crs=crs, are_boxes=positions.are_boxes
@@ -99,15 +98,17 @@ def read_positions(
     return result
 
 
-def _turn_rows(positions: Annotations) -> Annotations:
+def _turn_rows(positions: Annotations, crs: str) -> Annotations:
     """Return positions in pixels as column and row, if most are at column and -row.
+
+    Those in another coordinate system stay as they are.
 
     There QGIS shows an image without a georeference, so that layers which were drawn
     on it, and those that rsft writes for it, have negative rows.
     """
     table = positions.table
     bounds = table.geometry.bounds
-    if not bounds["maxy"].median() < 0:  # NaN without positions
+    if crs != PIXEL or not bounds["maxy"].median() < 0:  # NaN without positions
         return positions
     shapes = shapely.transform(table.geometry.to_numpy(), lambda xy: xy * (1, -1))
     note = f"{positions.path.name}: y is negative, and was read as -row"

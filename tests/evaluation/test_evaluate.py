@@ -97,7 +97,9 @@ def test_six_validation_chips_per_class_are_too_few_for_90_percent_and_a_note_sa
         level for level in metrics["confidence"]["coverage"] if level["target"] == 0.9
     )
     assert level["classes_without_coverage"] == [0, 1, 2]
-    assert any("takes 9 validation chips of the class" in note for note in metrics["notes"])
+    assert any(
+        "takes 9 validation chips of the class" in note for note in metrics["notes"]
+    )
 
 
 @pytest.mark.slow
