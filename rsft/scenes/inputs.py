@@ -84,8 +84,8 @@ def find_scenes(inputs: Sequence[str | Path]) -> Iterator[SceneUri]:
     unchanged.
 
     Raises:
-        RequestError: a folder has no scenes; a glob matches nothing, or a STAC item with files on a server; or
-            a list cannot be read.
+        RequestError: a folder has no scenes; a glob matches nothing, or a STAC item
+            with files on a server; or a list cannot be read.
     """
     for uri in map(SceneUri.parse, inputs):
         is_pattern = uri.is_path and not Path(uri.text).exists()

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from rasterio.transform import Affine
 
-from rsft.errors import DataError, RequestError
+from rsft.errors import RequestError
 from rsft.inference.review.map_picture import (
     MAX_SCENES,
     draw_map_picture,
@@ -174,7 +174,7 @@ def test_tables_that_cannot_be_drawn(tmp_path, scenes):
         draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes), "bad")
     with pytest.raises(RequestError, match=mentions("0 scenes")):
         draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes, scenes=[]), "f00")
-    with pytest.raises(DataError):
+    with pytest.raises(RequestError, match="no such scene"):
         draw_scene_maps(write_table(tmp_path / "t.gpkg", [3]), "f00")
     for changes in ({"truth": [3]}, {"request": {"product_options": {"odd": 1}}}):
         with pytest.raises(RequestError, match=mentions("metadata", "damaged")):
@@ -182,5 +182,5 @@ def test_tables_that_cannot_be_drawn(tmp_path, scenes):
     with pytest.raises(RequestError, match=rf"1 to {MAX_SCENES}"):
         draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes * MAX_SCENES), "f00")
     Path(scenes[0]).unlink()
-    with pytest.raises(DataError):
+    with pytest.raises(RequestError, match="no such scene"):
         draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes), "f00")
