@@ -126,11 +126,8 @@ def _expand_folder(uri: SceneUri) -> list[SceneUri]:
         return [uri]
     scenes = _list_scenes(folder)
     if not scenes:
-        raise RequestError(
-            "no scenes",
-            folder,
-            f"a folder must contain rasters, such as {' '.join(reader.RASTER_SUFFIXES)}",
-        )
+        hint = f"a folder must contain rasters: {' '.join(reader.RASTER_SUFFIXES)}"
+        raise RequestError("no scenes", folder, hint)
     return [SceneUri(str(path)) for path in scenes]
 
 
