@@ -46,6 +46,7 @@ def evaluate(
             comparison.
     """
     from rsft.data.chips.manifest import MANIFEST
+    from rsft.evaluation.files import compare_runs, find_evaluation
     from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR, EVALUATION_FILE
     from rsft.utils.atomic_files import check_is_free, write_json
 
@@ -59,13 +60,10 @@ def evaluate(
         )
     check_is_free(out / EVALUATION_FILE, overwrite)
     if compare:
-        from rsft.evaluation.files import find_evaluation
-
         find_evaluation(compare)  # before the long work
     with progress() as report:
         report(0, 0, display.IMPORTS)
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle
-        from rsft.evaluation.files import compare_runs
 
         evaluation = evaluate_bundle(
             bundle,

@@ -77,11 +77,11 @@ def find_chips(
 
 
 def find_scenes(inputs: Sequence[str | Path]) -> Iterator[SceneUri]:
-    """Yield the scenes of paths, folders, globs and lists ("@path"), in that order.
+    """Yield the scenes of paths, folders, globs and lists, in the order given.
 
-    The scenes of a folder that is no product are the products in it, and the rasters
-    outside of them, by path. A name that is not a path, or does not exist, is returned
-    unchanged.
+    A list is "@path". The scenes of a folder that is no product are the products in
+    it, and the rasters outside of them, by path. A name that is not a path, or does not
+    exist, is returned unchanged.
 
     Raises:
         RequestError: a folder has no scenes; a glob matches nothing, or a STAC item

@@ -71,13 +71,7 @@ def read_positions(
     folder = (scene.path.path or Path()).absolute().parent
     positions = find_annotations(path, folder / scene.path.name, layer, columns)
     path = positions.path
-    crs = positions.crs or crs
-    if not crs:
-        raise RequestError(
-            "the positions have no coordinate system",
-            path,
-            "name it: --crs EPSG:4326, or --crs pixel",
-        )
+    crs = positions.crs or crs or _find_pixels(positions, scene)
     positions = _turn_rows(positions, crs)
     to_pixels = _pixel_transform(path, scene, crs)
     result = SceneLocations(
@@ -98,17 +92,32 @@ def read_positions(
     return result
 
 
-def _turn_rows(positions: Annotations, crs: str) -> Annotations:
-    """Return positions in pixels as column and row, if most are at column and -row.
+def _find_pixels(positions: Annotations, scene: RasterScene) -> str:
+    """Return "pixel" for positions as rsft writes them without a georeference.
 
-    Those in another coordinate system stay as they are.
-
-    There QGIS shows an image without a georeference, so that layers which were drawn
-    on it, and those that rsft writes for it, have negative rows.
+    Raises:
+        RequestError: the scene has a georeference, or the file no fields row and col.
     """
+    is_written = {"row", "col"} <= set(positions.table.columns)
+    if scene.georeference or not is_written:
+        raise RequestError(
+            "the positions have no coordinate system",
+            positions.path,
+            "name it: --crs EPSG:4326, or --crs pixel",
+        )
+    return PIXEL
+
+
+def _turn_rows(positions: Annotations, crs: str) -> Annotations:
+    """Return positions with rows that count downwards, if they are in pixels.
+
+    QGIS shows an image without a georeference at column and -row. So layers that were
+    drawn on it, and those that rsft writes for it, have negative rows.
+    """
+    if crs != PIXEL:
+        return positions
     table = positions.table
-    bounds = table.geometry.bounds
-    if crs != PIXEL or not bounds["maxy"].median() < 0:  # NaN without positions
+    if not table.geometry.bounds["maxy"].median() < 0:  # NaN without positions
         return positions
     shapes = shapely.transform(table.geometry.to_numpy(), lambda xy: xy * (1, -1))
     note = f"{positions.path.name}: y is negative, and was read as -row"

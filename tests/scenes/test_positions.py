@@ -132,6 +132,18 @@ def test_pixels_of_a_layer_whose_rows_count_upwards(bare, tmp_path, columns, crs
     assert "a.gpkg: y is negative, and was read as -row" in positions.notes
 
 
+def test_the_coordinate_system_that_the_user_gives_is_taken(scene, tmp_path):
+    points = [shapely.Point(xy) for xy in zip(*in_crs("EPSG:32633"), strict=True)]
+    layer = geopandas.GeoDataFrame(
+        {"row": 0.0, "col": 0.0}, range(len(points)), geometry=points
+    )
+    layer.to_file(tmp_path / "a.gpkg")
+    with pytest.raises(RequestError, match="no coordinate system"):
+        read_positions(tmp_path / "a.gpkg", scene)
+    positions = read_positions(tmp_path / "a.gpkg", scene, "EPSG:32633")
+    assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
+
+
 def test_rotated_boxes(scene, tmp_path):
     rotated = shapely.Polygon(
         [UTM @ corner for corner in ((50, 20), (60, 30), (40, 50), (30, 40))]

@@ -13,7 +13,6 @@ from shapely.errors import ShapelyError
 
 from rsft.data.annotations.base import (
     ANNOTATIONS,
-    PIXEL,
     AnnotationFormat,
     Annotations,
     annotation_table,
@@ -75,10 +74,7 @@ class VectorLayer(AnnotationFormat):
             table = table.drop_columns([_ROW])
         attributes, notes = convert_columns(path, table)
         objects = annotation_table(shapes, identities, attributes)
-        crs = features.crs
-        if not crs and {"row", "col"} <= set(table.column_names):
-            crs = PIXEL  # as rsft writes for images without a georeference
-        return Annotations(objects, crs, notes=notes)
+        return Annotations(objects, features.crs, notes=notes)
 
 
 @ANNOTATIONS.register

@@ -25,7 +25,6 @@ from rsft.utils.untrusted.text_tables import (
     find_columns,
     read_text_table,
 )
-from rsft.utils.write_errors import explain_os_error
 
 COLUMNS: Synonyms = {
     "path": ("path", "filepath", "file", "filename", "image", "imagepath", "imagename"),
@@ -81,12 +80,14 @@ class LabelTable(LabeledRows):
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise RequestError("there is no such file", path, "give a CSV table of labels")
     try:
         table = read_text_table(path).cells
     except OSError as error:
-        raise explain_os_error(error, path) from error
+        raise RequestError(
+            f"the table cannot be read: {error.strerror}",
+            path,
+            "give a CSV table of labels",
+        ) from error
     names = list(table.columns)
     numbers = find_columns(names, COLUMNS)
     check_names(names, numbers.values(), path)
