@@ -238,7 +238,7 @@ FEATURES = '{"type": "FeatureCollection", "features": [{"id": 1}, %s]}'
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("gone.gpkg", None, ["no file of positions"]),
+        ("gone.gpkg", None, ["no such file"]),
         ("a.gpkg", "text", ["cannot be read"]),
         *(
             (f"a.{suffix}", "", ["0 bytes"])

@@ -80,6 +80,12 @@ def text_column(
     return typed_column(name, [value or None for value in values])
 
 
+def name_texts(column: pd.Series[Any]) -> list[str]:
+    """Return the names in a column, "" where there is none."""
+    names = column.astype(object)
+    return names.where(names.notna(), "").astype(str).tolist()
+
+
 def normalize_label(text: str) -> str:
     """Return the name of a class in one spelling.
 

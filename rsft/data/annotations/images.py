@@ -63,9 +63,6 @@ def find_annotations(
     is_named = False
     if path.is_dir():
         path, is_named = _find_file(path, image)
-    elif not path.is_file():
-        message = f"no file of positions for {image.name}"
-        raise RequestError(message, path, "check the path and the file name")
     annotations = read_annotations(path, layer, columns)
     images = annotations.images
     if not images:

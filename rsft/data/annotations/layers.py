@@ -16,8 +16,9 @@ from rsft.data.annotations.base import (
     AnnotationFormat,
     Annotations,
     annotation_table,
+    describe_counts,
 )
-from rsft.data.annotations.columns import arrow_column, typed_column
+from rsft.data.annotations.columns import arrow_column, name_texts, typed_column
 from rsft.data.imagery.vectors import is_json, read_geojson, read_layer
 from rsft.errors import RequestError
 from rsft.types import Names
@@ -73,8 +74,12 @@ class VectorLayer(AnnotationFormat):
             identities = [ids[row] for row in table[_ROW].to_pylist()]
             table = table.drop_columns([_ROW])
         attributes, notes = convert_columns(path, table)
-        objects = annotation_table(shapes, identities, attributes)
-        return Annotations(objects, features.crs, notes=notes)
+        scenes = _scenes_of_pixels(features.crs, attributes)
+        counts = {"rows without the name of a scene": scenes.count("")}
+        notes += describe_counts(path, "left out", counts)
+        objects = annotation_table(shapes, identities, attributes, images=scenes or "")
+        names = tuple(dict.fromkeys(filter(None, scenes)))
+        return Annotations(objects, features.crs, names, notes=notes)
 
 
 @ANNOTATIONS.register
@@ -139,6 +144,23 @@ def convert_columns(
             f"{path.name}: binary attributes were left out: {', '.join(binary)}"
         ]
     return columns, []
+
+
+def _scenes_of_pixels(crs: str | None, attributes: list[pd.Series[Any]]) -> list[str]:
+    """Return the scenes of a layer that rsft wrote for scenes without a georeference.
+
+    Several scenes may have an object at the same pixel.
+
+    Returns:
+        The scene of every row, "" if a row has none; empty if the layer names none.
+    """
+    columns = {str(column.name): column for column in attributes}
+    if crs or not {"scene", "row", "col"} <= set(columns):
+        return []
+    names = name_texts(columns["scene"])
+    if any(names):
+        return names
+    return []
 
 
 def _to_text(value: Any) -> Any:

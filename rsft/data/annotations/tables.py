@@ -22,7 +22,7 @@ from rsft.data.annotations.base import (
     annotation_table,
     describe_counts,
 )
-from rsft.data.annotations.columns import text_column
+from rsft.data.annotations.columns import name_texts, text_column
 from rsft.data.annotations.layers import convert_columns
 from rsft.data.annotations.table_checks import (
     check_numbers,
@@ -306,8 +306,7 @@ def _make_annotations(
     """
     images = [""] * len(ids)
     if columns.name_images:
-        names = attributes[columns.numbers["image"]].astype(object)
-        images = names.where(names.notna(), "").astype(str).tolist()
+        images = name_texts(attributes[columns.numbers["image"]])
         counts = {"rows without the name of an image": images.count("")}
         notes = notes + describe_counts(path, "left out", counts)
     guesses = ", ".join(_list_guesses(columns))

@@ -9,6 +9,7 @@ import pytest
 import shapely
 
 from rsft.data.annotations.base import read_annotations
+from rsft.data.annotations.images import NoAnnotationsError, find_annotations
 from rsft.data.annotations.layers import convert_columns
 from rsft.errors import RequestError
 from tests.helpers.messages import mentions
@@ -46,6 +47,23 @@ def test_ids_of_geojson_are_those_of_qgis(tmp_path):
     assert read_annotations(whole).table.index.tolist() == [4, 12]
     repeated = write(tmp_path / "c.geojson", feature(3, id="z"), feature(1, id="z"))
     assert len(read_annotations(repeated).table) == 2
+
+
+def test_rows_of_a_layer_in_pixels_belong_to_the_scene_that_they_name(tmp_path):
+    path = tmp_path / "found.gpkg"
+    table = geopandas.GeoDataFrame(
+        {"scene": ["a.png", "b.png", None], "row": [1.5, 1.5, 7.5], "col": [2.5] * 3},
+        geometry=shapely.points([2.5, 2.5, 2.5], [-1.5, -1.5, -7.5]),
+    )
+    with pytest.warns(UserWarning, match="crs"):
+        table.to_file(path)
+    found = find_annotations(path, Path("b.png"))
+    assert found.table.index.tolist() == [2]
+    assert found.notes == ["found.gpkg: left out: 1 rows without the name of a scene"]
+    with pytest.raises(NoAnnotationsError, match=mentions("2 images", "c.png")):
+        find_annotations(path, Path("c.png"))
+    table.set_crs("EPSG:32633").to_file(path)  # on a map, a place is in every scene
+    assert len(find_annotations(path, Path("c.png")).table) == 3
 
 
 def test_one_of_several_layers_must_be_named(tmp_path):

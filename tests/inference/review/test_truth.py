@@ -93,7 +93,7 @@ def test_unusable_truth(scene, tmp_path):
         check_truth(
             detections(), scene, write_truth(tmp_path / "t.gpkg", kind=TRUE_CLASSES), 32
         )
-    with pytest.raises(RequestError, match="no file of positions"):
+    with pytest.raises(RequestError, match="no such file"):
         check_truth(detections(), scene, tmp_path / "missing.gpkg", 32)
     csv = tmp_path / "t.csv"
     csv.write_text("row,col,class\n40,40,cargo\n900,40,cargo\n")
