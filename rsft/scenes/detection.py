@@ -94,7 +94,8 @@ def detect_bright_objects(
             "bright objects are only detected in SAR, but the model takes"
             f" {', '.join(spec.used_bands)}",
             "--detect",
-            "give --at or --grid",
+            "give --at or --grid; a model of SAR images that are stored as RGB is"
+            " trained on chips that were prepared with one band, such as --bands VV",
         )
     assert chip_window.side is not None
     side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))

@@ -22,7 +22,9 @@ def run_until_killed(
     process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
     process.start()
     process.join(timeout_s)
-    assert process.exitcode == -signal.SIGKILL
+    exitcode = process.exitcode  # None: it runs still
+    process.kill()  # else Python waits for it at its end
+    assert exitcode == -signal.SIGKILL
 
 
 def kill_at_call(owner: object, name: str, call: int = 1, after: bool = False) -> None:

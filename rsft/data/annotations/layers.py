@@ -78,8 +78,8 @@ class VectorLayer(AnnotationFormat):
         counts = {"rows without the name of a scene": scenes.count("")}
         notes += describe_counts(path, "left out", counts)
         objects = annotation_table(shapes, identities, attributes, images=scenes or "")
-        names = tuple(dict.fromkeys(filter(None, scenes)))
-        return Annotations(objects, features.crs, names, notes=notes)
+        images = tuple(dict.fromkeys(filter(None, scenes)))
+        return Annotations(objects, features.crs, images, notes=notes)
 
 
 @ANNOTATIONS.register

@@ -14,6 +14,7 @@ from rasterio.io import MemoryFile
 from rsft.data.chips.manifest import describe_column_fault
 from rsft.data.chips.record import ChipRecord
 from rsft.data.imagery.band_names import read_band_names, read_unit
+from rsft.data.imagery.bands import is_gray_rgb
 from rsft.data.imagery.rasters import read_tiff_tags
 from rsft.data.imagery.reader import check_declared_bands, read_chip
 from rsft.data.imagery.units import (
@@ -68,7 +69,7 @@ def resolve_band_names(pixels: Pixels, names: Bands | None) -> Bands:
     bands = names or _DEFAULT_BANDS.get(count)
     if not bands or len(bands) != count:
         if names:
-            expected = f"{len(names)} names"
+            expected = f"names for {len(names)} ({', '.join(names)})"
         else:
             expected = "a chip without band names has 1 (gray) or 3 (R, G, B)"
         raise DataError(f"{count} bands, but {expected}")
@@ -79,6 +80,8 @@ def select_bands(
     pixels: Pixels, names: Bands | None, selected: Bands | None
 ) -> tuple[Pixels, Bands]:
     """Select bands of a chip by name.
+
+    A gray chip that was stored as RGB has one band, if one is selected.
 
     Args:
         pixels: the chip (H, W, B).
@@ -94,6 +97,8 @@ def select_bands(
             missing.
     """
     if not selected or not names:
+        if selected and len(selected) == 1 and is_gray_rgb(pixels):
+            pixels = pixels[:, :, :1]
         return pixels, resolve_band_names(pixels, names or selected)
     names = resolve_band_names(pixels, names)
     missing = [name for name in selected if name not in names]

@@ -27,6 +27,7 @@ from rsft.data.chips.manifest import (
     read_manifest_classes,
     read_manifest_parts,
 )
+from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
@@ -214,9 +215,10 @@ class ChipStore:
     def is_radar(self) -> bool:
         """Whether the chips are known to be radar images.
 
-        A calibrated unit or a polarization says so.
+        A calibrated unit, a polarization or a band that is named by one says so.
         """
         polarizations = set(self._categories["polarisation"].dropna()) - {""}
+        polarizations.update(set(self.bands) & set(POLARIZATIONS))
         return not set(self.units) <= set(DIGITAL_UNITS) or bool(polarizations)
 
     @cached_property

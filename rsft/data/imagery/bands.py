@@ -57,6 +57,11 @@ def check_bands(names: Sequence[str]) -> None:
             )
 
 
+def is_gray_rgb(pixels: Pixels) -> bool:
+    """Tell whether an image (H, W, B) is a gray one that was stored as RGB."""
+    return pixels.shape[2] == 3 and bool((pixels == pixels[:, :, :1]).all())
+
+
 @lru_cache(maxsize=256)  # asked for every chip
 def required_bands(expression: str) -> frozenset[str]:
     """Return the band names in the expression of a plane, such as "VV - VH".

@@ -63,7 +63,7 @@ class ChipSpec(StoredDocument):
         used = self.used_bands
         if names is not None and len(names) != count:
             raise DataError(
-                f"{count} bands, but {len(names)} names ({', '.join(names)})",
+                f"{count} bands, but names for {len(names)} ({', '.join(names)})",
                 hint="give one name per band of the file, in its order, with --bands",
             )
         if names is None or (used == ("gray",) and count == 1):

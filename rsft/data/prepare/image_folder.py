@@ -76,7 +76,8 @@ def prepare_folder(
             beta0. Floats need it, unless the tags of their TIFF files name it.
         bands: Bands to store, such as VV. TIFF files may name more bands; for other
             files, give the names of all bands in order (default: the names in the file,
-            or gray, or R,G,B).
+            or gray, or R,G,B). One name, such as VV or gray, stores one band of gray
+            images that were saved as RGB.
         spacing: Pixel spacing in meters. The model then refuses scenes of another
             spacing.
         license: License of the images: an SPDX identifier, or a text with restrictions.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rsft.data.imagery import reader
+from rsft.data.imagery.bands import is_gray_rgb
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
@@ -159,12 +160,9 @@ def collapse_gray_rgb(pixels: Pixels, contract: ChipSpec) -> tuple[Pixels, bool]
     Returns:
         Pixels (H, W, 1) and True for such a chip, else the unchanged pixels and False.
     """
-    if pixels.shape[2] != 3 or len(contract.used_bands) != 1:
-        return pixels, False
-    first = pixels[:, :, :1]
-    if not (pixels == first).all():
-        return pixels, False
-    return first, True
+    if len(contract.used_bands) == 1 and is_gray_rgb(pixels):
+        return pixels[:, :, :1], True
+    return pixels, False
 
 
 def fit_chip(

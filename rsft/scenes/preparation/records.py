@@ -50,9 +50,6 @@ def make_record(
     path = scene.path.path
     assert path is not None
     area = window.window_at(location)
-    names = scene.bands
-    if names is None and bands is not None and len(bands) == scene.count:
-        names = bands
     columns = _describe_scene(scene, location, options)
     columns["group_key"] = group
     columns["mmsi"] = item.vessel
@@ -67,14 +64,14 @@ def make_record(
         source_path=path,
         read_pixels=partial(_cut, str(scene.path), scene.unit, window, location),
         line=location.source_row or 0,
-        bands=names,
+        bands=scene.bands,
         extra_columns={
             name: value
             for name, value in columns.items()
             if value is not None and value == value
         },
         image_paths=(labels,),
-        selected_bands=bands if names else None,
+        selected_bands=bands,
     )
 
 

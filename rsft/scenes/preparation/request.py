@@ -105,7 +105,7 @@ class SceneStoreRequest:
         tuple[str, ...] | None,
         _chips(
             "Bands to store, such as VV; for files that do not name their bands, the"
-            " names of all bands."
+            " names of all bands. One name keeps one band of gray images stored as RGB."
         ),
     ] = None
     spacing: Annotated[

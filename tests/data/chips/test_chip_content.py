@@ -1,5 +1,6 @@
 """Pixels, units, bands and names of chips, as a store has them."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import rasterio
 
 from rsft.data.chips.builder import build_store
+from rsft.data.chips.chip_content import select_bands
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.imagery.reader import read_chip
+from rsft.errors import DataError
 
 DESCRIPTION = StoreDescription("tiny", ("a",), "rsft prepare tiny")
 
@@ -89,6 +92,35 @@ def test_unit_that_does_not_fit_is_rejected(tmp_path, unit, pixels, reason):
         .loc[4, "reason"]
         .startswith(reason)
     )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "names", "selected", "expected"),
+    [
+        (np.dstack([cut(0)] * 3), None, ("VV",), cut(0)),
+        (np.dstack([cut(0)] * 3), None, None, np.dstack([cut(0)] * 3)),
+        (cut(0), None, ("VV",), cut(0)),
+        (cut(0, bands=3), None, ("VV",), "3 bands, but names for 1 (VV)"),
+        (np.dstack([cut(0)] * 2), None, ("VV",), "2 bands, but names for 1 (VV)"),
+        (np.dstack([cut(0)] * 3), ("VV", "VH", "HH"), ("HV",), "without HV"),
+        (
+            np.dstack([cut(0)] * 3),
+            None,
+            ("VV", "VH"),
+            "3 bands, but names for 2 (VV, VH)",
+        ),
+    ],
+)
+def test_one_band_of_a_gray_chip_that_was_stored_as_rgb(
+    pixels, names, selected, expected
+):
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=re.escape(expected)):
+            select_bands(pixels, names, selected)
+    else:
+        kept, bands = select_bands(pixels, names, selected)
+        np.testing.assert_array_equal(kept, expected)
+        assert bands == (selected or ("R", "G", "B"))
 
 
 def test_nodata_stays_nodata(tmp_path):

@@ -421,7 +421,7 @@ def test_bands_are_selected_by_the_names_in_the_files(tmp_path):
     }
     assert (
         '"bands VH, without VV"' in reasons["vh.tif"]
-        and '"2 bands, but 1 names"' in reasons["two.tif"]
+        and '"2 bands, but names for 1 (VV)"' in reasons["two.tif"]
     )
     by_file = build(tmp_path / "all")  # the most common bands
     assert by_file.bands in (("VH",), ("VV",)) and by_file.rejected == 4

@@ -89,7 +89,7 @@ def test_only_the_bands_of_the_model_in_its_order(tmp_path):
             "bands HH, HV, but the model takes VV, VH",
             "--bands",
         ),
-        ((), Declaration("sigma0", ("VV",)), "2 bands, but 1 names", "--bands"),
+        ((), Declaration("sigma0", ("VV",)), "2 bands, but names for 1", "--bands"),
         (
             (),
             Declaration(None),

@@ -184,7 +184,7 @@ def test_samples_that_cannot_be_used_are_counted(toy, tmp_path):
     )
     assert (
         "every pixel is 1" in text
-        and "1 bands, but 2 names" in text
+        and "1 bands, but names for 2 (VV, VH)" in text
         and "truncated" in text
     )
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from rsft.data.chips.store import ChipStore, read_dataset
+from rsft.errors import DataError
+from tests.helpers.scenes import write_geotiff
 from tests.scenes.preparation.conftest import prepared
 
 
@@ -35,3 +37,18 @@ def test_the_manifest_says_what_a_chip_shows_where_and_when(scenes, tmp_path):
         32,
         1,
     )
+
+
+def test_names_of_bands_that_the_scenes_do_not_have_are_an_error(tmp_path):
+    """Names for another number of bands are not ignored; one name takes gray RGB."""
+    pixels = np.tile(np.arange(60, dtype="uint8"), (3, 60, 1))
+    pixels[:, 30:33, 30:36] = 200
+    scene = write_geotiff(tmp_path / "s.tif", pixels, compress="deflate")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("row,col,class\n31,33,cargo\n31,20,tanker\n")
+    options = {"size": "16", "split": "image", "val": 0}
+    with pytest.raises(DataError) as caught:
+        prepared((scene, labels), tmp_path / "two", bands=("VV", "VH"), **options)
+    assert "3 bands, but names for 2 (VV, VH)" in str(caught.value.hint)
+    store = prepared((scene, labels), tmp_path / "one", bands=("VV",), **options)
+    assert store.bands == ("VV",) and store.is_radar
