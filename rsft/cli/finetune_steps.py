@@ -169,10 +169,6 @@ class Steps:
         words += ["--root", str(self.root)]
         if request.at:
             words += ["--at", str(request.at)]
-        is_one_scene = source is Source.SCENES and Path(request.recipe).is_file()
-        if is_one_scene and "--split" not in request.prepare:
-            # one scene cannot be divided between train and val
-            words += ["--split", "object"]
         return words + shlex.split(request.prepare)
 
     def begin(self, step: str) -> None:

@@ -133,9 +133,8 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped):
     assert SETTING not in os.environ
     assert code == 2 and "stopped by the test" in printed, printed
     assert "4 chips in store" in printed
-    command = (
-        "rsft prepare scenes scene.tif --root store --at ships.gpkg --split object"
-    )
+    assert "chips of one scene are in several splits" in printed
+    command = "rsft prepare scenes scene.tif --root store --at ships.gpkg"
     assert f"{command} --size 32 --val 0.5 --jobs 1" in printed
     assert (
         len(ChipStore.open(Path("store")).table) == 4

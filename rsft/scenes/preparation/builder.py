@@ -32,7 +32,11 @@ from rsft.scenes.preparation.labels import (
 )
 from rsft.scenes.preparation.records import make_record, square_spacing
 from rsft.scenes.preparation.request import SceneStoreRequest
-from rsft.scenes.preparation.splits import assign_splits, group_of
+from rsft.scenes.preparation.splits import (
+    assign_splits,
+    default_split,
+    group_of,
+)
 from rsft.scenes.query import CfarOptions, Query
 from rsft.scenes.raster import (
     RasterScene,
@@ -207,15 +211,16 @@ class SceneStoreBuilder:
             "val": request.val,
             "test": request.test,
         }
-        splits = assign_splits(items, request.split, shares, self.seed)
-        if request.split == "object":
+        by = request.split or default_split(items, shares)
+        splits = assign_splits(items, by, shares, self.seed)
+        if by == "object":
             self.objects.notes.append(_SHARED_SCENES)
         for item, split in zip(items, splits, strict=True):
             yield make_record(
                 item,
                 windows[item.scene.name],
                 split,
-                group_of(item, request.split),
+                group_of(item, by),
                 labels=self.objects.labels,
                 bands=request.bands,
                 options=self.options,

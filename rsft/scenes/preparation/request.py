@@ -113,13 +113,13 @@ class SceneStoreRequest:
         _chips("Pixel spacing in meters, if a file has no georeference.", min=0.001),
     ] = None
     split: Annotated[
-        SplitBy,
+        SplitBy | None,
         _splits(
             "What is divided between train, val and test: scene, vessel (field mmsi) or"
             " object. With given, the field split of the labels gives it, or else the"
-            " folder of the scene.",
+            " folder of the scene. By default scene, or object for too few scenes.",
         ),
-    ] = "scene"
+    ] = None
     val: Annotated[float, _splits("Share of each class for validation.")] = 0.2
     test: Annotated[float, _splits("Share of each class for the test split.")] = 0.0
     license: Annotated[

@@ -10,6 +10,14 @@ from rsft.scenes.preparation.labels import LabeledObject
 from rsft.scenes.preparation.request import SplitBy
 
 
+def default_split(
+    objects: Sequence[LabeledObject], shares: Mapping[str, float]
+) -> SplitBy:
+    """Return what is divided: scenes, or the objects of fewer scenes than splits."""
+    scenes = {item.scene.name for item in objects}
+    return "scene" if len(scenes) >= len(_filled_splits(shares)) else "object"
+
+
 def assign_splits(
     objects: Sequence[LabeledObject],
     by: SplitBy,
@@ -39,16 +47,20 @@ def assign_splits(
         groups = [item.location.name for item in objects]
     else:
         groups = [group_of(item, by) for item in objects]
-    splits = [name for name, share in shares.items() if share > 0]
+    splits = _filled_splits(shares)
     count = len(set(groups))
     if count < len(splits):
         raise RequestError(
-            f"{count} x {by} cannot be divided between {', '.join(splits)}",
+            f"{by}: {count} cannot be divided between {', '.join(splits)}",
             "--split",
             "give more scenes, or --split object",
         )
     split_of = split_groups([item.label for item in objects], groups, shares, seed)
     return [split_of[group] for group in groups]
+
+
+def _filled_splits(shares: Mapping[str, float]) -> list[str]:
+    return [name for name, share in shares.items() if share > 0]
 
 
 def group_of(item: LabeledObject, by: SplitBy) -> str:

@@ -37,8 +37,8 @@ def test_the_size_of_chips(scenes, tmp_path):
         ({"size": "99999"}, ["99,999 pixels", "8192"]),
         ({"split": "given"}, ["a label has no split", "train, val or test"]),
         (
-            {"val": 0.4, "test": 0.4},
-            ["2 x scene cannot be divided between train, val, test", "--split object"],
+            {"val": 0.4, "test": 0.4, "split": "scene"},
+            ["scene: 2 cannot be divided between train, val, test", "--split object"],
         ),
         ({"unit": "db"}, ["--unit db, but the file declares sigma0"]),
         ({"crs": "EPSG:4326", "layer": "x"}, ["no layer x"]),

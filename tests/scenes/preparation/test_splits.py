@@ -8,7 +8,7 @@ import pytest
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 from rsft.scenes.preparation.labels import LabeledObject
-from rsft.scenes.preparation.splits import assign_splits
+from rsft.scenes.preparation.splits import assign_splits, default_split
 from tests.scenes.preparation.conftest import prepared
 
 
@@ -55,7 +55,7 @@ def test_a_group_is_in_one_split(by, groups):
     ("objects", "by", "words"),
     [
         ([label("s", "a"), label("t", "b")], "vessel", "no field mmsi"),
-        ([label("s", "a"), label("s", "b")], "scene", "1 x scene cannot be divided"),
+        ([label("s", "a"), label("s", "b")], "scene", "scene: 1 cannot be divided"),
         ([label("s", "a")], "given", "a label has no split"),
         ([label("s", "a", split="vale")], "given", "is 'vale'"),
     ],
@@ -63,6 +63,15 @@ def test_a_group_is_in_one_split(by, groups):
 def test_what_cannot_be_divided(objects, by, words):
     with pytest.raises(RequestError, match=words):
         assign_splits(objects, by, {"train": 0.5, "val": 0.5}, 0)
+
+
+@pytest.mark.parametrize(
+    ("scenes", "test", "by"),
+    [("s", 0.0, "object"), ("st", 0.0, "scene"), ("st", 0.2, "object")],
+)
+def test_objects_are_divided_where_scenes_are_too_few(scenes, test, by):
+    objects = [label(scene, "a") for scene in scenes]
+    assert default_split(objects, {"train": 0.5, "val": 0.5, "test": test}) == by
 
 
 def test_a_split_is_given_by_a_field_or_a_folder():
