@@ -25,7 +25,7 @@ Indices = NDArray[np.int64]
 """Indices of chips in a store or in a batch."""
 
 Mask = NDArray[np.bool_]
-"""(H, W): True at chosen pixels."""
+"""True at chosen entries, such as the pixels (H, W) of a plane."""
 
 Labels = NDArray[np.integer]
 """Class indices, of any integer type."""

@@ -14,9 +14,11 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rsft.types import Size
+
 
 def _attend_padded(
-    attend: Callable[[Tensor], Tensor], x: Tensor, window: tuple[int, int]
+    attend: Callable[[Tensor], Tensor], x: Tensor, window: Size
 ) -> Tensor:
     """Return the attention output of a map (B, H, W, C) that is padded to windows."""
     height, width = x.shape[1:3]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rsft.data.imagery.resize import resize_image
-from rsft.types import Pixels
+from rsft.types import Bytes, Pixels
 
 MAX_HASH_DISTANCE = 3
 """Near-duplicates have hashes that differ in at most this number of bits."""
@@ -190,8 +190,8 @@ def _run_at(values: _Hashes, offset: int) -> NDArray[np.uint16]:
     return (values >> np.uint64(offset)).astype(np.uint16)
 
 
-def _count_bits(values: _Hashes) -> NDArray[np.uint8]:
-    counts: NDArray[np.uint8] = _BITS[values.view(np.uint16).reshape(-1, 4)].sum(
+def _count_bits(values: _Hashes) -> Bytes:
+    counts: Bytes = _BITS[values.view(np.uint16).reshape(-1, 4)].sum(
         axis=1, dtype=np.uint8
     )
     return counts

@@ -9,7 +9,7 @@ from rsft.data.datasets.rare_classes import RARE
 from rsft.models.bundle.bundle import Bundle
 from rsft.training.classify import classify_chips
 from rsft.training.init.discriminant import ChipStatistics, fit_discriminant
-from rsft.types import Indices, Reals
+from rsft.types import Indices, Names, Reals
 
 
 class RareClass(NamedTuple):
@@ -54,9 +54,7 @@ def check_rare_classes(bundle: Bundle, store: ChipStore) -> list[RareClass]:
     )
 
 
-def count_held_out(
-    features: Reals, labels: Indices, classes: tuple[str, ...]
-) -> list[RareClass]:
+def count_held_out(features: Reals, labels: Indices, classes: Names) -> list[RareClass]:
     """Count right and wrong classes of chips that are left out in turn.
 
     Args:

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rsft.metrics.intervals import CONFIDENCE_LEVEL
-from rsft.types import GROUPS, Labels
+from rsft.types import GROUPS, Labels, Mask
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class SetCoverage:
 
 
 def coverage_by_group(
-    sets: NDArray[np.bool_], labels: Labels, groups: Mapping[str, Sequence[int]]
+    sets: Mask, labels: Labels, groups: Mapping[str, Sequence[int]]
 ) -> dict[str, SetCoverage | None]:
     """Return the coverage of all chips and of the chips of each group.
 
@@ -58,7 +57,7 @@ def coverage_by_group(
     }
 
 
-def measure_coverage(sets: NDArray[np.bool_], labels: Labels) -> SetCoverage:
+def measure_coverage(sets: Mask, labels: Labels) -> SetCoverage:
     """Return the coverage of chips by sets of classes.
 
     Args:

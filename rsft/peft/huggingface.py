@@ -38,6 +38,7 @@ from rsft.peft.modules.adapter_module import NamedTensors, find_target_layers
 from rsft.peft.modules.scaled import LowRankConv2d, LowRankLinear, LowRankModule
 from rsft.peft.settings import PositionSetting
 from rsft.peft.sites import Site, in_forward_order
+from rsft.types import JsonObject
 
 _CONFIG_FILE = "adapter_config.json"
 _WEIGHTS_FILE = "adapter_model.safetensors"
@@ -236,7 +237,7 @@ def _factors_by_layer(
     return layers
 
 
-def _build_config(ranks: Mapping[str, int], base: str | None) -> dict[str, Any]:
+def _build_config(ranks: Mapping[str, int], base: str | None) -> JsonObject:
     most_common = Counter(ranks.values()).most_common(1)[0][0]
     exceptions = {
         re.escape(name): rank for name, rank in ranks.items() if rank != most_common
@@ -273,13 +274,13 @@ def _layer_scale(config: Mapping[str, Any], name: str, rank: int) -> float:
     return float(alpha / rank)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> JsonObject:
     """Read the configuration of a LoRA.
 
     Options that change the meaning of A and B are an error.
     """
     try:
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        config: JsonObject = json.loads(path.read_text("utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if config.get("peft_type") != "LORA":

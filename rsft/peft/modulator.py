@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.sites import POSITIONS, Site
+from rsft.types import Names
 
 
 def gamma_to_scale(gamma: Tensor) -> Tensor:
@@ -193,7 +194,7 @@ class Modulator(nn.Module):
         return len(self._frozen_gamma) == len(self.sites)
 
     @property
-    def positions(self) -> tuple[str, ...]:
+    def positions(self) -> Names:
         """The positions in use, in forward order: the columns of `table`."""
         used = {position for _, position in self.sites}
         return tuple(position for position in POSITIONS if position in used)

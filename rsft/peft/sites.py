@@ -28,12 +28,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, TypeVar, get_args
 
+from rsft.types import Names
+
 LayerPosition = Literal[
     "q", "k", "v", "out", "mlp1", "mlp2", "conv1", "conv2", "conv3", "downsample"
 ]
 """A position that is a convolution, a linear layer, or rows of one."""
 
-LAYER_POSITIONS: tuple[str, ...] = get_args(LayerPosition)
+LAYER_POSITIONS: Names = get_args(LayerPosition)
 """These positions in the order of the forward pass."""
 
 POSITIONS = (*LAYER_POSITIONS, "mlp")
@@ -73,7 +75,7 @@ class Site(NamedTuple):
         return f"blocks.{self.block}.{self.position}"
 
 
-def select_positions(positions: str | Sequence[str]) -> tuple[str, ...]:
+def select_positions(positions: str | Sequence[str]) -> Names:
     """Return the selected positions in forward order.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.types import Indices
+from rsft.types import Floats32, Indices
 
 BLOCK = 2**14
 """Rows that are in memory at once."""
@@ -46,7 +46,7 @@ class StoredRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | Indices) -> NDArray[np.float32]:
+    def __getitem__(self, rows: slice | Indices) -> Floats32:
         # a copy, since the pages of a map count as memory of the process
         mapped = np.memmap(self._file, np.float32, "r", shape=self.shape)
         return np.array(mapped[rows])

@@ -24,7 +24,7 @@ import pandas as pd
 
 from rsft.data.annotations.columns import typed_column, unique_names
 from rsft.errors import RequestError
-from rsft.types import Names
+from rsft.types import Names, Size
 from rsft.utils.registry import Registry
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, read_regular
 from rsft.utils.untrusted.xml_documents import parse_xml
@@ -85,7 +85,7 @@ class Annotations(NamedTuple):
     images: Names = ()
     are_boxes: bool = False
     notes: Sequence[str] = ()
-    sizes: Mapping[str, tuple[int, int]] = {}
+    sizes: Mapping[str, Size] = {}
     path: Path = Path()
 
 

@@ -18,7 +18,7 @@ from rsft.data.annotations.base import (
 )
 from rsft.data.annotations.columns import text_column, typed_column
 from rsft.errors import RequestError
-from rsft.types import JsonObject
+from rsft.types import JsonObject, Size
 
 if TYPE_CHECKING:
     import shapely
@@ -52,7 +52,7 @@ class ObjectList:
     def __init__(self) -> None:
         self.objects: list[AnnotatedObject] = []
         self.images: list[str] = []
-        self.sizes: dict[str, tuple[int, int]] = {}
+        self.sizes: dict[str, Size] = {}
         self.left_out = Counter[str]()
         self.notes: list[str] = []
 

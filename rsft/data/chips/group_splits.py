@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsft.types import Indices
+
 G = TypeVar("G", bound=Hashable)
 Shares = NDArray[np.float64]
 
@@ -74,7 +76,7 @@ def find_first_connected(count: int, keys: Iterable[tuple[int, Hashable]]) -> li
     return [first_of.setdefault(sets[index], index) for index in range(count)]
 
 
-def _assign_one_of_each(contents: Shares, errors: Shares) -> NDArray[np.int64]:
+def _assign_one_of_each(contents: Shares, errors: Shares) -> Indices:
     """Assign a group of every class to each split, and update the errors (S, C).
 
     Args:

@@ -16,7 +16,6 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from rsft.data.chips.class_names import Counts
@@ -31,7 +30,7 @@ from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
-from rsft.types import JsonObject, Names, Pixels, Progress
+from rsft.types import Indices, JsonObject, Names, Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.cell.client import allow_reading
 from rsft.utils.licenses import UNKNOWN
@@ -234,7 +233,7 @@ class ChipStore:
             self._splits[name] = self.read(split=name).reset_index(drop=True)
         return self._splits[name].copy(deep=False)
 
-    def class_counts(self, split: str) -> NDArray[np.int64]:
+    def class_counts(self, split: str) -> Indices:
         """Count the chips of each class in a split: (C,), in the order of `classes`."""
         return np.array([*self.counts[split].values()], np.int64)
 

@@ -7,15 +7,13 @@ input of the network.
 from functools import lru_cache
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from rsft.data.imagery.bands import required_bands
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.input_transform import MAX_CROP_SIDE, InputTransform
 from rsft.data.imagery.stretch import PlaneStatistics, Stretches
-from rsft.types import Bytes, JsonObject, Names, Pixels
+from rsft.types import Bytes, Floats32, JsonObject, Names, Pixels
 
 _ORDER = (
     "units",
@@ -88,13 +86,13 @@ class Contract(InputTransform, ChipSpec):
         units = self.check(pixels, unit)
         return self.render(pixels, self.used_bands, units, resize=resize)
 
-    def to_input(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.float32]:
+    def to_input(self, pixels: Pixels, unit: str | None = None) -> Floats32:
         """Convert a chip to the network's input (P, size, size), without augmentation.
 
         Raises:
             DataError: see `check`.
         """
-        inputs: NDArray[np.float32] = self.normalize([self.to_image(pixels, unit)])[0]
+        inputs: Floats32 = self.normalize([self.to_image(pixels, unit)])[0]
         return inputs
 
 

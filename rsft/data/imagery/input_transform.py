@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat
 
 from rsft.data.imagery.bands import compute_planes
@@ -13,7 +12,7 @@ from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.resize import center_crop, resize_image
 from rsft.data.imagery.stretch import Stretches
 from rsft.data.imagery.units import convert_unit
-from rsft.types import Bytes, Pixels
+from rsft.types import Bytes, Floats32, Pixels
 
 MAX_INPUT_SIDE = 4096
 MAX_CROP_SIDE = 8192
@@ -120,7 +119,7 @@ class InputTransform(StoredDocument):
             row[:] = image[:, :, :planes]
         return stacked
 
-    def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
+    def normalize(self, images: Sequence[Bytes]) -> Floats32:
         """Scale n images (size, size, P) to 0-1, and normalize them.
 
         An image (size, size, 1) has the same bytes in all planes.
@@ -137,13 +136,13 @@ class InputTransform(StoredDocument):
                 cv2.LUT(image[:, :, index], values, dst=planes[index])
         return standardize_chips(scaled) if self.chip_standard else scaled
 
-    def byte_values(self) -> NDArray[np.float32]:
+    def byte_values(self) -> Floats32:
         """Return what the bytes of each plane become: values (P, 256)."""
         mean = np.asarray(self.mean, np.float32)[:, None]
         std = np.asarray(self.std, np.float32)[:, None]
         stretches = next(iter(self.units.values()))
         scaled = np.stack([stretch.byte_values() for stretch in stretches])
-        values: NDArray[np.float32] = (scaled - mean) / std
+        values: Floats32 = (scaled - mean) / std
         return values
 
 

@@ -3,14 +3,14 @@
 import cv2
 import numpy as np
 
-from rsft.types import Pixels
+from rsft.types import Pixels, Size
 
 _BANDS = 4
 """Number of bands that OpenCV averages over areas, unless each side shrinks by a whole
 factor."""
 
 
-def resize_image(image: Pixels, size: tuple[int, int], *, by_area: bool) -> Pixels:
+def resize_image(image: Pixels, size: Size, *, by_area: bool) -> Pixels:
     """Resize an image by area averaging, or by bilinear interpolation.
 
     Args:

@@ -4,9 +4,8 @@ from typing import Any
 
 import albumentations as A
 import numpy as np
-from numpy.typing import NDArray
 
-from rsft.types import Bytes
+from rsft.types import Bytes, Floats32
 
 
 class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no type hints
@@ -33,6 +32,6 @@ class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has
         power = self.random_generator.gamma(looks, 1 / looks, (height, width, 1))
         return {"gain": np.sqrt(power, dtype=np.float32)}
 
-    def apply(self, img: Bytes, gain: NDArray[np.float32], **params: Any) -> Bytes:
+    def apply(self, img: Bytes, gain: Floats32, **params: Any) -> Bytes:
         """Multiply an image (H, W, P) by `gain` (H, W, 1)."""
         return np.asarray(np.clip(np.rint(img * gain), 0, 255), np.uint8)

@@ -292,7 +292,7 @@ class Histogram:
         )
 
 
-def _limits(statistics: Statistics) -> tuple[float, float]:
+def _limits(statistics: Statistics) -> Limits:
     """Return the measured limits. If no value is negative, the lower one is 0."""
     low = min(0.0, statistics.low)
     if statistics.high > low:

@@ -23,7 +23,7 @@ from rsft.scenes.chip_size import (
     resolve_spacing,
 )
 from rsft.scenes.options import ChipOptions, Declaration
-from rsft.types import LONLAT, Names, Pixels, Spacing
+from rsft.types import LONLAT, Names, Pixels, Size, Spacing
 from rsft.utils.cell.client import in_cell
 from rsft.utils.operating_system import path_to_text
 from rsft.utils.registry import Registry
@@ -202,7 +202,7 @@ def fit_chip(
 class _Header(NamedTuple):
     """What a file declares: height and width, georeference and names of bands."""
 
-    shape: tuple[int, int] = (0, 0)
+    shape: Size = (0, 0)
     georeference: Georeference | None = None
     bands: Names | None = None
 
@@ -352,7 +352,7 @@ class ChipFiles(ChipSource):
         self,
         path: Path,
         declaration: Declaration,
-        shape: tuple[int, int],
+        shape: Size,
         spacing: Spacing | None,
     ) -> None:
         """Raise an error if an image is a scene.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rsft.data.annotations.base import AT
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
-from rsft.types import Reals
+from rsft.types import Mask, Reals
 
 TEXT = pd.ArrowDtype(pa.string())
 NUMBER = "float64"
@@ -79,7 +79,7 @@ class Classification:
         """Return the class sets as texts."""
         return format_sets(self.probabilities, self.confidence.sets, self.classes)
 
-    def is_unlike(self) -> NDArray[np.bool_]:
+    def is_unlike(self) -> Mask:
         """Return which chips are unlike the training chips.
 
         A distance that is not a number does not make a chip like the others.
@@ -392,9 +392,7 @@ def classified_names(classes: Sequence[str], is_calibrated: bool) -> list[str]:
     return classified_columns(Classification(classes, none, estimate)).columns.tolist()
 
 
-def format_sets(
-    probabilities: Reals, sets: NDArray[np.bool_], classes: Sequence[str]
-) -> list[str]:
+def format_sets(probabilities: Reals, sets: Mask, classes: Sequence[str]) -> list[str]:
     """Return the classes of every set as a text, the most probable class first.
 
     Args:

@@ -34,7 +34,7 @@ from rsft.models.uncertainty.temperature import (
     log_softmax,
     lower_probabilities,
 )
-from rsft.types import Floats, Floats32, Indices, Labels, Reals
+from rsft.types import Floats, Floats32, Indices, Labels, Mask, Reals
 
 MAX_CLASSES = 16
 """Number of classes whose probabilities are recorded: those with the largest mean
@@ -112,7 +112,7 @@ class ConfidenceEstimate(NamedTuple):
     """
 
     probabilities: Floats
-    sets: NDArray[np.bool_]
+    sets: Mask
     ood: Floats
 
 
@@ -263,7 +263,7 @@ class Calibrator:
 
     def widened_sets(
         self, probabilities: Reals, ood: Reals, coverage: float = COVERAGE
-    ) -> NDArray[np.bool_] | None:
+    ) -> Mask | None:
         """Return sets for chips that may differ from the validation chips.
 
         A class is in a set if it is in the set of `apply` or in the weighted conformal

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rsft.types import Floats, Labels, Names, Reals
 
@@ -40,7 +39,7 @@ def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
     return statistic, min(1.0, 2 * float(terms[::2].sum() - terms[1::2].sum()))
 
 
-def chi_squared(counts: NDArray[np.integer]) -> float:
+def chi_squared(counts: Labels) -> float:
     """Compare the shares of K classes in two samples by the chi-squared test.
 
     Two classes have Yates' correction.

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
+from rsft.types import JsonObject
 from rsft.utils.registry import Registry, UnknownComponentError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class CompositeMethod:
         return list(chain.from_iterable(modules))
 
 
-def method_to_dict(method: Method) -> dict[str, Any]:
+def method_to_dict(method: Method) -> JsonObject:
     """Return a method, a dataclass, as plain data that JSON can hold.
 
     Returns:

@@ -19,6 +19,7 @@ from rsft.peft.model.state_files import read_tensors, write_tensors
 from rsft.peft.modulator import Modulator
 from rsft.peft.modules.adapter_module import AdapterModule, NamedTensors, Undo
 from rsft.peft.sites import Site, in_forward_order
+from rsft.types import Names
 
 
 class AdaptedModel(ForwardPasses):
@@ -64,7 +65,7 @@ class AdaptedModel(ForwardPasses):
         super().__init__(runner, adapter_modules, modulator)
         self.method = method
         self.train_also = tuple(train_also)
-        self.unmerged: tuple[str, ...] = ()
+        self.unmerged: Names = ()
         self._undo = list(undo)
         self._status = "attached"
         self._has_rounded_weights = False
@@ -323,7 +324,7 @@ class AdaptedModel(ForwardPasses):
             self._undo_changes()
         return self.vit
 
-    def pruned_prefixes(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    def pruned_prefixes(self, state: Mapping[str, Tensor]) -> Names:
         """Return the key prefixes of the sites that are off and have no tensors."""
         gamma = state.get("gamma")
         if (

@@ -25,6 +25,7 @@ from rsft.peft.modules.adapter_module import (
 from rsft.peft.modules.scaled import LowRankLinear
 from rsft.peft.modules.unscaled import SelectiveTuning
 from rsft.peft.sites import Site, in_forward_order
+from rsft.types import Names
 
 _METHOD_ATTRIBUTE = (  # attribute of the network with the name of the attached method
     "adapted_by"
@@ -224,7 +225,7 @@ def _require_frozen(vit: nn.Module) -> None:
             )
 
 
-def _frozen_classifiers(vit: nn.Module) -> tuple[str, ...]:
+def _frozen_classifiers(vit: nn.Module) -> Names:
     """Return the classifiers of a network that have parameters, none trained."""
     # of timm; a network may have two
     get_classifier = getattr(vit, "get_classifier", None)

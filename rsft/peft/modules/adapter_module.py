@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rsft.peft.sites import LAYER_POSITIONS, POSITIONS, Site
+from rsft.types import Names
 
 Tensors = tuple[Tensor, ...]
 """Inputs of a module, or outputs of blocks."""
@@ -62,7 +63,7 @@ class AdapterModule(nn.Module):
         return tuple(self.fixed_scales)
 
     @property
-    def placements(self) -> tuple[str, ...]:
+    def placements(self) -> Names:
         """Names of the sites, modules or parameters at which the module is injected."""
         return tuple(self._undo)
 

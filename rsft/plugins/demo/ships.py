@@ -14,9 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.random import Generator as Rng
-from numpy.typing import NDArray
 
-from rsft.types import Floats
+from rsft.types import Floats, Floats32
 
 _UNIT_BOX = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
 """Corners (4, 2) of a square with side 1, in turn."""
@@ -102,7 +101,7 @@ def box_corners(boxes: Floats) -> Floats:
     return boxes[:, None, :2] + _UNIT_BOX * boxes[:, None, 2:]
 
 
-def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> None:
+def fill_polygon(image: Floats32, points: Floats, value: float) -> None:
     """Fill a convex polygon in an image, in place.
 
     Args:

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rsft.inference.engines import base, graph
 from rsft.inference.engines.onnx import OnnxEngine, describe_pixels
-from rsft.types import JsonObject
+from rsft.types import Floats32, JsonObject
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
 
@@ -66,9 +64,7 @@ class MlflowFormat(OnnxEngine):
                 metadata=describe_pixels(metadata) | {"classes": metadata["classes"]},
             )
 
-    def run_pipeline(
-        self, path: Path, pixels: NDArray[np.float32]
-    ) -> list[NDArray[np.float32]]:
+    def run_pipeline(self, path: Path, pixels: Floats32) -> list[Floats32]:
         with graph.silence_output():
             table = (
                 self.require("mlflow.pyfunc")

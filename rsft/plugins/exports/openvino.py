@@ -16,9 +16,9 @@ from rsft.inference.engines.base import (
     LOGITS,
     METADATA_KEY,
 )
+from rsft.types import Floats32
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
@@ -82,7 +82,7 @@ class OpenVinoEngine(graph.GraphEngine):
         program: ExportedProgram,
         folder: Path,
         metadata: Mapping[str, Any],
-        chips: NDArray[np.float32],
+        chips: Floats32,
         float_nodes: graph.FloatNodes,
     ) -> None:
         """Quantize with NNCF's settings for transformers, which smooth activations."""

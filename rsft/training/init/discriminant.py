@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from rsft.types import Floats
+from rsft.types import Floats, Labels
 from rsft.utils.stored_rows import Rows, blocks
 
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
@@ -41,9 +41,7 @@ class Discriminant:
     shrinkage: float
 
 
-def fit_discriminant(
-    features: Rows, labels: NDArray[np.integer], n_classes: int
-) -> Discriminant:
+def fit_discriminant(features: Rows, labels: Labels, n_classes: int) -> Discriminant:
     """Fit the discriminant, and choose its shrinkage.
 
     If every class has a single chip, the covariance is the diagonal of that of all
@@ -78,9 +76,7 @@ class ChipStatistics:
         means: class means along the axes (C, D).
     """
 
-    def __init__(
-        self, features: Rows, labels: NDArray[np.integer], n_classes: int
-    ) -> None:
+    def __init__(self, features: Rows, labels: Labels, n_classes: int) -> None:
         self.features = features
         self.labels = labels
         self.counts = np.bincount(labels, minlength=n_classes)
@@ -107,7 +103,7 @@ class ChipStatistics:
         self.variances, self.axes = np.linalg.eigh(correlation)
         self.means = means / self.scales @ self.axes
 
-    def _blocks(self) -> Iterator[tuple[NDArray[Any], NDArray[np.integer]]]:
+    def _blocks(self) -> Iterator[tuple[NDArray[Any], Labels]]:
         """Yield the features and labels of some chips, until all have come."""
         for block in blocks(len(self.labels), _ROWS):
             yield self.features[block], self.labels[block]
@@ -168,9 +164,7 @@ class ChipStatistics:
             predicted.append(distances.argmin(axis=1))
         return np.concatenate(predicted)
 
-    def _distances(
-        self, rows: Floats, labels: NDArray[np.integer], shrinkage: float
-    ) -> Floats:
+    def _distances(self, rows: Floats, labels: Labels, shrinkage: float) -> Floats:
         """Return squared distances (M, C) of chips to the classes without each chip.
 
         Args:

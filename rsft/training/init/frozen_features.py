@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rsft.data.loading.batches import ChipImages, ChipLoader
 from rsft.models.batch_outputs import join_rows
 from rsft.models.classifier import Classifier
 from rsft.models.devices import copy_to_device
-from rsft.types import Indices, Progress
+from rsft.types import Floats32, Indices, Progress
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.progress import announce
 
@@ -44,7 +43,7 @@ def cache_outputs(
     batch_size: int,
     progress: Progress | None,
     task: str,
-) -> NDArray[np.float32]:
+) -> Floats32:
     """Return the outputs of a frozen network for all chips, memory-mapped.
 
     They are computed once, into a file.
@@ -76,7 +75,7 @@ def cache_outputs(
                     done += len(rows)
                     if progress:
                         progress(done, len(chips), task)
-    mapped: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    mapped: Floats32 = np.load(path, mmap_mode="r")
     return mapped
 
 
