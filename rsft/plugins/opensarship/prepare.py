@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
     from rsft.plugins.opensarship.ship_files import OpenSARShipChip, OpenSARShipProduct
-    from rsft.types import JsonObject, Pixels, Progress
+    from rsft.types import Bands, JsonObject, Pixels, Progress
 
 PRODUCT_UNITS = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
 """Unit of each product.
@@ -189,7 +189,7 @@ def _further_columns() -> JsonObject:
 
 
 def _select_chips(
-    chips: list[OpenSARShipChip], bands: tuple[str, ...] | None, source: Path
+    chips: list[OpenSARShipChip], bands: Bands | None, source: Path
 ) -> tuple[list[OpenSARShipChip], Counter[str]]:
     """Return the chips that have `bands`, and the number of the others by reason.
 
@@ -222,7 +222,7 @@ def _list_records(
     labels: list[str],
     shares: Mapping[str, float],
     product: OpenSARShipProduct,
-    bands: tuple[str, ...] | None,
+    bands: Bands | None,
 ) -> list[ChipRecord]:
     """Make the records of the chips whose label is not "", split by whole scenes."""
     from rsft.data.chips.group_splits import split_groups

@@ -57,7 +57,7 @@ def data_suggest(
 
     Args:
         source: Folder of chips, table that `rsft predict` wrote, or a chip store.
-        count: Number of chips.
+        count: Number of chips. A page for a folder of chips has all of them.
         out: HTML page to write, on which you confirm or correct the classes; or CSV
             file, to be filled by you.
     """
@@ -109,6 +109,9 @@ def _suggest_first(
         chips = suggest_first_chips(files, clusters, MAX_CHIPS, report)
     if page is not None:
         write_naming_page(page, chips, declaration)
+        chips.suggestions.notes.append(
+            "the page begins with this chip, and your labels choose the next ones"
+        )
     return chips.suggestions
 
 

@@ -41,12 +41,13 @@ def embed(
 
     rsft detect SCENE -o objects.gpkg --chips chips
 
-    rsft embed chips -o vectors.parquet --bundle runs/ships
+    rsft embed chips -o vectors.parquet
 
     Args:
         inputs: Chips: files, folders, chip stores, globs, @list.
         out: Table to write, .parquet.
-        backbone: Name of an encoder, see `rsft backbones ls`.
+        backbone: Name of an encoder, see `rsft backbones ls`; by default the embedded
+            one, vit_tiny_patch8_64.simship.
         input_size: Side of the input of --backbone in pixels (default: its native
             size).
         device: Device: auto, cpu or cuda.
@@ -66,9 +67,11 @@ def embed(
         write_vectors(result, out)
     chips = len(result.table)
     dimensions = result.metadata["dimensions"]
+    model = result.metadata["model"]
     if as_json:
         row = {
             "vectors": str(out),
+            "model": model,
             "chips": chips,
             "dimensions": dimensions,
             "rejected": len(result.rejections),
@@ -76,7 +79,7 @@ def embed(
         }
         print(json.dumps(row))
         return
-    console.print(f"{chips:,} chips, vectors of {dimensions:,} numbers")
+    console.print(f"{chips:,} chips, vectors of {dimensions:,} numbers from {model}")
     if result.rejections:
         rejected = out.with_suffix(".rejected.csv")
         console.print(f"rejected: {len(result.rejections):,}, listed in {rejected}")

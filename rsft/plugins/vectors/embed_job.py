@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rsft.backbones import simship
 from rsft.backbones.catalog import find_encoder
 from rsft.data.chips.chip_content import resolve_band_names, resolve_unit
 from rsft.data.chips.manifest import MANIFEST, read_manifest
@@ -68,22 +69,20 @@ def embed_chips(
             are added.
         declaration: what is declared about all chips.
         bundle: the bundle; None takes `backbone`.
-        backbone: name of an encoder; None takes `bundle`.
+        backbone: name of an encoder; None takes `bundle`, or else the embedded one.
         device: auto, cpu or cuda.
         size: side of the input of `backbone` in pixels; None is its native one.
         progress: called with numbers of chips.
 
     Raises:
-        RequestError: not one of bundle and backbone is given, the encoder is unknown,
-            or no chips are found.
+        RequestError: bundle and backbone are given, the encoder is unknown, or no
+            chips are found.
         WeightsError: the encoder cannot be used.
         DataError: no chip can be used.
     """
-    if (backbone is None) == (bundle is None):
+    if backbone is not None and bundle is not None:
         raise RequestError(
-            "the encoder is not clear",
-            "--backbone, --bundle",
-            "give one of --backbone NAME and --bundle RUN",
+            "the encoder is not clear", "--backbone, --bundle", "leave out one of them"
         )
     files, _ = find_chips(inputs, declaration)
     if isinstance(bundle, Path):
@@ -96,7 +95,8 @@ def embed_chips(
         backbone = bundle.bundle.recipe.backbone.name
         backbone_sha256 = bundle.bundle.backbone_sha256
     else:
-        model = str(backbone)
+        backbone = backbone or simship.NAME
+        model = backbone
         engine, model_sha256 = _load_encoder(model, files, device, size)
         backbone_sha256 = model_sha256
         if engine.contract.statistics:

@@ -28,13 +28,14 @@ def embed(
 ) -> GeoDataFrame:
     """Compute one vector per chip, as `rsft embed` does, and return the table.
 
-    Give one of `bundle` and `backbone`. For arrays, `rsft.load_bundle(...).features`
+    For arrays, `rsft.load_bundle(...).features`
     returns the same vectors.
 
     Args:
         chips: file, folder, glob, chip store or open dataset of rasterio, or a list.
         bundle: what `rsft.load_bundle` returns, or the path of a bundle or run.
-        backbone: name of an encoder, as for `rsft.load_backbone`.
+        backbone: name of an encoder, as for `rsft.load_backbone`; None takes `bundle`,
+            or else the embedded one.
         input_size: side of the input of `backbone` in pixels; None is its native one.
         unit: unit of the pixels, if the files do not name it.
         bands: names of the bands, if the files do not name them.

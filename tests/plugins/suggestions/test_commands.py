@@ -148,6 +148,7 @@ def test_folder_without_labels(suggest, rsft, tmp_path):
         cv2.imwrite(str(tmp_path / f"chips/{number}.png"), image)
     code, printed = suggest("chips", "-o", "classes.html")
     assert code == 0 and "1 of 12 chips" in printed
+    assert "your labels choose the next ones" in printed
     page = (tmp_path / "classes.html").read_text("utf-8")
     assert page.count("data:image/jpeg") == 12 and "rsft finetune labels.csv" in page
     code, printed = suggest("chips", "-o", "first.csv", "--count", "4")

@@ -70,8 +70,11 @@ def test_a_classifier_on_vectors(rsft, embed, root, tmp_path):
 def test_the_encoder_of_a_bundle(embed, run, root, rsft, tmp_path):
     code, printed = rsft("embed", root, "-o", "run.parquet", "--bundle", run)
     assert code == 0 and "vectors of 192 numbers" in printed
-    code, printed = rsft("embed", root, "-o", "x.parquet")
-    assert code == 2 and "--backbone" in printed
+    code, printed = rsft("embed", root, "-o", "default.parquet")
+    assert code == 0 and f"numbers from {SIMSHIP[1]}" in printed
+    both = (*SIMSHIP, "--bundle", run)
+    code, printed = rsft("embed", root, "-o", "x.parquet", *both)
+    assert code == 2 and "leave out one of them" in printed
     noise = np.random.default_rng(0).integers(0, 256, (800, 800), np.uint8)
     cv2.imwrite("scene.png", noise)
     code, printed = rsft("embed", "scene.png", "-o", "x.parquet", *SIMSHIP)

@@ -33,7 +33,7 @@ def test_an_encoder_by_name(root):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"bundle": RUN, "backbone": "x"}, {"backbone": "no_encoder"}]
+    "arguments", [{"bundle": RUN, "backbone": "x"}, {"backbone": "no_encoder"}]
 )
 def test_faults_name_arguments(arguments):
     with pytest.raises(RequestError) as error:
