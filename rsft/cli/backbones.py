@@ -23,7 +23,7 @@ from rsft.cli.options import (
     documented,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
-from rsft.errors import RequestError
+from rsft.errors import RequestError, RsftError
 from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
@@ -154,7 +154,6 @@ def weights_verify(
     """Verify weights against the published or recorded digest (default: all files)."""
     from rsft.backbones.card import verify_weights
     from rsft.backbones.catalog import find_encoder, listed_encoders
-    from rsft.errors import RsftError
 
     present = (
         encoder

@@ -114,13 +114,14 @@ def _build_store(
     *_, work = work_folders(build.root)
     request = json.dumps([seed, counts, scenes, __version__], sort_keys=True)
     fingerprint = hashlib.sha256(request.encode()).hexdigest()[:16]
-    options: dict[str, Any] = {"jobs": build.jobs, "progress": build.progress}
     with work_folder(work, fingerprint) as raw:
         allow_reading(Path(raw))
         srsdd_root = Path(raw, "SRSDD")
         fusar_root = Path(raw, "FUSAR-Ship")
         if not srsdd_root.exists():  # an interrupted build has left it
-            write_srsdd_tree(srsdd_root, scenes, seed=seed, **options)
+            write_srsdd_tree(
+                srsdd_root, scenes, seed=seed, jobs=build.jobs, progress=build.progress
+            )
         srsdd = SRSDDShips(srsdd_root)
         missing = {split: dict(by_class) for split, by_class in counts.items()}
         records, skipped = _scene_records(srsdd, missing, seed)
@@ -128,7 +129,13 @@ def _build_store(
             categories = Counter[str]()
             for by_class in missing.values():
                 categories.update({name.title(): by_class[name] for name in by_class})
-            write_fusar_tree(fusar_root, categories, seed=seed, **options)
+            write_fusar_tree(
+                fusar_root,
+                categories,
+                seed=seed,
+                jobs=build.jobs,
+                progress=build.progress,
+            )
         fusar = FUSARChips(fusar_root)
         records += _chip_records(fusar, missing, seed)
         description = StoreDescription(

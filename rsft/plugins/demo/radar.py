@@ -24,9 +24,8 @@ from scipy.special import ndtr
 from scipy.stats import gamma
 
 from rsft.plugins.demo.ships import Ship, box_corners, fill_polygon
-from rsft.types import Bytes, Floats, Indices, Reals, Spacing
+from rsft.types import Bytes, Floats, Floats32, Indices, Reals, Spacing
 
-Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
 _QUANTILES = np.linspace(-3.5, 3.5, 141)
@@ -89,7 +88,7 @@ class Shore:
         """Whether the shore is straight and built up."""
         return not self.bends
 
-    def distance_inland(self, x: Float, y: Float) -> Float:
+    def distance_inland(self, x: Floats32, y: Floats32) -> Floats32:
         """Return the distance of points from the shore.
 
         At a natural coast, it is measured in the direction `angle`.
@@ -107,7 +106,7 @@ class Shore:
         inward, along = rotation(self.angle)
         return np.asarray(points[..., :1] * along + points[..., 1:] * inward)
 
-    def outline(self, reach: float) -> Float:
+    def outline(self, reach: float) -> Floats32:
         """Return the land within `reach` meters of the image center as a polygon.
 
         Returns:
@@ -120,7 +119,7 @@ class Shore:
         land = np.concatenate([land, [(reach, back), (-reach, back)]])
         return self.to_image_frame(land).astype(np.float32)
 
-    def _bend(self, along: Float) -> Float:
+    def _bend(self, along: Floats32) -> Floats32:
         """Return how far inland the coast lies, relative to `offset`.
 
         Args:
@@ -197,7 +196,7 @@ class SarSensor:
         """Area of a pixel in square meters."""
         return self.spacing[0] * self.spacing[1]
 
-    def spectral_window(self, size: int) -> Float:
+    def spectral_window(self, size: int) -> Floats32:
         """Return the spectrum (size, size) of the impulse response.
 
         It preserves the power of noise.
@@ -221,7 +220,9 @@ def sample_sensor(rng: Rng, spacing: Spacing) -> SarSensor:
     )
 
 
-def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) -> Float:
+def render_sar_chip(
+    ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256
+) -> Floats32:
     """Simulate a chip with one ship near its center.
 
     The ship is on open water or, in 12 % of the chips, at a quay.
@@ -244,7 +245,7 @@ def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) ->
 
 def render_sar_scene(
     poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: Rng, size: int
-) -> Float:
+) -> Floats32:
     """Simulate a scene with ships on water, and land if there is a shore.
 
     Returns:
@@ -273,7 +274,7 @@ def render_sar_scene(
     return _detect(power, scatterers, sensor, rng)
 
 
-def _draw_relief(poses: list[Pose], sensor: SarSensor, size: int) -> Float:
+def _draw_relief(poses: list[Pose], sensor: SarSensor, size: int) -> Floats32:
     """Return the height of the ships above the water (size, size)."""
     relief = np.zeros((size, size), np.float32)
     center = (size - 1) / 2
@@ -313,7 +314,9 @@ def _select_lit(scatterers: Floats, lit_from: Floats, sensor: SarSensor) -> Floa
     return scatterers[:, inside & (x + z * sensor.tan_incidence > limit)]
 
 
-def _detect(power: Float, scatterers: Floats, sensor: SarSensor, rng: Rng) -> Float:
+def _detect(
+    power: Floats32, scatterers: Floats, sensor: SarSensor, rng: Rng
+) -> Floats32:
     """Return the amplitude of the mean of the looks.
 
     Args:
@@ -338,7 +341,7 @@ def _detect(power: Float, scatterers: Floats, sensor: SarSensor, rng: Rng) -> Fl
     return np.sqrt(total / sensor.looks)
 
 
-def amplitude_to_uint8(amplitude: Float) -> Bytes:
+def amplitude_to_uint8(amplitude: Floats32) -> Bytes:
     """Stretch an amplitude image to bytes.
 
     The sea stays dark, and the strongest returns saturate.
@@ -347,7 +350,7 @@ def amplitude_to_uint8(amplitude: Float) -> Bytes:
     return np.asarray(np.rint(np.minimum(amplitude * (255 / white), 255)), np.uint8)
 
 
-def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
+def amplitude_to_uint16(amplitude: Floats32, gain: float) -> NDArray[np.uint16]:
     """Convert an amplitude image to digital numbers; the largest saturate.
 
     Args:
@@ -357,7 +360,7 @@ def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
     return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
 
 
-def sea_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
+def sea_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Floats32:
     """Draw the mean power of open water: wind texture and usually swell.
 
     Returns:
@@ -377,7 +380,7 @@ def sea_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
     return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
 
 
-def _land_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
+def _land_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Floats32:
     """Draw the mean power of land relative to that of the sea.
 
     Land reaches from fields to a dense port.
@@ -390,7 +393,7 @@ def _land_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
     return field * np.float32(10 ** rng.uniform(0.9, 1.4))
 
 
-def _frequencies(size: int, spacing: Spacing) -> tuple[Float, Float]:
+def _frequencies(size: int, spacing: Spacing) -> tuple[Floats32, Floats32]:
     """Return the frequencies of a real FFT in cycles per meter.
 
     Returns:
@@ -401,7 +404,7 @@ def _frequencies(size: int, spacing: Spacing) -> tuple[Float, Float]:
     return along_range[None], along_azimuth[:, None]
 
 
-def _gamma_field(rng: Rng, size: int, spectrum: Float, shape: float) -> Float:
+def _gamma_field(rng: Rng, size: int, spectrum: Floats32, shape: float) -> Floats32:
     """Draw a gamma field (size, size) of mean 1.
 
     Args:

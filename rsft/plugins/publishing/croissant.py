@@ -22,12 +22,12 @@ from rsft.data.audit import read_audits
 from rsft.data.chips.manifest import MANIFEST, SPLITS
 from rsft.data.chips.store import AUDIT_FILE, ChipStore
 from rsft.errors import DataError
-from rsft.types import Names
+from rsft.types import JsonObject, Names
 from rsft.utils.atomic_files import check_is_free, sha256, write_text
 from rsft.utils.licenses import RESTRICTIONS, UNKNOWN, license_restrictions
 from rsft.utils.templates import render_template
 
-Node = dict[str, Any]
+Node = JsonObject
 """A node of JSON-LD."""
 
 CROISSANT_FILE = "croissant.json"

@@ -17,7 +17,7 @@ from rsft.evaluation.schema import Evaluation
 from rsft.metrics.intervals import Interval
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.inspection.describe import EncoderOrigin, describe, find_encoder_origin
-from rsft.types import GROUPS, JsonObject
+from rsft.types import GROUPS, JsonObject, Names
 from rsft.utils.templates import render_template
 from rsft.utils.untrusted.documents import load_json
 
@@ -44,7 +44,7 @@ class Measurement:
     methods: Mapping[str, Mapping[str, Interval]]
     recall: tuple[float | None, ...] = ()
     class_chips: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: Names = ()
 
     @property
     def accuracies(self) -> Mapping[str, Interval]:

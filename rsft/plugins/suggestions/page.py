@@ -66,10 +66,10 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, store: str) -> N
             )
         thumbnails.append(encode_jpeg(render_thumbnail(read_chip(path_of_chip))))
     rows = suggestions.predictions.drop(columns="corrected", errors="ignore")
-    rows = rows.assign(reason=table["reason"].to_list(), geometry=None)
-    if "at" not in rows:
-        rows["at"] = None
-    rows["at"] = rows["at"].where(rows["at"] != "", None)
+    rows = rows.assign(
+        reason=table["reason"].to_list(), geometry=None, at=rows.get("at")
+    )
+    rows["at"] = rows["at"].replace({"": None})
     layer = PredictionLayer(rows, None, suggestions.classes, suggestions.metadata)
     # without scenes, because no table cuts chips that have files
     write_review_page(

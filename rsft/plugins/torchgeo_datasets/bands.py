@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsft.errors import RequestError
+from rsft.types import Bands
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class BandChoice:
     """
 
     group: BandGroup
-    names: tuple[str, ...]
+    names: Bands
 
 
 def _read_known() -> dict[str, TorchGeoDataset]:

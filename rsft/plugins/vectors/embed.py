@@ -66,20 +66,21 @@ def embed(
         )
         write_vectors(result, out)
     chips = len(result.table)
-    dimensions = result.metadata["dimensions"]
-    model = result.metadata["model"]
+    metadata = result.metadata
     if as_json:
         row = {
             "vectors": str(out),
-            "model": model,
             "chips": chips,
-            "dimensions": dimensions,
             "rejected": len(result.rejections),
             "notes": list(result.notes),
+            **metadata,
         }
         print(json.dumps(row))
         return
-    console.print(f"{chips:,} chips, vectors of {dimensions:,} numbers from {model}")
+    console.print(
+        f"{chips:,} chips, vectors of {metadata['dimensions']:,} numbers"
+        f" from {metadata['model']}"
+    )
     if result.rejections:
         rejected = out.with_suffix(".rejected.csv")
         console.print(f"rejected: {len(result.rejections):,}, listed in {rejected}")

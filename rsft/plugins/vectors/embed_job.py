@@ -1,6 +1,8 @@
 """Compute the vectors of an encoder for chips, and write them as GeoParquet."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from rsft.plugins.vectors.vector_file import VECTOR
 from rsft.recipe.schema import Recipe
 from rsft.scenes.inputs import find_chips
 from rsft.scenes.options import ChipOptions, Declaration
-from rsft.types import LONLAT, JsonObject, Progress, Rejection
+from rsft.types import LONLAT, Bands, JsonObject, Progress, Rejection
 from rsft.version import __version__
 
 _BATCH = 32  # chips
@@ -136,24 +138,34 @@ def _load_encoder(
         "train": {"epochs": 1},
     }
     recipe = Recipe.model_validate(settings)
-    first, declaration = next(iter(files.items()))
-    pixels = read_chip(Path(first))
-    bands = resolve_band_names(pixels, declaration.bands)
-    unit = resolve_unit(pixels, declaration.unit)
+    bands, _ = _read_kind(*next(iter(files.items())))
+    chips = defaultdict(list)
+    for chip, declaration in files.items():
+        with suppress(DataError):  # such a chip is rejected later
+            names, unit = _read_kind(chip, declaration)
+            if names == bands:
+                chips[unit].append(Path(chip))
     encoder = load_encoder(recipe, bands)
     if getattr(encoder.vit, "cls_token", None) is not None:
         recipe = recipe.with_keys("backbone", pool="token")
     contract = fit_contract(
-        recipe.data,
-        encoder,
-        bands,
-        [unit],
-        lambda _: (read_chip(Path(name)) for name in files),
+        recipe.data, encoder, bands, chips, lambda unit: map(read_chip, chips[unit])
     )
     target = choose_device(device)
     classifier = move_network(build_classifier(encoder, 1, recipe), target).eval()
     infer = as_inference_fn(classifier.predict, target)
     return LoadedEngine(infer, contract, REFERENCE), encoder.sha256
+
+
+def _read_kind(chip: str, declaration: Declaration) -> tuple[Bands, str]:
+    """Return bands and unit of a chip.
+
+    Raises:
+        DataError: the chip cannot be read, or its bands or unit are unknown.
+    """
+    pixels = read_chip(Path(chip))
+    bands = resolve_band_names(pixels, declaration.bands)
+    return bands, resolve_unit(pixels, declaration.unit)
 
 
 def _compute_vectors(

@@ -144,9 +144,8 @@ class VectorTable(ChipTable):
     name: ClassVar = "parquet"
 
     def __init__(self, files: Sequence[Path], contract: Contract) -> None:
-        self.files = [read_vector_file(path) for path in files]
         self.rows: list[tuple[VectorFile, int]] = []
-        for file in self.files:
+        for file in map(read_vector_file, files):
             self.rows += [(file, row) for row in range(len(file.names))]
         self.contract = contract
 
@@ -156,8 +155,11 @@ class VectorTable(ChipTable):
     def read(self, number: int) -> SourceChip:
         file, row = self.rows[number]
         pixels = self.contract.select_bands(file.image(row), [file.band])
-        columns: dict[str, Any] = {"chip": file.names[row], "path": str(file.path)}
-        columns["geometry"] = None
+        columns: dict[str, Any] = {
+            "chip": file.names[row],
+            "path": str(file.path),
+            "geometry": None,
+        }
         if "path" in file.table:
             columns["path"] = str(file.table["path"].iloc[row])
         if "geometry" in file.table:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import cv2
 import geopandas as gpd
@@ -65,6 +66,21 @@ def test_a_classifier_on_vectors(rsft, embed, root, tmp_path):
     assert code and "vector_192" in printed
     code, printed = rsft(*training, "peft={method: lora}", "name=lora")
     assert code == 2 and "peft.method=linear-probe" in printed
+
+
+def test_chips_of_two_units(rsft, tmp_path):
+    (tmp_path / "chips").mkdir()
+    noise = np.random.default_rng(0).integers(0, 200, (6, 24, 24), np.uint8)
+    for number, image in enumerate(noise):
+        pixels = image if number < 4 else image.astype(np.uint16) * 9
+        cv2.imwrite(str(tmp_path / f"chips/{number}.png"), pixels)
+    cv2.imwrite(str(tmp_path / "chips/color.png"), np.moveaxis(noise[:3], 0, 2))
+    (tmp_path / "chips/torn.png").write_bytes(b"no image")
+    code, printed = rsft("embed", "chips", "-o", "vectors.parquet", *SIMSHIP)
+    assert code == 0 and "6 chips, vectors of" in printed
+    rejected = pd.read_csv("vectors.rejected.csv")["file"]
+    assert [Path(name).name for name in rejected] == ["color.png", "torn.png"]
+    assert "the stretch was measured on these chips" in printed
 
 
 def test_the_encoder_of_a_bundle(embed, run, root, rsft, tmp_path):

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rsft.data.datasets.formats.text_files import PathOrText
-from rsft.types import Size
 from rsft.utils.cell.client import in_cell
 
 UNREADABLE = (OSError, ValueError, SyntaxError)
@@ -15,7 +14,7 @@ UNREADABLE = (OSError, ValueError, SyntaxError)
 
 
 @in_cell
-def read_mode_and_size(path: PathOrText) -> tuple[str, Size]:
+def read_mode_and_size(path: PathOrText) -> tuple[str, tuple[int, int]]:
     """Return the mode of an image in the words of Pillow, and its width and height.
 
     Raises:
