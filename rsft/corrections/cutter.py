@@ -19,7 +19,6 @@ from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.inference.predict.chip_files import collapse_gray_rgb
 from rsft.models.contract_fitting import common_spacing
 from rsft.scenes.chip_size import resolve_spacing
 from rsft.scenes.fingerprint import allow_scene
@@ -60,9 +59,9 @@ class StoreFit:
             DataError: bands are missing.
         """
         if names in (None, ("R", "G", "B")):
-            pixels, is_gray = collapse_gray_rgb(pixels, self.spec)
-            if is_gray:
-                return pixels
+            gray = self.spec.take_gray(pixels)
+            if gray is not pixels:
+                return gray
         count = pixels.shape[2]
         if names is None and count != len(self.spec.bands):
             raise DataError(
@@ -320,7 +319,7 @@ class _SceneCutter:
             raise DataError(f"the center lies outside of {row.scene}")
         pixels = cut_chip(self.reader, self.window, location).pixels
         reader.check_values(pixels, scene.path)
-        return collapse_gray_rgb(pixels, self.spec)[0]
+        return self.spec.take_gray(pixels)
 
 
 def _find_box(row: CorrectedRow, scene: RasterScene) -> Box | None:

@@ -87,9 +87,7 @@ def test_declared_bands_that_contradict_a_chip_store(monkeypatch):
     assert find_chips(["c"], Declaration("sigma0"))[0] == {
         chip: Declaration("sigma0", ("VH", "VV"), 10.0)
     }
-    with pytest.raises(
-        DataError, match="names its bands VH, VV, but VV, VH was declared"
-    ):
+    with pytest.raises(DataError, match="names its bands VH, VV, not VV, VH"):
         find_chips(["c"], Declaration(bands=("VV", "VH")))
 
 

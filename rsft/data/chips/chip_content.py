@@ -81,7 +81,7 @@ def select_bands(
 ) -> tuple[Pixels, Bands]:
     """Select bands of a chip by name.
 
-    A gray chip that was stored as RGB has one band, if one is selected.
+    A gray chip that was stored as RGB has one band, if one is named or selected.
 
     Args:
         pixels: the chip (H, W, B).
@@ -97,9 +97,10 @@ def select_bands(
             missing.
     """
     if not selected or not names:
-        if selected and len(selected) == 1 and is_gray_rgb(pixels):
+        known = names or selected
+        if known and len(known) == 1 and is_gray_rgb(pixels):
             pixels = pixels[:, :, :1]
-        return pixels, resolve_band_names(pixels, names or selected)
+        return pixels, resolve_band_names(pixels, known)
     names = resolve_band_names(pixels, names)
     missing = [name for name in selected if name not in names]
     if missing:

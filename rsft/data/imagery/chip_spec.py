@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from pydantic import Field, InstanceOf
 
 from rsft.data.imagery import units as pixel_units
+from rsft.data.imagery.bands import is_gray_rgb
 from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError
@@ -106,6 +107,15 @@ class ChipSpec(StoredDocument):
         if indices == list(range(pixels.shape[2])):
             return pixels
         return pixels[:, :, indices]
+
+    def take_gray(self, pixels: Pixels) -> Pixels:
+        """Return the one band (H, W, 1) of a gray chip that was stored as RGB.
+
+        Any other chip, and every chip for more than one band, is returned as it is.
+        """
+        if len(self.used_bands) == 1 and is_gray_rgb(pixels):
+            return pixels[:, :, :1]
+        return pixels
 
     def check(self, pixels: Pixels, unit: str | None = None) -> tuple[str, str]:
         """Check a chip (H, W, B) with `used_bands`, or with `bands`.

@@ -82,7 +82,7 @@ class Contract(InputTransform, ChipSpec):
         Raises:
             DataError: see `check`.
         """
-        pixels = self.select_bands(pixels, None)
+        pixels = self.take_gray(self.select_bands(pixels, None))
         units = self.check(pixels, unit)
         return self.render(pixels, self.used_bands, units, resize=resize)
 

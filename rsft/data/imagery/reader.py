@@ -88,8 +88,8 @@ def check_declared_bands(
         name, file_name = pair
         if name != file_name and name in BANDS and "gray" not in pair:
             raise DataError(
-                f"the file names its bands {', '.join(actual)}, but"
-                f" {', '.join(declared)} was declared",
+                f"the file names its bands {', '.join(actual)}, not"
+                f" {', '.join(declared)}",
                 path,
                 "leave out --bands; if the names in the file are wrong, correct them"
                 " there",

@@ -30,7 +30,7 @@ from rsft.data.similarity import (
     pixel_digest,
 )
 from rsft.errors import DataError, RequestError
-from rsft.types import JsonObject, Progress
+from rsft.types import Bands, JsonObject, Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.cell.client import allow_reading
 from rsft.utils.input_paths import expand_path
@@ -44,7 +44,7 @@ IS_SAME_SCENE = "scene or vessel of a validation or test chip"
 IS_LABELED = "training chip, which has a label"
 IS_REPEATED = "same content as another chip of the pool"
 
-_VERSION = "2"  # increase it if the same files would give other hashes, units or bands
+_VERSION = "3"  # increase it if the same files would give other hashes, units or bands
 _MIN_CHIPS_FOR_TWO_JOBS = (
     256  # for fewer chips, starting processes takes longer than reading
 )
@@ -108,7 +108,7 @@ def open_pool(
     root = Path()
     if (Path(source) / MANIFEST).is_file():
         root = Path(source)
-    described = _read_table(source, progress)
+    described = _read_table(source, store.bands, progress)
     table = described[described["fault"] == ""].reset_index(drop=True)
     expected = ",".join(store.bands)
     for _, chip in table.drop_duplicates(["bands", "spacing_m"]).iterrows():
@@ -130,7 +130,7 @@ def open_pool(
     del left_out[""]
     table = table[reasons == ""].reset_index(drop=True)
     if table.empty:
-        counts = [f"{count:,} {reason}" for reason, count in left_out.items()]
+        counts = [f"{count:,} x {reason}" for reason, count in left_out.items()]
         raise RequestError(
             f"no chip without a label remains: {', '.join(counts)}",
             source,
@@ -158,10 +158,11 @@ def hash_files(source: str) -> str:
 _COLUMNS = ["path", "name", "unit", "bands", "sha256", "group_key", "mmsi", "spacing_m"]
 
 
-def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
+def _read_table(source: str, bands: Bands, progress: Progress | None) -> pd.DataFrame:
     """Return one row per chip, as in a manifest.
 
-    It also has hashes of file and pixels, and the fault of the file.
+    It also has hashes of file and pixels, and the fault of the file, which has one if
+    its bands are not the `bands` of the data set.
     """
     root = Path(source)
     if (root / MANIFEST).is_file():
@@ -173,7 +174,8 @@ def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
         names = [path.stem for path in paths]
         known = pd.DataFrame({"path": map(str, paths), "name": names})
         root = Path()
-    table = known.combine_first(pd.DataFrame(_describe_chips(paths, root, progress)))
+    described = _describe_chips(paths, root, bands, progress)
+    table = known.combine_first(pd.DataFrame(described))
     columns = [*_COLUMNS, "pixels", "hash", "fault"]
     return table.reindex(columns=columns).assign(**{"class": ""})
 
@@ -203,7 +205,7 @@ def _find_images(source: str) -> list[Path]:
 
 
 def _describe_chips(
-    paths: Sequence[Path], root: Path, progress: Progress | None
+    paths: Sequence[Path], root: Path, bands: Bands, progress: Progress | None
 ) -> list[JsonObject]:
     """Return `_describe` of each chip.
 
@@ -212,16 +214,21 @@ def _describe_chips(
     Args:
         paths: the files.
         root: the chip store; another folder for chips without a manifest.
+        bands: bands of the data set.
         progress: called while files are read.
     """
     keys = [_file_key(path) for path in paths]
-    digest = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join([*bands, *map(str, paths)]).encode()).hexdigest()[
+        :16
+    ]
     cache = cache_folder(root) / f"contents-{digest}.json"
     known = {}
     with suppress(OSError, ValueError, KeyError):  # the files are read again
         known = json.loads(cache.read_text("utf-8"))[_VERSION]
     tasks = [
-        (key, path) for key, path in zip(keys, paths, strict=True) if key not in known
+        (key, path, bands)
+        for key, path in zip(keys, paths, strict=True)
+        if key not in known
     ]
     jobs = 2 if len(tasks) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
     rows = imap_unordered(_describe, tasks, jobs)
@@ -243,17 +250,18 @@ def _file_key(path: Path) -> str:
     return f"{path} {state.st_size} {state.st_mtime_ns}"
 
 
-def _describe(task: tuple[str, Path]) -> tuple[str, JsonObject]:
+def _describe(task: tuple[str, Path, Bands]) -> tuple[str, JsonObject]:
     """Return the key of a chip, and its unit, bands, hashes, or its fault."""
-    key, path = task
+    key, path, bands = task
     try:
-        chip = make_chip(ChipRecord(path.stem, "", "", path))
+        chip = make_chip(ChipRecord(path.stem, "", "", path, bands=bands))
     except OSError as error:
         return key, {"fault": str(error.strerror)}
     except DataError as error:
         return key, {"fault": error.message}
-    row = {name: chip.row[name] for name in ("sha256", "unit", "bands")}
+    row = {name: chip.row[name] for name in ("unit", "bands")}
     return key, row | {
+        "sha256": sha256(path),
         "pixels": pixel_digest(chip.pixels),
         "hash": f"{hash_similarity(chip.pixels):016x}",
         "fault": "",
@@ -269,7 +277,7 @@ def _find_reasons(
     evaluated = store.table[~is_train]
     files = [store.root / path for path in evaluated["path"]]
     contents = pd.DataFrame(
-        _describe_chips(files, store.root, progress),
+        _describe_chips(files, store.root, store.bands, progress),
         index=files,
         columns=["sha256", "pixels", "hash"],
     )

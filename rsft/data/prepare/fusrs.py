@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.record import StoreDescription
     from rsft.data.chips.store import ChipStore
     from rsft.data.datasets.fusrs_protocols import FUSRSSources
-    from rsft.types import Progress
+    from rsft.types import Names, Progress
 
 TEST_SHARE = 0.25
 """Share of each class in the test split of the clean protocol. The published lists have
@@ -162,7 +162,7 @@ def _find_lists(
 
 
 def _describe_store(
-    sources: FUSRSSources, protocol: str, names: tuple[str, ...], command: str
+    sources: FUSRSSources, protocol: str, names: Names, command: str
 ) -> StoreDescription:
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.formats.fusrs_classes import HEAD_CLASSES, TAIL_CLASSES

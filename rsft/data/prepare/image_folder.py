@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
     from rsft.data.datasets.formats.label_table import LabelTable
     from rsft.data.datasets.formats.labeled_files import LabeledFile, LabeledFiles
-    from rsft.types import Progress
+    from rsft.types import Bands, Progress
 
 
 def find_typos(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -138,9 +138,7 @@ def _read_labels(source: Path, not_a_target: str | None) -> LabeledFiles | Label
     )
 
 
-def _check_pixels(
-    unit: str | None, bands: tuple[str, ...] | None, spacing: float | None
-) -> None:
+def _check_pixels(unit: str | None, bands: Bands | None, spacing: float | None) -> None:
     from rsft.data.imagery.bands import check_bands
 
     if spacing is not None and not 0 < spacing < math.inf:
@@ -200,7 +198,7 @@ def _list_records(
     files: list[LabeledFile],
     root: Path,
     class_names: Mapping[str, str],
-    bands: tuple[str, ...] | None,
+    bands: Bands | None,
     columns: dict[str, Any],
 ) -> Iterator[ChipRecord]:
     from rsft.data.chips.record import ChipRecord

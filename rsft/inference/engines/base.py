@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rsft.data.imagery.contract import Contract
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.outputs import ClassifierOutputs
-    from rsft.types import Bytes, Floats32, JsonObject
+    from rsft.types import Bytes, Floats32, JsonObject, Names
 
 
 IMAGES = "images"
@@ -155,7 +155,7 @@ class _Component(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     precisions: ClassVar[Mapping[str, Tolerance]]
-    packages: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[Names] = ()
     extra: ClassVar[str] = ""
 
     def check_precision(self, precision: str) -> None:
@@ -180,7 +180,7 @@ class Engine(_Component):
     A subclass is a `DirectEngine`, or a `rsft.inference.engines.graph.GraphEngine`.
     """
 
-    devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    devices: ClassVar[Names] = ("cpu",)
 
     def check(self, precision: str, device: str) -> None:
         """Raise an error if the engine cannot be used.
@@ -230,7 +230,7 @@ class ExportFormat(_Component):
     """
 
     file_name: ClassVar[str]
-    export_packages: ClassVar[tuple[str, ...]] = ()
+    export_packages: ClassVar[Names] = ()
     whole_only: ClassVar[bool] = False
 
     @abstractmethod
@@ -298,7 +298,7 @@ def find_format(name: str) -> ExportFormat:
     return FORMATS[name]()
 
 
-def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
+def installed_versions(packages: Names) -> dict[str, str]:
     """Return the version of each package that is installed, by its name."""
     versions = {}
     for package in packages:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rsft.data.imagery import reader
-from rsft.data.imagery.bands import is_gray_rgb
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
@@ -152,19 +151,6 @@ class PredictionPlan:
         return LONLAT
 
 
-def collapse_gray_rgb(pixels: Pixels, contract: ChipSpec) -> tuple[Pixels, bool]:
-    """Reduce a gray chip that was stored as RGB to one band.
-
-    A chip stays as it is if the model takes more bands.
-
-    Returns:
-        Pixels (H, W, 1) and True for such a chip, else the unchanged pixels and False.
-    """
-    if len(contract.used_bands) == 1 and is_gray_rgb(pixels):
-        return pixels[:, :, :1], True
-    return pixels, False
-
-
 def fit_chip(
     stored: Pixels,
     declaration: Declaration,
@@ -188,7 +174,9 @@ def fit_chip(
     """
     names = declaration.bands
     is_unnamed = bool(contract.assumed_bands(stored.shape[2], names))
-    pixels, is_gray = collapse_gray_rgb(contract.select_bands(stored, names), contract)
+    selected = contract.select_bands(stored, names)
+    pixels = contract.take_gray(selected)
+    is_gray = pixels is not selected
     down, along = resampling_factors(contract, spacing, options)
     if spacing:
         spacing = spacing[0] * down, spacing[1] * along

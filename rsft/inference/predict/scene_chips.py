@@ -23,7 +23,6 @@ from rsft.inference.predict.chip_files import (
     NoDataError,
     PredictionPlan,
     SourceChip,
-    collapse_gray_rgb,
 )
 from rsft.inference.writers.layer import SceneBoxes
 from rsft.scenes.chip_size import resolve_spacing
@@ -288,7 +287,7 @@ class SceneChips(ChipSource):
             if self.is_tiled:
                 raise NoDataError(error.message) from error
             raise
-        pixels, is_gray = collapse_gray_rgb(chip.pixels, self.spec)
+        pixels = self.spec.take_gray(chip.pixels)
         columns = self.columns(number)
         if self.chips_dir:
             path = self.chips_dir / f"{location.name}.tif"
@@ -297,7 +296,7 @@ class SceneChips(ChipSource):
         spacing = None if self.is_tiled else self.spacing
         is_unnamed = self.spec.assumed_bands(self.scene.count, self.band_names)
         counts = {
-            "gray": int(is_gray),
+            "gray": int(pixels is not chip.pixels),
             "clipped": chip.clipped,
             "unnamed": int(bool(is_unnamed)),
         }

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsft.errors import RequestError
-from rsft.types import Bands
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class BandChoice:
     """
 
     group: BandGroup
-    names: Bands
+    names: tuple[str, ...]
 
 
 def _read_known() -> dict[str, TorchGeoDataset]:
@@ -133,7 +132,7 @@ def _declare_bands(
             name, "its bands and the unit of its pixels", "--unit uint8 --bands R,G,B"
         )
     check_bands(bands)
-    return BandChoice(BandGroup(dict(zip(bands, bands, strict=True)), unit), (*bands,))
+    return BandChoice(BandGroup({band: band for band in bands}, unit), (*bands,))
 
 
 def _unknown(name: str, what: str, example: str) -> RequestError:

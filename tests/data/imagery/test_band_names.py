@@ -76,7 +76,7 @@ def test_names_that_do_not_contradict(declared, actual):
 def test_names_that_contradict(declared, actual):
     with pytest.raises(
         DataError,
-        match=mentions(f"bands {', '.join(actual)}", f"but {', '.join(declared)}"),
+        match=mentions(f"bands {', '.join(actual)}", f"not {', '.join(declared)}"),
     ) as caught:
         check_declared_bands(declared, actual, Path("a.tif"))
     assert caught.value.location == "a.tif" and "leave out --bands" in caught.value.hint

@@ -4,6 +4,7 @@ test chips."""
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from rsft.data.loading.pool import open_pool
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 from tests.helpers.pool_chips import make_store, pixels, write
+from tests.helpers.scenes import write_geotiff
 
 CONTRACT = Contract(
     units={"uint8": (IDENTITY_STRETCH,)},
@@ -210,9 +212,8 @@ def test_training_chips_and_repeated_chips_are_left_out(store, folder):
 
 
 def test_the_data_set_itself_has_no_further_chips(store):
-    with pytest.raises(
-        RequestError, match=mentions(f"4 {pool.IS_LABELED}", f"4 {pool.IS_EVALUATED}")
-    ) as caught:
+    reasons = mentions(f"4 x {pool.IS_LABELED}", f"4 x {pool.IS_EVALUATED}")
+    with pytest.raises(RequestError, match=reasons) as caught:
         open_pool(str(store.root), store, CONTRACT)
     assert caught.value.location == str(store.root)
 
@@ -226,7 +227,9 @@ def test_damaged_files_are_counted_by_fault(store, folder):
     assert result.left_out["the file is empty"] == 2
     for path in folder.rglob("2?.png"):
         path.unlink()
-    with pytest.raises(RequestError, match=mentions("no chip", "2 the file is empty")):
+    with pytest.raises(
+        RequestError, match=mentions("no chip", "2 x the file is empty")
+    ):
         open_pool(str(folder), store, CONTRACT)
 
 
@@ -252,11 +255,45 @@ def test_a_folder_without_images(store, tmp_path):
     assert ".png" in caught.value.hint
 
 
-def test_other_bands_are_refused(store, folder):
-    path = write(folder / "color.png", pixels(24, bands=3))
-    with pytest.raises(DataError, match=mentions("bands R,G,B", "gray")) as caught:
-        open_pool(str(folder), store, CONTRACT)
-    assert caught.value.location == str(path)
+def test_an_unnamed_file_has_the_band_of_the_data_set(store, folder):
+    write(folder / "gray in RGB.png", pixels(24, bands=3))
+    write(
+        folder / "color.png",
+        np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8),
+    )
+    is_hh = {"bands": ("HH",), "planes": ("HH",)}
+    pool = open_pool(
+        str(folder), replace(store, bands=("HH",)), CONTRACT.model_copy(update=is_hh)
+    )
+    assert set(pool.chips.table["bands"]) == {"HH"}
+    assert len(pool.chips) == 5 and "color" not in pool.chips.names
+    assert pool.left_out == {"3 bands, but names for 1 (HH)": 1}
+    gray = [pool.chips.names.index(name) for name in ("gray in RGB", "20")]
+    expected = [CONTRACT.to_image(pixels(seed)) for seed in (24, 20)]
+    np.testing.assert_array_equal(pool.chips.images[gray], expected)
+
+
+def test_a_file_that_names_its_bands_in_another_order_is_left_out(store, folder):
+    both = replace(store, bands=("VV", "VH"))
+    is_dual = {"bands": both.bands, "planes": ("VV",), "mean": (0.5,), "std": (0.25,)}
+    contract = CONTRACT.model_copy(update=is_dual)
+    for seed, names in ((30, ("VV", "VH")), (31, ("VH", "VV"))):
+        image = np.stack([pixels(seed)[:, :, 0], pixels(seed + 2)[:, :, 0]])
+        write_geotiff(folder / f"{seed}.tif", image, names=names)
+    pool = open_pool(str(folder), both, contract)
+    assert pool.chips.names == ["30"]
+    assert pool.left_out == {
+        "1 bands, but names for 2 (VV, VH)": 4,
+        "the file names its bands VH, VV, not VV, VH": 1,
+    }
+
+
+def test_a_chip_store_of_other_bands_is_refused(store, tmp_path):
+    other = make_store(tmp_path / "other", {"train": (30, 31)})
+    named = replace(store, bands=("HH",))
+    with pytest.raises(DataError, match=mentions("bands gray", "has HH")) as caught:
+        open_pool(str(other.root), named, CONTRACT)
+    assert "prepare the chips like" in caught.value.hint
 
 
 def test_another_unit_is_refused(store, folder):
@@ -308,7 +345,7 @@ def test_files_are_hashed_once(store, folder, monkeypatch, user_cache):
     assert open_pool(str(folder), store, CONTRACT).sha256 == first.sha256 and read == []
     (file,) = (store.root / ".cache").glob("contents-*.json")
     assert (
-        len(json.loads(file.read_text())["2"]) == 4
+        len(json.loads(file.read_text())["3"]) == 4
         and len(list(user_cache.glob("contents-*.json"))) == 1
     )
     file.write_text("{damaged")
@@ -353,7 +390,7 @@ def test_a_fault_is_not_kept(store, folder, monkeypatch):
                 PermissionError(13, "Permission denied")
             ),
         )
-        with pytest.raises(RequestError, match="4 Permission denied"):
+        with pytest.raises(RequestError, match="4 x Permission denied"):
             open_pool(str(folder), store, CONTRACT)
     assert len(open_pool(str(folder), store, CONTRACT).chips) == 4
 

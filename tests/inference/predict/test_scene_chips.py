@@ -99,7 +99,7 @@ def test_only_the_bands_of_the_model_in_its_order(tmp_path):
         (
             BANDS[::-1],
             Declaration("sigma0", BANDS),
-            "the file names its bands VH, VV, but VV, VH was declared",
+            "the file names its bands VH, VV, not VV, VH",
             "",
         ),
         (
