@@ -47,7 +47,7 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
 
 def points_apart(value: float, reference: float) -> str:
     """Return the difference of two accuracies (0-1), such as "1.2 points above"."""
-    points = round(100 * (value - reference), 1)
+    points = round(100 * value - 100 * reference, 1)
     if points == 0:
         return "level with"
     return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"

@@ -23,6 +23,7 @@ from rsft.evaluation.report.render import (
         (0.488, 0.5, "1.2 points below"),
         (0.5004, 0.5, "level with"),
         (0.5006, 0.5, "0.1 points above"),
+        (0.7325, 0.675, "5.8 points above"),  # 5.75: as the table of differences
     ],
 )
 def test_the_difference_of_two_accuracies(value, reference, text):
