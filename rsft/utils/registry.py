@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from rsft.types import Names
+
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 """One folder per plug-in that comes with rsft, with a file plugin.toml."""
@@ -89,7 +91,7 @@ class Registry(Generic[C]):
         self._components[name] = component
         return component
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Names:
         """Return all names: rsft's own in the order of definition come first."""
         self._import_builtin()
         points = entry_points_of(self.group)
@@ -163,7 +165,7 @@ def entry_points_of(group: str) -> dict[str, EntryPoint]:
 
 
 @cache
-def _entry_points_of(group: str, search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
+def _entry_points_of(group: str, search_path: Names) -> dict[str, EntryPoint]:
     from importlib.metadata import EntryPoint
 
     points = {}
@@ -177,7 +179,7 @@ def _entry_points_of(group: str, search_path: tuple[str, ...]) -> dict[str, Entr
 
 
 @cache
-def _read_installed_entry_points(search_path: tuple[str, ...]) -> Any:
+def _read_installed_entry_points(search_path: Names) -> Any:
     """Return the entry points of all installed packages.
 
     They are read once: this takes some 10 ms, for one group as for all.

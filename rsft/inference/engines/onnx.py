@@ -21,7 +21,7 @@ from rsft.inference.engines.base import (
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from rsft.types import Floats32, JsonObject
+    from rsft.types import Floats32, JsonObject, Names
 
 
 _MAX_PROTOBUF = 1_500_000_000
@@ -39,7 +39,7 @@ class OnnxEngine(graph.GraphEngine):
     name = "onnx"
     title = "ONNX Runtime"
     extra = "onnx"
-    packages: ClassVar[tuple[str, ...]] = ("onnxruntime",)
+    packages: ClassVar[Names] = ("onnxruntime",)
     export_packages = ("onnx", "onnxscript")
     file_name = "model.onnx"
     precisions: ClassVar[Mapping[str, Tolerance]] = {

@@ -102,6 +102,11 @@ class Predictor:
             bundle = Bundle.load(folder)
             return cls(bundle, load_engine(bundle, folder, engine, precision, device))
 
+    def __repr__(self) -> str:
+        bundle = self.bundle
+        count = len(bundle.classes)
+        return f"Predictor({bundle.recipe.name}, {count} classes, {self.engine.spec})"
+
     def predict(
         self, chips: Any, *, batch_size: int = _BATCH, **pixels: Unpack[PixelOptions]
     ) -> pd.DataFrame:

@@ -81,6 +81,10 @@ def test_an_engine_on_a_gpu_gets_bytes_except_for_explanations(predictor):
     assert {dtype for _, dtype in received[2:]} == {np.dtype(np.float32)}
 
 
+def test_a_notebook_shows_one_line(predictor):
+    assert repr(predictor) == "Predictor(ships, 2 classes, torch fp32)"
+
+
 def test_one_array(predictor):
     assert predictor.predict(BRIGHT[0])["class"].tolist() == ["bright"]
 
