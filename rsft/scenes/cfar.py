@@ -269,12 +269,12 @@ def measure_cells(
             for top, bottom in pairwise(edges):
                 strip = np.ascontiguousarray(plane[top:bottom])
                 row = rows[top]
-                for sums, added in (
-                    (total, strip),
-                    (squares, cv2.multiply(strip, strip, dtype=cv2.CV_64F)),
-                    (count, (strip > 0).astype(np.uint8)),
+                for sums, added, kind in (
+                    (total, strip, cv2.REDUCE_SUM),
+                    (squares, strip, cv2.REDUCE_SUM2),
+                    (count, (strip > 0).astype(np.uint8), cv2.REDUCE_SUM),
                 ):
-                    by_col = cv2.reduce(added, 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)
+                    by_col = cv2.reduce(added, 0, kind, dtype=cv2.CV_64F)
                     sums[band, row, inside] += np.add.reduceat(by_col[0], first_col)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / count

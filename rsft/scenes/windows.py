@@ -132,7 +132,7 @@ def make_window(
         area = math.prod(spacing) * math.prod(scale)
         side = max(1, round(size.meters / math.sqrt(area)))
     crop = None if spec is None else spec.crop
-    if side is not None and crop is not None and side < crop:
+    if side and crop and side < crop:
         raise RequestError(
             f"chips of {side} pixels are too small: the model takes {crop} pixels",
             "--size",

@@ -188,14 +188,18 @@ def _build_modulator(
     widths: dict[Site, int] = {}
     for module in modules:
         widths |= module.scale_widths
-        if any(
-            scale is None and module.scale_widths[site] == 1
-            for site, scale in module.fixed_scales.items()
-        ):
-            raise ValueError(
-                "scale 'learnable' and learn_scales=True learn the same scale: choose"
-                " one of them"
-            )
+        for site, scale in module.fixed_scales.items():
+            if scale is None and widths[site] == 1:
+                raise ValueError(
+                    "scale 'learnable' and learn_scales=True learn the same scale:"
+                    " choose one of them"
+                )
+            if scale not in (None, 1.0):
+                warnings.warn(
+                    "the fixed scale of the method has no effect: the learned scales"
+                    " take its place",
+                    stacklevel=3,
+                )
     if not widths:
         raise ValueError(f"{method.name} has no sites, so it has no scales to learn")
     sites = in_forward_order(widths)
@@ -205,7 +209,7 @@ def _build_modulator(
 def _require_disjoint(modules: Sequence[AdapterModule]) -> None:
     used: set[object] = set()
     for module in modules:
-        names: set[object] = {*module.sites, *module.named_tensors()}
+        names = {*module.sites, *module.named_tensors()}
         if used & names:
             raise ValueError(
                 f"two methods adapt {min(map(str, used & names))}: choose other"

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -40,6 +42,24 @@ def test_delta_equals_its_equation(vit, position, rows):
     )
     assert torch.allclose(layer(x), expected, atol=1e-6)
     assert layer.weight.shape == (72, 24)
+
+
+@pytest.mark.parametrize("scale", [0.25, "1/r", {"*.q": 2.0, "*": 1.0}])
+def test_a_fixed_scale_without_effect_is_told(vit, scale):
+    method = LoRA(rank=2, scale=scale)
+    with pytest.warns(UserWarning, match="fixed scale of the method has no effect"):
+        scales = attach(vit, method, learn_scales=True).modulator.scales()
+    assert torch.allclose(torch.tensor([*scales.values()]), torch.ones(len(scales)))
+
+
+@pytest.mark.parametrize(
+    ("method", "learn_scales"),
+    [(LoRA(rank=2), True), (LoRA(rank=2, scale=0.25), False)],
+)
+def test_a_scale_with_effect_is_not(vit, method, learn_scales):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attach(vit, method, learn_scales=learn_scales)
 
 
 def test_out_is_parallel_to_the_projection(vit):
