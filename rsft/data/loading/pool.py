@@ -218,9 +218,7 @@ def _describe_chips(
         progress: called while files are read.
     """
     keys = [_file_key(path) for path in paths]
-    digest = hashlib.sha256("\n".join([*bands, *map(str, paths)]).encode()).hexdigest()[
-        :16
-    ]
+    digest = hashlib.sha256("\n".join([*bands, *map(str, paths)]).encode()).hexdigest()
     cache = cache_folder(root) / f"contents-{digest}.json"
     known = {}
     with suppress(OSError, ValueError, KeyError):  # the files are read again

@@ -28,8 +28,7 @@ def embed(
 ) -> GeoDataFrame:
     """Compute one vector per chip, as `rsft embed` does, and return the table.
 
-    For arrays, `rsft.load_bundle(...).features`
-    returns the same vectors.
+    For arrays, `rsft.load_bundle(...).features` returns the same vectors.
 
     Args:
         chips: file, folder, glob, chip store or open dataset of rasterio, or a list.
