@@ -29,7 +29,7 @@ _MAX_PROTOBUF = 1_500_000_000
 limited to 2 GB."""
 
 _CALIBRATION_BATCH = 8
-_QUANTIZED_OPS = ("MatMul", "Gemm")
+_QUANTIZED_OPS = ["MatMul", "Gemm"]
 
 
 @base.ENGINES.register
@@ -134,8 +134,10 @@ class OnnxEngine(graph.GraphEngine):
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                op_types_to_quantize=list(_QUANTIZED_OPS),
+                op_types_to_quantize=_QUANTIZED_OPS,
                 nodes_to_exclude=sorted(excluded),
+                # a product in int32 is scaled to floating point in one step
+                extra_options={"OpTypesToExcludeOutputQuantization": _QUANTIZED_OPS},
             )
         prepared_path.unlink()
         self._add_metadata(path, metadata)
